@@ -1,0 +1,55 @@
+# Everything that a developer types. Needs git, make and Python 3.11 or newer; `make env` brings the rest.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.made
+DEMO_ARGS ?=
+TEST_ARGS ?=
+SOURCES := specs reconcilers controller api examples tests
+# The oldest Python that can make environments is not always called python3.
+FIND_PYTHON := for name in python3.13 python3.12 python3.11 python3 python; do \
+	if command -v $$name >/dev/null 2>&1 && $$name -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+	then printf %s $$name; break; fi; done
+
+.PHONY: help env demo test check lock clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
+
+env: $(STAMP)  ## make .venv with everything pinned, and .venv/bin/testerctl in it
+
+$(STAMP): requirements.lock pyproject.toml
+	@python="$$($(FIND_PYTHON))"; \
+	if [ -z "$$python" ]; then \
+		echo "make: no Python 3.11 or newer that can make environments was found (on Debian: apt-get install python3 python3-venv)" >&2; \
+		exit 1; \
+	fi; \
+	if ! $(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+		echo "making $(VENV) with $$($$python --version)"; \
+		"$$python" -m venv --clear $(VENV) || exit 1; \
+	fi
+	@echo "installing what requirements.lock pins"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $(STAMP)
+
+demo: env  ## three testers come to life in a make-believe world; DEMO_ARGS=--exit ends when all are ready
+	@$(BIN)/testerctl demo $(DEMO_ARGS)
+
+test: env  ## all tests, the checks among them; TEST_ARGS goes to pytest
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(TEST_ARGS)
+
+check: env  ## format, lint, types and layers
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+lock: env  ## choose dependencies anew within the bounds of pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --extra dev --generate-hashes --no-header \
+		--no-annotate --no-emit-index-url pyproject.toml -o requirements.lock
+
+clean:  ## throw away what can be made again: environment, caches, the demo's world
+	@rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist *.egg-info
+	@find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +

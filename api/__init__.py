@@ -1,0 +1,1 @@
+"""The windows: command line, read API, page, demo. They ask through controller.queries and change nothing themselves."""

@@ -1,0 +1,17 @@
+"""How long to leave alone what fails: doubling, with a ceiling, and with jitter against marching in step."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+
+
+def backoff(failures: int, base: timedelta, ceiling: timedelta, chance: random.Random) -> timedelta:
+    """The wait after the given number of failures in a row (from 1), between 75 and 125 per cent of base * 2^(n-1)."""
+    doubled: timedelta = base * 2.0 ** min(max(failures, 1) - 1, 20)
+    return min(doubled, ceiling) * chance.uniform(0.75, 1.25)
+
+
+def spread(span: timedelta, chance: random.Random) -> timedelta:
+    """`span` give or take a fifth, so that many testers' resyncs do not fall together."""
+    return span * chance.uniform(0.8, 1.2)

@@ -1,0 +1,236 @@
+"""The engine: takes names from the queue and gives each tester one pass at a time, many testers at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+from controller.acting import Draining
+from controller.backoff import backoff
+from controller.intake import Revision, Taken, take_in
+from controller.operations import Operations
+from controller.passes import Bench, Pass, converge
+from controller.queue import Queue, Urgency
+from controller.records import AddEvent, Event, Outcome, PutJournal, Severity, TesterBooks
+from controller.references import References
+from controller.removal import remove
+from controller.store import Store, StoreError
+from controller.world import World
+from reconcilers.clock import Clock
+from reconcilers.errors import OutsideError
+from reconcilers.secret import Secret
+from specs.desired import needs_of_secret
+from specs.fleet import Fleet
+
+log = logging.getLogger("controller")
+
+AT_ONCE = 32  # passes; the limits on the outside live in the transports, so this only bounds memory
+DRAIN = timedelta(seconds=5)  # how long a pass may take to reach its next safe point after SIGTERM
+ENDED = "the controller ended during the call"
+START_SPREAD = timedelta(seconds=2)
+
+
+@dataclass
+class Failures:
+    """Passes that broke off, in a row, by tester: a mistake of ours or of the store must not spin."""
+
+    counts: dict[str, int]
+
+    def next_wait(self, name: str, chance: random.Random) -> timedelta:
+        self.counts[name] = self.counts.get(name, 0) + 1
+        return backoff(self.counts[name], timedelta(seconds=2), timedelta(minutes=5), chance)
+
+    def forget(self, name: str) -> None:
+        self.counts.pop(name, None)
+
+
+class Engine:
+    """`open_world` builds the clients for a Fleet; `folder` is where relative `file:` references start."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        open_world: Callable[[Fleet, dict[str, Secret]], World],
+        folder: Path,
+        chance: random.Random,
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self.chance = chance
+        self.queue = Queue(clock)
+        self.operations = Operations(wake=self.queue.add)
+        self.references = References(store, folder)
+        self.passes = 0  # ended since the start
+        self.world_error: str = ""
+        self._open_world = open_world
+        self._world: World | None = None
+        self._world_of: tuple[str, dict[str, Secret]] | None = None
+        self._world_ready = asyncio.Event()
+        self._stopping = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failures = Failures({})
+        self._bench = Bench(store, clock, self.operations, chance, lambda: self._stopping, self._secrets_of)
+
+    @property
+    def world(self) -> World | None:
+        return self._world
+
+    async def take_in(self, revision: Revision) -> Taken:
+        """A new reading of the source: rows, then a new world if the Fleet changed, then work. Raises StoreError."""
+        taken = await take_in(revision, self.store, self.clock, self.chance)
+        if taken.fleet is not None:
+            await self.adopt(taken.fleet)
+        for name in taken.changed:
+            self.queue.add(name)
+        return taken
+
+    async def adopt(self, fleet: Fleet) -> None:
+        """Work with this Fleet from now on; passes under way end with the old one. Credentials are resolved anew."""
+        secrets = await self.references.resolve(fleet_references(fleet))
+        key = fleet.model_dump_json()
+        if self._world_of == (key, secrets):
+            return
+        try:
+            world = self._open_world(fleet, secrets)
+        except OutsideError as error:
+            await self._tell_world_error(str(error))
+            return
+        old, self._world, self._world_of, self.world_error = self._world, world, (key, secrets), ""
+        self._world_ready.set()
+        if old is not None:
+            await old.retire()
+            for record in await self.store.testers():
+                self.queue.add(record.name, START_SPREAD * self.chance.random(), Urgency.RESYNC)
+
+    async def last_fleet(self) -> Fleet | None:
+        """The last good Fleet that any source gave."""
+        known = await self.store.fleet()
+        return None if known is None else Fleet.model_validate_json(known[0])
+
+    async def run(self) -> None:
+        """Work until `stop`. Raises StoreError when the store cannot be read at the start."""
+        await self._recover()
+        await self._adopt_last_fleet()
+        await self.look_at_all(START_SPREAD, Urgency.FAILING)
+        await self._world_ready.wait()
+        slots = asyncio.Semaphore(AT_ONCE)
+        while not self._stopping:
+            name = await self.queue.get()
+            await slots.acquire()
+            task = asyncio.ensure_future(self._one(name))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(lambda _: slots.release())
+
+    async def look_at_all(self, within: timedelta, urgency: Urgency = Urgency.RESYNC) -> None:
+        """Queue every tester, spread over the given time: at the start, and as a net under lost wake-ups."""
+        for record in await self.store.testers():
+            self.queue.add(record.name, within * self.chance.random(), urgency)
+
+    async def stop(self) -> None:
+        """End passes at their next safe point; what does not get there in seconds is cancelled and journalled as unknown."""
+        self._stopping = True
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=DRAIN.total_seconds())
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        await self.operations.aclose()
+        if self._world is not None:
+            await self._world.retire()
+
+    async def _one(self, name: str) -> None:
+        wait: timedelta | None = None
+        urgency = Urgency.RESYNC
+        try:
+            wait = await self.look(name)
+            self._failures.forget(name)
+            if wait is not None and self._world is not None and wait < self._world.fleet.spec.timing.resync / 2:
+                urgency = Urgency.FAILING
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            wait, urgency = self._failures.next_wait(name, self.chance), Urgency.FAILING
+            await self._tell_broken_pass(name, error)
+        finally:
+            if wait is not None and not self._stopping:
+                self.queue.add(name, wait, urgency)
+            self.queue.done(name)
+            self.passes += 1
+
+    async def look(self, name: str) -> timedelta | None:
+        """One pass over one tester, now. Returns when to look again; None: the tester is no more, or there is no world yet."""
+        books = await self.store.books(name)
+        world = self._world
+        if books is None or world is None:
+            return None
+        world.users += 1
+        try:
+            one = Pass(books, await self._secrets_of(books), world, self._bench)
+            return await (remove(one) if books.record.leaving else converge(one))
+        finally:
+            await world.leave()
+
+    async def _secrets_of(self, books: TesterBooks) -> dict[str, Secret]:
+        return await self.references.resolve(needs_of_secret(books.record.desired))
+
+    async def _recover(self) -> None:
+        """Calls that were under way when an earlier process ended: unknown, so the next look decides (law 2)."""
+        now = self.clock.now()
+        entries = await self.store.unfinished()
+        closed = [PutJournal(replace(entry, outcome=Outcome.UNKNOWN, ended_at=now, detail=ENDED)) for entry in entries]
+        told = [
+            AddEvent(
+                Event(
+                    entry.tester,
+                    entry.step,
+                    "OutcomeUnknown",
+                    f"{entry.verb} {entry.target}: {ENDED}; the next look decides",
+                    now,
+                    Severity.WARNING,
+                    entry.generation,
+                )
+            )
+            for entry in entries
+        ]
+        await self.store.write(*closed, *told)
+
+    async def _adopt_last_fleet(self) -> None:
+        """While the source gives no Fleet, the last good one stays in force."""
+        fleet = await self.last_fleet()
+        if self._world is None and fleet is not None:
+            await self.adopt(fleet)
+
+    async def _tell_broken_pass(self, name: str, error: Exception) -> None:
+        if isinstance(error, Draining):
+            return
+        ours = not isinstance(error, StoreError)
+        log.error("the pass over %s broke off: %s", name, type(error).__name__, exc_info=ours)
+        if isinstance(error, StoreError):
+            return
+        text = f"the pass broke off with an internal error ({type(error).__name__}); the log has it; it is tried again"
+        event = Event(name, "", "InternalError", text, self.clock.now(), Severity.WARNING)
+        try:
+            await self.store.write(AddEvent(event))
+        except StoreError:
+            log.exception("and it could not be written down")
+
+    async def _tell_world_error(self, text: str) -> None:
+        if text == self.world_error:
+            return
+        self.world_error = text
+        log.error("the Fleet cannot be used: %s", text)
+        event = Event("", "fleet", "FleetUnusable", text, self.clock.now(), Severity.WARNING)
+        await self.store.write(AddEvent(event))
+
+
+def fleet_references(fleet: Fleet) -> list[str]:
+    """The credentials that the clients need; testers' own secrets are resolved with each pass."""
+    spec = fleet.spec
+    return [spec.forge.token, spec.installer.private_key, *(daemon.secret for daemon in spec.compute)]

@@ -1,0 +1,56 @@
+"""Runs the steps of a pass along what they need of each other.
+
+A step starts as soon as the facts it needs are recorded, at once with all others that can. When a step learns something
+new, those that need it take another turn. The pass ends when nobody runs and nobody who could run has anything new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+
+MOST_TURNS = (
+    4  # of one step in one pass; more means that two steps undo each other, and the next pass comes soon enough
+)
+
+
+async def run_graph(
+    needs: Mapping[str, tuple[str, ...]],
+    *,
+    can_run: Callable[[str], bool],
+    turn: Callable[[str], Awaitable[None]],
+    version: Callable[[str], int],
+) -> frozenset[str]:
+    """Run every step of `needs` (in its order, where order is free). Returns those that could not run.
+
+    `version` tells how often a step's facts have changed. `turn` must not raise OutsideErrors; what it raises ends the pass.
+    """
+    dependents = {name: {other for other, of in needs.items() if name in of} for name in needs}
+    fresh = set(needs)
+    turns: Counter[str] = Counter()
+    running: dict[asyncio.Task[None], tuple[str, int]] = {}
+    try:
+        while True:
+            busy = {name for name, _ in running.values()}
+            for name in needs:
+                if name in fresh and name not in busy and turns[name] < MOST_TURNS and can_run(name):
+                    fresh.discard(name)
+                    turns[name] += 1
+                    running[asyncio.ensure_future(_called(turn, name))] = (name, version(name))
+            if not running:
+                return frozenset(name for name in fresh if turns[name] == 0)
+            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in sorted(done, key=lambda ended: running[ended][0]):
+                name, before = running.pop(task)
+                task.result()
+                if version(name) != before:
+                    fresh |= dependents[name]
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _called(turn: Callable[[str], Awaitable[None]], name: str) -> None:
+    await turn(name)

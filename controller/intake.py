@@ -1,0 +1,182 @@
+"""From what a source says to rows: generations, broken files, and who is removed (law 1: absent is not deleted)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from controller.records import (
+    AddEvent,
+    Change,
+    Event,
+    PutFleet,
+    PutSource,
+    PutTester,
+    Severity,
+    SourceState,
+    TesterRecord,
+)
+from controller.store import Store
+from reconcilers.clock import Clock
+from specs.fleet import Fleet
+from specs.loading import Loaded, LoadedTester
+from specs.names import new_uid
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One reading of a source. `id` tells readings with different contents apart."""
+
+    source: str
+    id: str
+    loaded: Loaded
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What an intake did. `changed` must be looked at now; `fleet` is set when there is a new one."""
+
+    changed: tuple[str, ...] = ()
+    fleet: Fleet | None = None
+    held: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+
+
+@dataclass
+class _Draft:
+    """The changes of one intake as they gather."""
+
+    now: datetime
+    revision: str
+    changes: list[Change] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+
+    def put(self, record: TesterRecord, reason: str, text: str, severity: Severity = Severity.NORMAL) -> None:
+        self.changes.append(PutTester(record))
+        self.changes.append(AddEvent(Event(record.name, "", reason, text, self.now, severity, record.generation)))
+
+    def wake(self, name: str) -> None:
+        self.changed.append(name)
+
+
+async def take_in(revision: Revision, store: Store, clock: Clock, chance: random.Random) -> Taken:
+    """Compare a revision with the rows and write what follows, in one commit. Raises StoreError."""
+    loaded, now = revision.loaded, clock.now()
+    errors = tuple(str(error) for error in loaded.errors)
+    before = await store.source()
+    if not loaded.readable:
+        state = SourceState(
+            revision.source, before.revision if before else "", now, False, errors, before.held if before else ()
+        )
+        await store.write(*_source_change(before, state, now))
+        return Taken(errors=errors)
+    rows = {record.name: record for record in await store.testers()}
+    draft = _Draft(now, revision.id)
+    for name, tester in sorted(loaded.testers.items()):
+        _take_tester(draft, rows.get(name), name, tester, chance)
+    _mark_broken(draft, rows, loaded, errors)
+    fleet = await _take_fleet(draft, loaded, store)
+    held = _take_absent(draft, rows, loaded)
+    state = SourceState(revision.source, revision.id, now, True, errors, held)
+    await store.write(*draft.changes, *_source_change(before, state, now))
+    return Taken(tuple(draft.changed), fleet, held, errors)
+
+
+def _take_tester(
+    draft: _Draft, row: TesterRecord | None, name: str, tester: LoadedTester, chance: random.Random
+) -> None:
+    if row is None:
+        record = TesterRecord(
+            name=name,
+            uid=new_uid(chance),
+            generation=1,
+            desired=tester.desired,
+            digest=tester.digest,
+            source_file=tester.file,
+            source_line=tester.line,
+            revision=draft.revision,
+            added_at=draft.now,
+            changed_at=draft.now,
+        )
+        draft.put(record, "Added", f"{name} was added by {tester.file}")
+        draft.wake(name)
+        return
+    same_spec = row.digest == tester.digest and not row.leaving
+    place = replace(row, source_file=tester.file, source_line=tester.line, source_error="")
+    if same_spec:
+        if place != row:
+            draft.changes.append(PutTester(place))
+        return
+    record = replace(
+        place,
+        generation=row.generation + 1,
+        desired=tester.desired,
+        digest=tester.digest,
+        revision=draft.revision,
+        changed_at=draft.now,
+        removed_at=None,
+    )
+    reason, text = ("PutBack", "was put back by") if row.leaving else ("SpecChanged", "was changed by")
+    draft.put(record, reason, f"{name} {text} {tester.file}")
+    draft.wake(name)
+
+
+def _mark_broken(draft: _Draft, rows: dict[str, TesterRecord], loaded: Loaded, errors: Iterable[str]) -> None:
+    """A tester whose file is broken stays at its last good spec, and says so."""
+    for name, row in rows.items():
+        if name in loaded.testers or row.leaving or row.source_file not in loaded.broken:
+            continue
+        text = (
+            "; ".join(error for error in errors if error.startswith(row.source_file)) or f"{row.source_file} is broken"
+        )
+        if text != row.source_error:
+            told = f"{name} stays at its last good spec: {text}"
+            draft.put(replace(row, source_error=text), "SpecBroken", told, Severity.WARNING)
+
+
+async def _take_fleet(draft: _Draft, loaded: Loaded, store: Store) -> Fleet | None:
+    if loaded.fleet is None:
+        return None
+    text = loaded.fleet.model_dump_json(by_alias=True)
+    known = await store.fleet()
+    if known is None or known[0] != text:
+        draft.changes.append(PutFleet(text, draft.revision))
+    fleet: Fleet = loaded.fleet
+    return fleet
+
+
+def _take_absent(draft: _Draft, rows: dict[str, TesterRecord], loaded: Loaded) -> tuple[str, ...]:
+    """Remove who is positively absent from a wholly readable revision. Returns those whose removal is held back."""
+    wanted = [row for row in rows.values() if not row.leaving]
+    absent = [row for row in wanted if row.name not in loaded.testers]
+    if not absent or not loaded.whole or loaded.fleet is None:
+        return ()
+    safety = loaded.fleet.spec.safety
+    if len(absent) > safety.removals_of(len(wanted)) and safety.allow_removals != len(absent):
+        return tuple(row.name for row in absent)
+    for row in absent:
+        leaving = replace(
+            row, removed_at=draft.now, generation=row.generation + 1, revision=draft.revision, source_error=""
+        )
+        draft.put(leaving, "Leaving", f"{row.name} is in no file any more and is being removed")
+        draft.wake(row.name)
+    return ()
+
+
+def _source_change(before: SourceState | None, state: SourceState, now: datetime) -> list[Change]:
+    """A reading that says the same as the last one changes nothing (law 8)."""
+    if before is not None and replace(before, read_at=state.read_at) == state:
+        return []
+    changes: list[Change] = [PutSource(state)]
+    if state.held and (before is None or before.held != state.held):
+        count = len(state.held)
+        text = (
+            f"this revision would remove {count} testers ({', '.join(state.held[:10])}), more than safety.maxRemovals: nobody is "
+            f"removed; if it is meant, set spec.safety.allowRemovals: {count} in the Fleet of the same revision"
+        )
+        changes.append(AddEvent(Event("", "source", "TooManyRemovals", text, now, Severity.WARNING)))
+    told = before.errors if before is not None else ()
+    news = [error for error in state.errors if error not in told]
+    return [*changes, *(AddEvent(Event("", "source", "SpecBroken", error, now, Severity.WARNING)) for error in news)]

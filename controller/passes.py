@@ -1,0 +1,121 @@
+"""One pass over one tester: read the books, run the steps along the graph, write what it comes to."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from controller.acting import Hands
+from controller.graph import run_graph
+from controller.operations import Operations
+from controller.outcomes import Kind, StepOutcome, held
+from controller.records import Condition, TesterBooks
+from controller.rows import Judge
+from controller.snapshot import Snapshot
+from controller.status import Clockwork, condition_type, is_paused, judge_pass
+from controller.store import Store
+from controller.turn import Turn
+from controller.world import Step, World
+from reconcilers.clock import Clock
+from reconcilers.secret import Secret
+
+Resolve = Callable[[TesterBooks], Awaitable[Mapping[str, Secret]]]
+
+
+@dataclass
+class Bench:
+    """What every pass works with: the engine's parts that do not change from tester to tester."""
+
+    store: Store
+    clock: Clock
+    operations: Operations
+    chance: random.Random
+    stopping: Callable[[], bool]
+    resolve: Resolve  # the secrets that a tester's spec refers to
+
+    def hands(self, world: World) -> Hands:
+        return Hands(self.clock, self.operations, self.stopping, world.fleet.spec.timing.listing_grace)
+
+
+class Pass:
+    """A pass under way: its snapshot of the tester, and the outcomes so far."""
+
+    def __init__(self, books: TesterBooks, secrets: Mapping[str, Secret], world: World, bench: Bench) -> None:
+        self.snapshot = Snapshot(books, world.fleet, secrets, bench.store)
+        self.world = world
+        self.bench = bench
+        self.outcomes: dict[str, StepOutcome] = {}
+
+    @property
+    def name(self) -> str:
+        return self.snapshot.name
+
+    def turn(self, step: Step, *, only_urgent: bool = False) -> Turn:
+        bench, world = self.bench, self.world
+        return Turn(
+            step=step,
+            snapshot=self.snapshot,
+            world=world,
+            hands=bench.hands(world),
+            judge=Judge(bench.store, bench.clock, world.fleet),
+            condition=self.condition(step),
+            outcome_of=self.outcomes.get,
+            only_urgent=only_urgent,
+        )
+
+    def condition(self, step: Step) -> Condition | None:
+        return self.snapshot.conditions.get(condition_type(step.name))
+
+    def left_alone(self, step: Step) -> bool:
+        """A step that fails is left alone until its next try, unless the spec has changed; a door never is."""
+        known = self.condition(step)
+        if known is None or known.retry_at is None or step.watches:
+            return False
+        return known.generation == self.snapshot.record.generation and known.retry_at > self.bench.clock.now()
+
+    async def close(self, outcomes: Sequence[StepOutcome]) -> timedelta:
+        """Write what the pass comes to. Returns when to look again."""
+        works = Clockwork(self.world.fleet.spec.timing, self.bench.chance)
+        now = self.bench.clock.now()
+        verdict = judge_pass(self.snapshot.record, self.snapshot.conditions, outcomes, now, works)
+        await self.bench.store.write(*verdict.changes)
+        return verdict.next_look
+
+
+async def converge(one: Pass) -> timedelta:
+    """Bring a tester that is wanted as far as it goes now. Returns when to look again. Raises Draining, StoreError."""
+    steps = {step.name: step for step in one.world.steps}
+    # A door is looked at before anything else; the order of the others is the graph's.
+    order = sorted(steps.values(), key=lambda step: not step.watches)
+    paused = is_paused(one.snapshot.record, one.bench.clock.now())
+
+    async def turn(name: str) -> None:
+        step = steps[name]
+        if one.left_alone(step):
+            return
+        outcome = await one.turn(step, only_urgent=paused).take()
+        earlier = one.outcomes.get(name)
+        did = outcome.did + (earlier.did if earlier is not None else 0)
+        one.outcomes[name] = replace(outcome, did=did)
+
+    def can_run(name: str) -> bool:
+        return all(one.snapshot.has_facts(need) for need in steps[name].needs) or one.left_alone(steps[name])
+
+    idle = await run_graph(
+        {step.name: step.needs for step in order}, can_run=can_run, turn=turn, version=one.snapshot.version
+    )
+    return await one.close([_final(one, step, step.name in idle) for step in one.world.steps])
+
+
+def _final(one: Pass, step: Step, idle: bool) -> StepOutcome:
+    """The outcome of a step: its turn's; else that it waits for others, or is left alone as it was."""
+    found = one.outcomes.get(step.name)
+    if found is not None:
+        return found
+    known = one.condition(step)
+    if not idle and known is not None:
+        return StepOutcome(step.name, Kind.FAILING, known.reason, known.message, known.blames, left_alone=True)
+    lacking = [need for need in step.needs if not one.snapshot.has_facts(need)]
+    return held(step.name, "WaitsForStep", f"waits for {', '.join(lacking)}")

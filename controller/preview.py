@@ -1,0 +1,113 @@
+"""What a pass would do, without doing it: the same `observe` and the same `plan`, and nothing written (`testerctl plan`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from controller import rows
+from controller.records import TesterBooks
+from controller.snapshot import Snapshot
+from controller.store import Store
+from controller.world import Step, World
+from reconcilers.actions import Action, Disruption, Wait
+from reconcilers.errors import OutsideError
+from reconcilers.facts import FACTS, Facts, OutsideObject
+from reconcilers.secret import Secret
+
+WORST_LAST = (Disruption.NONE, Disruption.RESTART, Disruption.REBUILD, Disruption.REMOVE)
+
+
+@dataclass(frozen=True, slots=True)
+class StepPreview:
+    """One step's part. `known_after` names the steps whose facts are still missing; `error` says why it cannot tell."""
+
+    step: str
+    actions: tuple[Action, ...] = ()
+    waits: tuple[Wait, ...] = ()
+    known_after: tuple[str, ...] = ()
+    error: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """All steps of one tester."""
+
+    tester: str
+    leaving: bool
+    steps: tuple[StepPreview, ...] = field(default_factory=tuple)
+
+    @property
+    def changes(self) -> bool:
+        return any(step.actions for step in self.steps)
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        return tuple(f"{step.step}: {step.error}" for step in self.steps if step.error)
+
+    @property
+    def disruption(self) -> Disruption:
+        """The worst of all actions."""
+        found = [action.disruption for step in self.steps for action in step.actions]
+        return max(found, key=WORST_LAST.index, default=Disruption.NONE)
+
+
+async def preview(books: TesterBooks, secrets: Mapping[str, Secret], world: World, store: Store) -> Preview:
+    """Observe everything that can be observed and plan every step. Writes nothing, neither outside nor to the store."""
+    snapshot = Snapshot(books, world.fleet, secrets, store)
+    leaving = books.record.leaving
+    steps = [await _step(step, snapshot, world, leaving) for step in world.steps]
+    return Preview(books.record.name, leaving, tuple(steps))
+
+
+async def _step(step: Step, snapshot: Snapshot, world: World, leaving: bool) -> StepPreview:
+    lacking = tuple(need for need in step.needs if not snapshot.has_facts(need))
+    if leaving and (step.leaves == "machine" or (lacking and not step.makes)):
+        return StepPreview(step.name, note="goes with the machine" if step.leaves == "machine" else "")
+    if leaving and step.makes:
+        found = [await _planned(step, snapshot, world, row, lacking, wanted=False) for row in snapshot.rows(step.name)]
+        return _joined(step.name, found)
+    row = await _row(step, snapshot)
+    return await _planned(step, snapshot, world, row, lacking, wanted=not leaving)
+
+
+async def _planned(
+    step: Step, snapshot: Snapshot, world: World, row: OutsideObject | None, lacking: tuple[str, ...], *, wanted: bool
+) -> StepPreview:
+    facts = with_placeholders(snapshot.facts(row), lacking)
+    view = replace(snapshot.view(row), facts=facts)
+    try:
+        observed = None
+        if not lacking:
+            observed = await step.observe(view, world.looks_for(view.desired, facts))
+            learnt = step.learn(observed, facts) if observed is not None and wanted else None
+            if learnt is not None:
+                facts = replace(facts, steps={**facts.steps, step.name: learnt})
+        planned = step.plan(view.desired if wanted else None, observed, facts)
+    except OutsideError as error:
+        return StepPreview(step.name, known_after=lacking, error=str(error))
+    actions = tuple(one for one in planned if isinstance(one, Action))
+    waits = tuple(one for one in planned if isinstance(one, Wait))
+    return StepPreview(step.name, actions, waits, lacking)
+
+
+async def _row(step: Step, snapshot: Snapshot) -> OutsideObject | None:
+    if not step.makes:
+        return None
+    return rows.current(snapshot, step.name) or rows.fresh(step, snapshot)
+
+
+def with_placeholders(facts: Facts, lacking: tuple[str, ...]) -> Facts:
+    """Facts in which every missing need says after which step it will be known."""
+    later = {need: FACTS[need].unknown() for need in lacking if need in FACTS}
+    return replace(facts, steps={**facts.steps, **later})
+
+
+def _joined(step: str, found: list[StepPreview]) -> StepPreview:
+    return StepPreview(
+        step,
+        tuple(action for one in found for action in one.actions),
+        tuple(wait for one in found for wait in one.waits),
+        error="; ".join(one.error for one in found if one.error),
+    )

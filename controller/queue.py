@@ -1,0 +1,133 @@
+"""The queue of testers to look at: names only, never events (level-triggered).
+
+A name stands in it once. Added again, it keeps the earliest time and the most urgent class of both. A name that is being
+worked on is not handed out a second time; what is added meanwhile waits until `done`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+
+from reconcilers.clock import Clock
+
+NOW = timedelta(0)
+
+
+class Urgency(Enum):
+    """The order among names that are due. The value is the head start, in seconds, that the others have: one that has waited
+    longer than it comes first whatever its class, so nothing starves (ageing)."""
+
+    CHANGED = 0.0
+    FAILING = 10.0
+    RESYNC = 60.0
+
+
+@dataclass(slots=True)
+class _Entry:
+    name: str
+    due: datetime
+    urgency: Urgency
+    live: bool = True
+
+    @property
+    def rank(self) -> datetime:
+        return self.due + timedelta(seconds=self.urgency.value)
+
+
+class Queue:
+    """Heap-based; every operation is O(log n). One consumer calls `get`."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._entries: dict[str, _Entry] = {}
+        self._later: list[tuple[datetime, int, _Entry]] = []
+        self._due: list[tuple[datetime, int, _Entry]] = []
+        self._working: dict[str, _Entry | None] = {}
+        self._count = 0
+        self._changed = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def working(self) -> frozenset[str]:
+        """The names that are being worked on now."""
+        return frozenset(self._working)
+
+    def depth(self) -> int:
+        """How many names are due and not yet handed out."""
+        self._promote()
+        return sum(entry.live for _, _, entry in self._due)
+
+    def add(self, name: str, after: timedelta = NOW, urgency: Urgency = Urgency.CHANGED) -> None:
+        """Look at `name` no later than `after` from now."""
+        due = self._clock.now() + max(after, NOW)
+        if name in self._working:
+            self._working[name] = _merged(self._working[name], name, due, urgency)
+            return
+        self._put(_merged(self._entries.get(name), name, due, urgency))
+
+    def discard(self, name: str) -> None:
+        """Forget a name: it is no more. What is being worked on is left to end."""
+        entry = self._entries.pop(name, None)
+        if entry is not None:
+            entry.live = False
+        if name in self._working:
+            self._working[name] = None
+
+    async def get(self) -> str:
+        """The next name, once one is due."""
+        while True:
+            self._promote()
+            while self._due:
+                _, _, entry = heapq.heappop(self._due)
+                if entry.live:
+                    del self._entries[entry.name]
+                    self._working[entry.name] = None
+                    return entry.name
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), self._until_next())
+            except TimeoutError:
+                continue
+
+    def done(self, name: str) -> None:
+        """The work on `name` has ended; what was added meanwhile is queued now."""
+        again = self._working.pop(name, None)
+        if again is not None:
+            self._put(again)
+
+    def _put(self, entry: _Entry) -> None:
+        old = self._entries.get(entry.name)
+        if old is not None:
+            if (old.due, old.urgency) == (entry.due, entry.urgency):
+                return
+            old.live = False
+        self._entries[entry.name] = entry
+        self._count += 1
+        heapq.heappush(self._later, (entry.due, self._count, entry))
+        self._changed.set()
+
+    def _promote(self) -> None:
+        now = self._clock.now()
+        while self._later and self._later[0][0] <= now:
+            _, count, entry = heapq.heappop(self._later)
+            if entry.live:
+                heapq.heappush(self._due, (entry.rank, count, entry))
+
+    def _until_next(self) -> float | None:
+        while self._later and not self._later[0][2].live:
+            heapq.heappop(self._later)
+        if not self._later:
+            return None
+        return max(0.0, (self._later[0][0] - self._clock.now()).total_seconds())
+
+
+def _merged(old: _Entry | None, name: str, due: datetime, urgency: Urgency) -> _Entry:
+    if old is None:
+        return _Entry(name, due, urgency)
+    return _Entry(name, min(old.due, due), min(old.urgency, urgency, key=lambda u: u.value))

@@ -1,0 +1,111 @@
+"""A pass over a tester who is leaving: access first, then what stands, each until it is seen to be gone.
+
+What lives on the machine goes with it. During `keepAfterRemoval` the gateway and the machine stay with the door shut,
+so that putting the file back restores them. The tester's row is the finaliser: it falls when nothing of ours is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from controller import rows
+from controller.outcomes import Kind, StepOutcome, in_sync, waiting
+from controller.passes import Pass
+from controller.records import AddEvent, DropTester, Event
+from controller.world import Step
+from reconcilers.actions import Wait
+from reconcilers.errors import OutsideError
+
+ACCESS = "access"
+STANDING = "standing"
+
+
+async def remove(one: Pass) -> timedelta | None:
+    """Take away what can be taken now. Returns when to look again, None when nothing is left and the row is dropped."""
+    # In reverse: what was made last goes first, and the door before everything.
+    steps = list(reversed(one.world.steps))
+    steps.sort(key=lambda step: not step.watches)
+    outcomes = [await _leave(one, step) for step in steps if step.leaves == ACCESS]
+    kept_until = _kept_until(one)
+    standing = [step for step in steps if step.leaves == STANDING]
+    if one.bench.clock.now() < kept_until:
+        outcomes += [_kept(step, kept_until, one) for step in standing if one.snapshot.rows(step.name)]
+    else:
+        outcomes += [await _leave(one, step) for step in standing]
+        outcomes = _excused(one, outcomes)
+    if all(outcome.kind is Kind.IN_SYNC for outcome in outcomes):
+        await _finalise(one)
+        return None
+    next_look = await one.close(outcomes)
+    return min(next_look, max(kept_until - one.bench.clock.now(), timedelta(0))) if _waits_only(outcomes) else next_look
+
+
+async def _leave(one: Pass, step: Step) -> StepOutcome:
+    """Make one step's things go. IN_SYNC means that nothing of it is left."""
+    if one.left_alone(step):
+        known = one.condition(step)
+        if known is not None:
+            return StepOutcome(step.name, Kind.FAILING, known.reason, known.message, known.blames, left_alone=True)
+    operation = one.bench.operations.running(one.name, step.name)
+    if operation is not None:
+        return waiting(step.name, rows.wait_for(operation), one.world.poll)
+    one.bench.operations.take_error(one.name, step.name)  # what an old wish came to does not matter any more
+    turn = one.turn(step)
+    if not step.makes:
+        if any(not one.snapshot.has_facts(need) for need in step.needs):
+            return in_sync(step.name)  # it never came so far that there could be anything
+        return await turn.leave()
+    return await _leave_rows(one, step)
+
+
+async def _leave_rows(one: Pass, step: Step) -> StepOutcome:
+    turn = one.turn(step)
+    left: list[str] = []
+    for row in one.snapshot.rows(step.name):
+        try:
+            if not await turn.settle(row):
+                left.append(row.name)
+        except OutsideError as error:
+            return replace(turn.failed(error), did=turn.did)
+    if not left:
+        return replace(in_sync(step.name), did=turn.did)
+    limit = one.world.fleet.spec.timing.deploy_limit + one.world.fleet.spec.timing.listing_grace
+    wait = Wait("Removing", f"until {', '.join(left)} is seen to be gone", limit, step.name)
+    return replace(waiting(step.name, wait, one.world.poll), did=turn.did)
+
+
+def _excused(one: Pass, outcomes: Sequence[StepOutcome]) -> list[StepOutcome]:
+    """A dead machine is no obstacle: once the gateway and the machine are gone, there is no door left to shut."""
+    gone = {outcome.step for outcome in outcomes if outcome.kind is Kind.IN_SYNC}
+    standing = {step.name for step in one.world.steps if step.leaves == STANDING}
+    unmade = {step.name for step in one.world.steps if not step.makes}
+    if not standing <= gone:
+        return list(outcomes)
+    return [in_sync(outcome.step) if outcome.step in unmade else outcome for outcome in outcomes]
+
+
+def _kept_until(one: Pass) -> datetime:
+    record = one.snapshot.record
+    began = record.removed_at or one.bench.clock.now()
+    return began + record.desired.machine.keep_after_removal
+
+
+def _kept(step: Step, until: datetime, one: Pass) -> StepOutcome:
+    keep = one.snapshot.record.desired.machine.keep_after_removal
+    text = f"kept until {until:%Y-%m-%d %H:%M} UTC (keepAfterRemoval); putting the file back restores it"
+    return waiting(
+        step.name, Wait("KeptAfterRemoval", text, keep, "the spec"), max(until - one.bench.clock.now(), one.world.poll)
+    )
+
+
+def _waits_only(outcomes: Sequence[StepOutcome]) -> bool:
+    return all(outcome.kind in (Kind.IN_SYNC, Kind.WAITING) for outcome in outcomes)
+
+
+async def _finalise(one: Pass) -> None:
+    now = one.bench.clock.now()
+    text = f"{one.name} is removed: everything that was made for it is seen to be gone, or kept as the spec says"
+    event = Event(one.name, "", "Removed", text, now, generation=one.snapshot.record.generation)
+    await one.bench.store.write(AddEvent(event), DropTester(one.name))

@@ -1,0 +1,219 @@
+"""The books on outside objects: one row per object, and what its presence or absence in a look means (law 2).
+
+(fresh) ──create begun──▶ INTENDED ──seen, or answered──▶ EXISTING ──must go──▶ RETIRING ──seen gone──▶ GONE
+                             │ never seen until its deadline          │ missing for longer than the grace
+                             ▼                                        ▼
+                            LOST ◀────────────────────────────────────┘   watched, deleted should it appear
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from controller.operations import Operation
+from controller.records import AddEvent, Change, DropFacts, Event, PutObject, Severity
+from controller.snapshot import Snapshot
+from controller.store import Store
+from controller.world import Step
+from reconcilers.actions import Wait
+from reconcilers.clock import Clock
+from reconcilers.errors import Blocked
+from reconcilers.facts import ObjectState, OutsideObject
+from reconcilers.looks import TesterLooks
+from specs.fleet import Fleet
+
+WATCH_LOST = timedelta(hours=24)  # longer than any teardown or late effect that the field has seen (an hour)
+NEVER_MADE: Mapping[str, str] = {"refused": "never seen"}
+TAKEN: Mapping[str, str] = {"refused": "name taken"}
+DELETED = "deleted"
+
+
+def fresh(step: Step, snapshot: Snapshot) -> OutsideObject:
+    """The row that the next create is about, named, and not in the store yet.
+
+    A row whose create was refused for another reason than its name is used again; a taken or lost name leads to the next
+    attempt; an object that existed is followed by the next incarnation.
+    """
+    last = snapshot.last_row(step.name)
+    if last is None:
+        row = OutsideObject(snapshot.name, step.name, 1, 1, "", ObjectState.GONE)
+    elif last.state is ObjectState.GONE and not last.identity:
+        row = replace(last, deadline=None, missing_since=None)
+    elif not last.identity or "refused" in last.identity:
+        row = OutsideObject(snapshot.name, step.name, last.incarnation, last.attempt + 1, "", ObjectState.GONE)
+    else:
+        row = OutsideObject(snapshot.name, step.name, last.incarnation + 1, 1, "", ObjectState.GONE)
+    name = step.name_for(snapshot.record.desired, snapshot.facts(), row.incarnation, row.attempt)
+    return replace(row, name=name)
+
+
+def as_now(snapshot: Snapshot, row: OutsideObject) -> OutsideObject:
+    """The row as the books have it now; itself while it is not in them."""
+    found = snapshot.row(row.step, row.incarnation, row.attempt)
+    return row if found is None else found
+
+
+def current(snapshot: Snapshot, step: str) -> OutsideObject | None:
+    """The row that the tester's spec is about: the newest one that exists or is being made."""
+    wanted = [row for row in snapshot.rows(step) if row.state in (ObjectState.INTENDED, ObjectState.EXISTING)]
+    return wanted[-1] if wanted else None
+
+
+def leftovers(snapshot: Snapshot, step: str, kept: OutsideObject | None) -> list[OutsideObject]:
+    """Rows that are not closed and not the current one: dying incarnations, lost attempts, all but one of a double."""
+    return [row for row in snapshot.rows(step) if row != kept]
+
+
+def holder_of(snapshot: Snapshot, row: OutsideObject) -> OutsideObject | None:
+    """An unclosed row of ours that holds the name of a fresh one."""
+    return next((other for other in snapshot.rows(row.step) if same_name(other.name, row.name)), None)
+
+
+def same_name(one: str, other: str) -> bool:
+    """Forge's look-up ignores case (V); the names of the others are lower case."""
+    return one.casefold() == other.casefold()
+
+
+def wait_for(operation: Operation) -> Wait:
+    """The wait that a running operation is."""
+    return Wait("OperationRunning", f"{operation.what} is under way", operation.limit, operation.step)
+
+
+def name_still_held(row: OutsideObject, fleet: Fleet) -> Wait:
+    limit = fleet.spec.timing.gateway_limit + fleet.spec.timing.listing_grace
+    return Wait("NameStillHeld", f"{row.name} is still held by its predecessor, which is going", limit, row.step)
+
+
+async def retire_renamed(step: Step, snapshot: Snapshot, clock: Clock) -> OutsideObject | None:
+    """The current row; one whose name the spec does not give any more retires first, and there is none then."""
+    row = current(snapshot, step.name)
+    if row is None:
+        return None
+    wanted = step.name_for(snapshot.record.desired, snapshot.facts(row), row.incarnation, row.attempt)
+    if same_name(wanted, row.name):
+        return row
+    retired = replace(row, state=ObjectState.RETIRING, since=clock.now())
+    text = f"{row.name} must go: the spec now says {wanted}"
+    event = Event(snapshot.name, step.name, "Renamed", text, clock.now())
+    await snapshot.commit(step.name, PutObject(retired), DropFacts(snapshot.name, step.name), AddEvent(event))
+    return None
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Decides what a look says about a row."""
+
+    store: Store
+    clock: Clock
+    fleet: Fleet
+
+    @property
+    def grace(self) -> timedelta:
+        return self.fleet.spec.timing.listing_grace
+
+    async def judge(
+        self, row: OutsideObject, observed: Any, step: Step, snapshot: Snapshot, looks: TesterLooks
+    ) -> OutsideObject | Wait | None:
+        """The row to go on with, a wait, or None when this object is lost and the next one is due.
+
+        Raises Blocked when more objects than `safety.maxLost` are missing in the same look.
+        """
+        if observed is not None:
+            return await self._present(row, observed, step, snapshot)
+        if row.state is ObjectState.INTENDED:
+            return await self._never_seen(row, step, snapshot)
+        if row.state is ObjectState.EXISTING:
+            return await self._missing(row, step, snapshot, looks)
+        return row
+
+    async def _present(self, row: OutsideObject, observed: Any, step: Step, snapshot: Snapshot) -> OutsideObject:
+        if row.state not in (ObjectState.INTENDED, ObjectState.EXISTING):
+            return row  # not in the books as ours: the plan decides whether it may be adopted
+        identity = step.identity(observed)
+        seen = replace(row, state=ObjectState.EXISTING, identity=identity, missing_since=None, deadline=None)
+        if seen == replace(row, deadline=None):
+            return row
+        changes: list[Change] = [PutObject(replace(seen, since=self.clock.now()))]
+        if row.state is ObjectState.INTENDED:
+            text = f"{row.name} is there after all: the create whose answer was lost had its effect"
+            changes.append(AddEvent(Event(snapshot.name, step.name, "FoundAfterAll", text, self.clock.now())))
+        await snapshot.commit(step.name, *changes)
+        return as_now(snapshot, row)
+
+    async def _never_seen(self, row: OutsideObject, step: Step, snapshot: Snapshot) -> Wait | None:
+        now = self.clock.now()
+        if row.deadline is not None and now < row.deadline:
+            text = f"whether {row.name} was made is not known; until the call's limit has passed its absence proves nothing"
+            began = row.since or now
+            return Wait("OutcomeUnknown", text, row.deadline - began, step.name)
+        await self._close_lost(
+            row, step, snapshot, f"{row.name} was never seen to be made; the next attempt has another name"
+        )
+        return None
+
+    async def _missing(
+        self, row: OutsideObject, step: Step, snapshot: Snapshot, looks: TesterLooks
+    ) -> OutsideObject | Wait | None:
+        await self._refuse_mass_loss(step, snapshot, row, looks)
+        now = self.clock.now()
+        if row.missing_since is None:
+            await snapshot.commit(step.name, PutObject(replace(row, missing_since=now)))
+        elif now - row.missing_since >= self.grace:
+            await self._close_lost(row, step, snapshot, f"{row.name} has disappeared; it is made anew")
+            return None
+        return Wait("Missing", f"{row.name} is missing in the listing; it may lag", self.grace, step.name)
+
+    async def _close_lost(self, row: OutsideObject, step: Step, snapshot: Snapshot, text: str) -> None:
+        """Close a row that nobody sees. Its name stays watched, unless the next row has to take the same one."""
+        now = self.clock.now()
+        wanted = step.name_for(snapshot.record.desired, snapshot.facts(row), row.incarnation + 1, 1)
+        state = ObjectState.GONE if same_name(wanted, row.name) else ObjectState.LOST
+        closed = replace(row, state=state, since=now, missing_since=None, identity=row.identity or NEVER_MADE)
+        event = Event(snapshot.name, step.name, "Disappeared", text, now, Severity.WARNING, snapshot.record.generation)
+        await snapshot.commit(step.name, PutObject(closed), DropFacts(snapshot.name, step.name), AddEvent(event))
+
+    async def _refuse_mass_loss(self, step: Step, snapshot: Snapshot, row: OutsideObject, looks: TesterLooks) -> None:
+        """Law 1: when more of ours than `safety.maxLost` are missing in one look, a person decides."""
+        where = row.identity.get("daemon")  # a listing is one daemon's
+        existing = await self.store.objects(step.name, frozenset({ObjectState.EXISTING}))
+        books = [known for known in existing if known.identity.get("daemon") == where]
+        there = {name.casefold() for name in await step.listed(snapshot.view(row), looks)}
+        missing = sorted(known.name for known in books if known.name.casefold() not in there)
+        most = self.fleet.spec.safety.max_lost
+        if len(missing) > most:
+            raise Blocked(
+                f"{len(missing)} of {len(books)} are missing in one look ({', '.join(missing[:5])}"
+                f"{', …' if len(missing) > 5 else ''}), more than safety.maxLost ({most}): nothing is repaired until a "
+                "person has looked; if they are really gone, raise safety.maxLost",
+                system=step.name,
+                reason="TooManyLost",
+            )
+
+    async def absent_leftover(self, row: OutsideObject, snapshot: Snapshot) -> bool:
+        """A row that must go is not seen. True: it needs no more looking at for now."""
+        now = self.clock.now()
+        if row.deadline is not None and now < row.deadline and DELETED not in row.identity:
+            return False
+        if row.state is ObjectState.LOST and not snapshot.record.leaving and now - (row.since or now) < WATCH_LOST:
+            return True
+        if (
+            row.state is not ObjectState.LOST
+            and DELETED not in row.identity
+            and not await self._long_missing(row, snapshot)
+        ):
+            return False
+        gone = replace(row, state=ObjectState.GONE, since=now, identity=row.identity or NEVER_MADE)
+        event = Event(snapshot.name, row.step, "Gone", f"{row.name} is seen to be gone", now)
+        await snapshot.commit(row.step, PutObject(gone), AddEvent(event))
+        return True
+
+    async def _long_missing(self, row: OutsideObject, snapshot: Snapshot) -> bool:
+        """No delete of ours was confirmed: a listing that omits it must do so for as long as the grace."""
+        now = self.clock.now()
+        if row.missing_since is None:
+            await snapshot.commit(row.step, PutObject(replace(row, missing_since=now)))
+            return False
+        return now - row.missing_since >= self.grace

@@ -1,0 +1,1 @@
+"""Where specs come from. Every source gives whole revisions, or none."""

@@ -1,0 +1,266 @@
+"""From the outcomes of a pass to what people read: conditions, phase, progress, events, and when to look again (law 12)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from controller.backoff import backoff, spread
+from controller.outcomes import Kind, StepOutcome
+from controller.records import (
+    AddEvent,
+    Change,
+    Condition,
+    DropCondition,
+    Event,
+    Phase,
+    PutCondition,
+    SetStatus,
+    Severity,
+    Status,
+    TesterRecord,
+)
+from reconcilers.actions import Finding
+from specs.fleet import Timing
+
+READY = "Ready"
+STALLED = "Stalled"
+NEEDED_FINDINGS = ("SignInProtected",)  # what Ready asks for beside every step (law 4)
+STOPPED = (Kind.BLOCKED, Kind.REJECTED)
+STATUS_OF = {Kind.IN_SYNC: Status.TRUE, Kind.HELD: Status.UNKNOWN}
+
+
+@dataclass(frozen=True)
+class Clockwork:
+    """The times that decide when to look again, and the chance that spreads them."""
+
+    timing: Timing
+    chance: random.Random
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a pass comes to."""
+
+    changes: tuple[Change, ...]
+    phase: Phase
+    next_look: timedelta
+
+
+def condition_type(step: str) -> str:
+    """`machine_access` → `MachineAccess`."""
+    return "".join(part.capitalize() for part in step.split("_"))
+
+
+def judge_pass(
+    record: TesterRecord,
+    old: Mapping[str, Condition],
+    outcomes: Sequence[StepOutcome],
+    now: datetime,
+    works: Clockwork,
+) -> Verdict:
+    """Everything that follows from a pass. Settled means quiet: only differences become changes (law 8)."""
+    steps = [_step_condition(record, old.get(condition_type(o.step)), o, now, works) for o in outcomes]
+    found = [_finding_condition(record, old.get(f.type), f, now) for o in outcomes for f in o.findings]
+    ready = _ready(record, old.get(READY), steps, found, now)
+    stalled = _stalled(record, old.get(STALLED), steps, outcomes, now)
+    conditions = [*steps, *found, ready, stalled]
+    phase = _phase(record, outcomes, steps, ready, now)
+    next_look = _next_look(record, outcomes, steps, ready, now, works)
+    changes = [*_condition_changes(record, old, conditions, now)]
+    changes += _status_change(record, outcomes, steps, phase)
+    return Verdict(tuple(changes), phase, next_look)
+
+
+def _step_condition(
+    record: TesterRecord, old: Condition | None, outcome: StepOutcome, now: datetime, works: Clockwork
+) -> Condition:
+    if outcome.left_alone and old is not None:
+        return old
+    status = STATUS_OF.get(outcome.kind, Status.FALSE)
+    same = old is not None and (old.status, old.reason) == (status, outcome.reason)
+    since = old.since if same and old is not None else now
+    failures = (old.failures if old is not None else 0) + 1 if outcome.kind is Kind.FAILING else 0
+    until, retry_at = None, None
+    if outcome.kind is Kind.WAITING and outcome.limit is not None:
+        until = since + outcome.limit
+    if outcome.kind is Kind.FAILING:
+        timing = works.timing
+        pause = backoff(failures, timing.backoff_base, timing.backoff_ceiling, works.chance)
+        retry_at = until = now + (outcome.again if outcome.again is not None else pause)
+    message = outcome.message
+    if until is not None and outcome.kind is Kind.WAITING and now > until:
+        message = f"{message}; this takes longer than the {_span(outcome.limit)} it may take"
+    return Condition(
+        tester=record.name,
+        type=condition_type(outcome.step),
+        status=status,
+        reason=outcome.reason,
+        message=message,
+        generation=record.generation,
+        since=since,
+        until=until,
+        blames=outcome.blames,
+        failures=failures,
+        retry_at=retry_at,
+    )
+
+
+def _finding_condition(record: TesterRecord, old: Condition | None, finding: Finding, now: datetime) -> Condition:
+    status = {True: Status.TRUE, False: Status.FALSE, None: Status.UNKNOWN}[finding.status]
+    return _plain(record, old, finding.type, status, finding.reason, finding.message, now)
+
+
+def _plain(
+    record: TesterRecord, old: Condition | None, kind: str, status: Status, reason: str, message: str, now: datetime
+) -> Condition:
+    same = old is not None and (old.status, old.reason) == (status, reason)
+    since = old.since if same and old is not None else now
+    return Condition(record.name, kind, status, reason, message, record.generation, since)
+
+
+def _ready(
+    record: TesterRecord, old: Condition | None, steps: Sequence[Condition], found: Sequence[Condition], now: datetime
+) -> Condition:
+    needed = [c for c in found if c.type in NEEDED_FINDINGS]
+    lacking = [c for c in (*steps, *needed) if c.status is not Status.TRUE]
+    unproven = [name for name in NEEDED_FINDINGS if all(c.type != name for c in needed)]
+    if record.leaving:
+        return _plain(record, old, READY, Status.FALSE, "Leaving", "the tester is being removed", now)
+    if lacking:
+        first = min(lacking, key=_gravity)
+        return _plain(record, old, READY, Status.FALSE, first.reason, f"{first.type}: {first.message}", now)
+    if unproven or not steps:
+        return _plain(record, old, READY, Status.FALSE, "Unproven", "the front door is not proven yet", now)
+    return _plain(record, old, READY, Status.TRUE, "Ready", "everything is as the spec says", now)
+
+
+def _gravity(condition: Condition) -> tuple[bool, bool]:
+    """What Ready names first: a real failure or wait before steps that merely have not run."""
+    return (condition.status is Status.UNKNOWN, False)
+
+
+def _stalled(
+    record: TesterRecord,
+    old: Condition | None,
+    steps: Sequence[Condition],
+    outcomes: Sequence[StepOutcome],
+    now: datetime,
+) -> Condition:
+    for condition, outcome in zip(steps, outcomes, strict=True):
+        overdue = outcome.kind is Kind.WAITING and condition.until is not None and now > condition.until
+        if outcome.kind in STOPPED or overdue:
+            return _plain(
+                record, old, STALLED, Status.TRUE, outcome.reason, f"{condition.type}: {condition.message}", now
+            )
+    return _plain(record, old, STALLED, Status.FALSE, "Moving", "nothing waits for a person", now)
+
+
+def _phase(
+    record: TesterRecord, outcomes: Sequence[StepOutcome], steps: Sequence[Condition], ready: Condition, now: datetime
+) -> Phase:
+    kinds = {outcome.kind for outcome in outcomes}
+    if record.leaving:
+        return Phase.REMOVING
+    if is_paused(record, now):
+        return Phase.PAUSED
+    if ready.status is Status.TRUE:
+        return Phase.READY
+    if kinds & set(STOPPED):
+        return Phase.STALLED
+    if Kind.FAILING in kinds:
+        return Phase.FAILING
+    if Kind.WAITING in kinds:
+        return Phase.WAITING
+    return Phase.PROGRESSING
+
+
+def is_paused(record: TesterRecord, now: datetime) -> bool:
+    """Whether the spec pauses the tester today; a pause ends by itself after its last day."""
+    pause = record.desired.paused
+    return pause is not None and (pause.until is None or now.date() <= pause.until)
+
+
+def _next_look(
+    record: TesterRecord,
+    outcomes: Sequence[StepOutcome],
+    steps: Sequence[Condition],
+    ready: Condition,
+    now: datetime,
+    works: Clockwork,
+) -> timedelta:
+    """The soonest of what each step asks for; after a pass that did something, soon, so that the next one verifies it."""
+    timing = works.timing
+    asked = [spread(timing.resync, works.chance)]
+    for outcome, condition in zip(outcomes, steps, strict=True):
+        if outcome.again is not None:
+            asked.append(outcome.again)
+        if condition.retry_at is not None:
+            asked.append(max(condition.retry_at - now, timedelta(0)))
+        if outcome.kind is Kind.BLOCKED:
+            asked.append(spread(timing.backoff_ceiling, works.chance))
+    if any(outcome.did for outcome in outcomes):
+        asked.append(timing.poll)
+    return min(asked)
+
+
+def _condition_changes(
+    record: TesterRecord, old: Mapping[str, Condition], new: Iterable[Condition], now: datetime
+) -> list[Change]:
+    changes: list[Change] = []
+    kept = set()
+    for condition in new:
+        kept.add(condition.type)
+        before = old.get(condition.type)
+        if before != condition:
+            changes.append(PutCondition(condition))
+        if (
+            before is None or (before.status, before.reason) != (condition.status, condition.reason)
+        ) and _worth_telling(condition):
+            changes.append(AddEvent(_event(record, condition, now)))
+    changes += [DropCondition(record.name, kind) for kind in old if kind not in kept]
+    return changes
+
+
+def _worth_telling(condition: Condition) -> bool:
+    return condition.status is not Status.UNKNOWN and not (
+        condition.type == STALLED and condition.status is Status.FALSE
+    )
+
+
+def _event(record: TesterRecord, condition: Condition, now: datetime) -> Event:
+    bad = (
+        condition.failures > 0
+        or condition.type == STALLED
+        or (condition.type in NEEDED_FINDINGS and condition.status is Status.FALSE)
+    )
+    severity = Severity.WARNING if bad else Severity.NORMAL
+    text = f"{condition.type}: {condition.message}"
+    return Event(record.name, condition.type, condition.reason, text, now, severity, record.generation)
+
+
+def _status_change(
+    record: TesterRecord, outcomes: Sequence[StepOutcome], steps: Sequence[Condition], phase: Phase
+) -> list[Change]:
+    done = sum(condition.status is Status.TRUE for condition in steps)
+    progress = 100 * done // len(steps) if steps else 0
+    open_steps = [o for o in outcomes if o.kind not in (Kind.IN_SYNC, Kind.HELD)] or [
+        o for o in outcomes if o.kind is Kind.HELD
+    ]
+    current = f"{open_steps[0].step}: {open_steps[0].message}" if open_steps else ""
+    # Only the next try after a failure is worth writing down: polls and resyncs would make quiet passes write (law 8).
+    next_try = min((c.retry_at for c in steps if c.retry_at is not None), default=None)
+    status = SetStatus(record.name, phase, progress, current, record.generation, next_try)
+    as_is = SetStatus(
+        record.name, record.phase, record.progress, record.current, record.observed_generation, record.next_look_at
+    )
+    return [] if status == as_is else [status]
+
+
+def _span(span: timedelta | None) -> str:
+    if span is None:
+        return "time"
+    seconds = int(span.total_seconds())
+    return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"

@@ -1,0 +1,64 @@
+"""How the store says no: one readable paragraph, never a driver's traceback, never a value that was to be stored.
+
+StoreError            the store cannot be read or written as asked
+└── SealingError      the sealing key, or a sealed value, is not as it should be
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError, TimeoutError
+
+LOST_RACES: Final = frozenset({"40P01", "40001", "23503"})
+"""SQLSTATEs of PostgreSQL after which the same write may simply be done again: deadlock, serialisation, a row gone."""
+
+_REMEDIES: Final = (
+    ("database is locked", "is held by another process for too long; see who else has it open, then try again"),
+    ("database table is locked", "is held by another process for too long; see who else has it open, then try again"),
+    ("disk is full", "cannot be written because the disk is full; make room, nothing was changed"),
+    ("no space left", "cannot be written because the disk is full; make room, nothing was changed"),
+    ("readonly database", "cannot be written: the file, or its folder, is read-only for this user"),
+    ("unable to open database", "cannot be opened; check that its folder exists and belongs to this user"),
+    ("malformed", "is damaged; restore it from a backup"),
+    ("not a database", "is not a database; check the path"),
+    ("disk i/o error", "cannot be read or written: the disk reports an error"),
+    ("connection refused", "does not answer: nobody listens at its address"),
+    ("password authentication failed", "refuses us: user name or password is wrong"),
+    ("timeout expired", "does not answer in time"),
+    ("server closed the connection", "closed the connection; nothing was changed unless it had just been committed"),
+    ("terminating connection", "closed the connection; nothing was changed unless it had just been committed"),
+)
+
+
+class StoreError(Exception):
+    """The store cannot be read or written as asked. The message is one readable paragraph without secrets."""
+
+
+class SealingError(StoreError):
+    """A sealing key is missing, unfit or unsafe, or a sealed value does not open."""
+
+
+def readable(place: str, error: SQLAlchemyError) -> StoreError:
+    """What a driver's error means for people. `place` names the store, without a password."""
+    if isinstance(error, TimeoutError):
+        return StoreError(f"The store {place} has no free connection; too much is asked of it at once.")
+    cause = error.orig if isinstance(error, StatementError) else None
+    if isinstance(cause, ValueError) and not isinstance(error, DBAPIError):
+        return StoreError(f"The store {place} was given a value that it does not keep: {cause}.")
+    said = _first_line(cause if cause is not None else error)
+    for symptom, meaning in _REMEDIES:
+        if symptom in said.lower():
+            return StoreError(f"The store {place} {meaning} ({said}).")
+    return StoreError(f"The store {place} failed: {said}.")
+
+
+def lost_race(error: SQLAlchemyError) -> bool:
+    """Whether the transaction was undone only because another one came first."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in LOST_RACES
+
+
+def _first_line(error: BaseException) -> str:
+    """The driver's first line: further ones (DETAIL) may quote a row."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,0 +1,100 @@
+"""The history of the tables, and the way a database is brought up to this program's tables.
+
+A new revision: change `controller/store/tables.py`, then, with a database at the last revision,
+
+    alembic -c controller/store/migrations/alembic.ini -x url=sqlite:///scratch.db revision --autogenerate -m "what changed"
+
+and read what it wrote. A revision that was released is never edited.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import cache
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from controller.store import postgres, sqlite
+from controller.store.address import is_postgres, place_of
+from controller.store.errors import StoreError, readable
+
+_ADVISORY_LOCK: Final = 0x7E57_C0DE
+"""The number under which PostgreSQL keeps migrating processes apart."""
+
+
+_one_at_a_time = threading.Lock()
+"""Alembic keeps the migration under way in module globals."""
+
+
+def config() -> Config:
+    """Alembic's configuration, found by package: the same from a checkout and from a wheel."""
+    settings = Config()
+    settings.set_main_option("script_location", "controller.store:migrations")
+    settings.set_main_option("path_separator", "os")
+    return settings
+
+
+def upgrade(url: URL) -> None:
+    """Make or bring up the tables of a database; all of it or nothing. The URL is as `address.normal` gives it.
+
+    Blocks: it is called before anything else runs, and whoever waits for the store has nothing else to do. Safe for
+    several processes at once: on SQLite the transaction holds the write lock from its start, on PostgreSQL it takes an
+    advisory lock. Whoever comes second finds nothing to do. Raises StoreError, also when the database is newer than we.
+    """
+    place = place_of(url)
+    if not is_postgres(url):
+        sqlite.prepare(url)
+    engine = migrating_engine(url)
+    try:
+        with _one_at_a_time:
+            # Most of the time there is nothing to do, and then nobody's write is waited for.
+            with engine.connect() as connection:
+                if _at_head(connection, place):
+                    return
+            with engine.execution_options(**sqlite.FOR_WRITING).begin() as connection:
+                _migrate(connection, place)
+    except SQLAlchemyError as error:
+        raise readable(place, error) from error
+    finally:
+        engine.dispose()
+
+
+def migrating_engine(url: URL) -> Engine:
+    return postgres.migrating_engine(url) if is_postgres(url) else sqlite.migrating_engine(url)
+
+
+def revision_of(connection: Connection) -> str | None:
+    """The revision of a database, None for an empty one."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+@cache
+def revisions() -> tuple[str, ...]:
+    """The revisions that this program knows, newest first."""
+    return tuple(script.revision for script in ScriptDirectory.from_config(config()).walk_revisions())
+
+
+def _migrate(connection: Connection, place: str) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+    if _at_head(connection, place):
+        return
+    settings = config()
+    settings.attributes["connection"] = connection
+    command.upgrade(settings, "head")
+
+
+def _at_head(connection: Connection, place: str) -> bool:
+    revision = revision_of(connection)
+    if revision is not None and revision not in revisions():
+        raise StoreError(
+            f"The store {place} was changed by a newer version of this program (its revision is {revision}; "
+            f"this program knows up to {revisions()[0]}). Install the newer version, or restore a backup from before."
+        )
+    return revision == revisions()[0]

@@ -1,0 +1,73 @@
+"""PostgreSQL: for when one machine, or one process, is not enough.
+
+Readers see one moment throughout a transaction (REPEATABLE READ); writers run at once, and the store tries again when two of
+them were in each other's way.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import URL, Engine, NullPool, create_engine
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from controller.store.database import Pause, Work, to_the_end
+
+CONNECTIONS: Final = 10
+
+_ARGUMENTS: Final = {
+    # A connection that was cut off is noticed in about half a minute, also in the middle of a statement.
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+    "application_name": "tester-controller",
+}
+
+T = TypeVar("T")
+
+
+class PostgresDatabase:
+    """A `Database` on a server."""
+
+    def __init__(self, url: URL) -> None:
+        self._engine = create_async_engine(
+            url,
+            hide_parameters=True,
+            pool_size=CONNECTIONS,
+            max_overflow=0,
+            pool_timeout=None,
+            pool_pre_ping=True,
+            connect_args=_arguments(url),
+        )
+        self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    async def read(self, ask: Work[T]) -> T:
+        async with self._reader.connect() as connection:
+            return await connection.run_sync(ask)
+
+    async def write(self, work: Work[T], pause: Pause | None) -> T:
+        connection = self._engine.connect()
+        try:
+            await to_the_end(connection.start())
+            result = await to_the_end(connection.run_sync(work))
+            if pause is not None:
+                await pause()
+            await to_the_end(connection.commit())
+            return result
+        finally:
+            if connection.sync_connection is not None:
+                await to_the_end(connection.close())  # what is not committed is undone
+
+    async def aclose(self) -> None:
+        await self._engine.dispose()
+
+
+def migrating_engine(url: URL) -> Engine:
+    """An engine without an event loop, for a single connection at a time."""
+    return create_engine(url, hide_parameters=True, poolclass=NullPool, connect_args=_arguments(url))
+
+
+def _arguments(url: URL) -> dict[str, Any]:
+    return {key: value for key, value in _ARGUMENTS.items() if key not in url.query}

@@ -1,0 +1,126 @@
+"""What can be asked of the store. Every function runs in a transaction that the store has begun and sees one moment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, exists, select
+
+from controller.records import Condition, Event, JournalEntry, SourceState, TesterRecord
+from controller.store.rows import facts_of, records, source_state, tester_record
+from controller.store.tables import (
+    conditions,
+    events,
+    facts,
+    fleet,
+    journal,
+    metadata,
+    objects,
+    sealed,
+    source,
+    testers,
+)
+from reconcilers.facts import ObjectState, OutsideObject, StepFacts
+
+FactRows = dict[str, tuple[StepFacts, Row[Any]]]
+
+
+def is_empty(connection: Connection) -> bool:
+    """Whether nothing was ever kept here."""
+    return not any(connection.scalar(select(exists().select_from(table))) for table in metadata.sorted_tables)
+
+
+def all_testers(connection: Connection) -> tuple[TesterRecord, ...]:
+    rows = connection.execute(select(testers).order_by(testers.c.name))
+    return tuple(tester_record(row) for row in rows)
+
+
+def one_tester(connection: Connection, name: str) -> TesterRecord | None:
+    row = connection.execute(select(testers).where(testers.c.name == name)).one_or_none()
+    return None if row is None else tester_record(row)
+
+
+def all_objects(
+    connection: Connection, step: str | None, states: frozenset[ObjectState] | None
+) -> tuple[OutsideObject, ...]:
+    query = select(objects).order_by(*objects.primary_key)
+    if step is not None:
+        query = query.where(objects.c.step == step)
+    if states is not None:
+        query = query.where(objects.c.state.in_(sorted(states)))
+    return records(OutsideObject, connection.execute(query).all())
+
+
+def objects_of(connection: Connection, tester: str) -> tuple[OutsideObject, ...]:
+    query = select(objects).where(objects.c.tester == tester).order_by(*objects.primary_key)
+    return records(OutsideObject, connection.execute(query).all())
+
+
+def facts_about(connection: Connection, tester: str) -> FactRows:
+    columns = (facts.c.step, facts.c.machine, facts.c.body, facts.c.at)
+    return facts_of(tester, connection.execute(select(*columns).where(facts.c.tester == tester)).all())
+
+
+def all_conditions(connection: Connection, tester: str | None) -> tuple[Condition, ...]:
+    query = select(conditions).order_by(*conditions.primary_key)
+    if tester is not None:
+        query = query.where(conditions.c.tester == tester)
+    return records(Condition, connection.execute(query).all())
+
+
+def newest_events(connection: Connection, tester: str | None, limit: int, before: int | None) -> tuple[Event, ...]:
+    query = select(events).order_by(events.c.id.desc()).limit(limit)
+    if tester is not None:
+        query = query.where(events.c.tester == tester)
+    if before is not None:
+        query = query.where(events.c.id < before)
+    return records(Event, connection.execute(query).all())
+
+
+def newest_entries(connection: Connection, tester: str | None, limit: int) -> tuple[JournalEntry, ...]:
+    query = select(journal).order_by(journal.c.began_at.desc(), journal.c.id).limit(limit)
+    if tester is not None:
+        query = query.where(journal.c.tester == tester)
+    return records(JournalEntry, connection.execute(query).all())
+
+
+def unfinished_entries(connection: Connection, tester: str | None = None) -> tuple[JournalEntry, ...]:
+    """Oldest first."""
+    query = select(journal).where(journal.c.ended_at.is_(None)).order_by(journal.c.began_at, journal.c.id)
+    if tester is not None:
+        query = query.where(journal.c.tester == tester)
+    return records(JournalEntry, connection.execute(query).all())
+
+
+def source_now(connection: Connection) -> SourceState | None:
+    columns = (column for column in source.columns if column is not source.c.id)
+    row = connection.execute(select(*columns)).one_or_none()
+    return None if row is None else source_state(row)
+
+
+def fleet_now(connection: Connection) -> tuple[str, str] | None:
+    row = connection.execute(select(fleet.c.text, fleet.c.revision)).one_or_none()
+    return None if row is None else (row.text, row.revision)
+
+
+def boxes(connection: Connection, owner: str) -> list[Row[Any]]:
+    """The sealed rows of a tester that are not void."""
+    return list(connection.execute(_boxes().where(sealed.c.owner == owner)))
+
+
+def box(connection: Connection, name: str) -> Row[Any] | None:
+    return connection.execute(_boxes().where(sealed.c.name == name)).one_or_none()
+
+
+def names_of_boxes(connection: Connection) -> tuple[str, ...]:
+    query = select(sealed.c.name).where(sealed.c.void.is_(False)).order_by(sealed.c.name)
+    return tuple(connection.scalars(query))
+
+
+def key_ids(connection: Connection) -> frozenset[str]:
+    """The keys that the sealed rows need, void rows included: they are only asked for when keys change."""
+    return frozenset(connection.scalars(select(sealed.c.key_id).distinct()))
+
+
+def _boxes() -> Select[Any]:
+    return select(sealed.c.name, sealed.c.key_id, sealed.c.box).where(sealed.c.void.is_(False))

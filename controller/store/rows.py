@@ -1,0 +1,81 @@
+"""Records to rows and back. Columns carry the names of the records' fields, so most of it is by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from sqlalchemy import Row, Table
+
+from controller.records import SourceState, TesterRecord
+from controller.store.errors import StoreError
+from reconcilers.facts import FACTS, MachineFacts, StepFacts
+from specs.desired import DesiredTester
+
+R = TypeVar("R")
+
+Values = dict[str, Any]
+
+
+def values(table: Table, record: object) -> Values:
+    """The row of a record: one value per column that the record has a field for."""
+    return {column.name: getattr(record, column.name) for column in table.columns if hasattr(record, column.name)}
+
+
+def records(kind: type[R], rows: Sequence[Row[Any]]) -> tuple[R, ...]:
+    return tuple(kind(**row._mapping) for row in rows)
+
+
+def tester_values(table: Table, tester: TesterRecord) -> Values:
+    return {**values(table, tester), "desired": tester.desired.model_dump_json()}
+
+
+def tester_record(row: Row[Any]) -> TesterRecord:
+    """Raises StoreError, naming the tester, when its desired state is not of this program's shape."""
+    try:
+        desired = DesiredTester.model_validate_json(row.desired)
+    except ValidationError as error:
+        raise StoreError(
+            f"The store's row of tester {row.name!r} does not fit this version of the program: its desired state has "
+            f"{_places(error)}. Install the version that wrote it, or one with a migration from it."
+        ) from None
+    return TesterRecord(**{**row._mapping, "desired": desired})
+
+
+def facts_of(tester: str, rows: Sequence[Row[Any]]) -> dict[str, tuple[StepFacts, Row[Any]]]:
+    """By step, with the row. Steps that this program does not know are left out, and so are facts of another machine
+    than the one that the tester has now.
+
+    Raises StoreError, naming tester and step, when facts are not of this program's shape.
+    """
+    known = {row.step: (_facts(tester, row), row) for row in rows if row.step in FACTS}
+    machine = known[MachineFacts.step][0] if MachineFacts.step in known else None
+    key = machine.key if isinstance(machine, MachineFacts) else None
+    return {step: (kept, row) for step, (kept, row) in known.items() if not kept.on_machine or row.machine == key}
+
+
+def source_state(row: Row[Any]) -> SourceState:
+    return SourceState(**{**row._mapping, "errors": tuple(row.errors), "held": tuple(row.held)})
+
+
+def owner_of(name: str) -> str:
+    """The tester that a sealed name belongs to: `alice` of `alice/one_time_password`, "" of a name without one."""
+    return name.partition("/")[0] if "/" in name else ""
+
+
+def _facts(tester: str, row: Row[Any]) -> StepFacts:
+    try:
+        return FACTS[row.step].model_validate_json(row.body)
+    except ValidationError as error:
+        raise StoreError(
+            f"The store's facts of step {row.step!r} of tester {tester!r} do not fit this version of the program: "
+            f"they have {_places(error)}. Install the version that wrote them, or one with a migration from it."
+        ) from None
+
+
+def _places(error: ValidationError) -> str:
+    """Where it does not fit; never the values."""
+    found = error.errors(include_input=False, include_url=False, include_context=False)
+    places = [".".join(str(part) for part in each["loc"]) or "its whole" for each in found]
+    return "a problem at " + ", ".join(places[:3]) + (" …" if len(places) > 3 else "")

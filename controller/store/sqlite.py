@@ -1,0 +1,177 @@
+"""SQLite: one file, nothing to start.
+
+Write-ahead log, so readers never wait for the writer; one writer at a time; a commit is on the disk when it returns (law 2
+leans on that). A whole transaction runs in one go on a thread of the store's own: going to a thread and back costs more than
+most statements do. In memory it runs in the caller's thread instead, so that tests in virtual time repeat exactly (law 9).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, StaticPool, create_engine, event
+
+from controller.store.address import is_in_memory, place_of
+from controller.store.database import Pause, Work, to_the_end
+from controller.store.errors import StoreError
+
+BUSY_MS: Final = 15_000
+"""How long a write waits for another process's."""
+
+READERS: Final = 4
+
+FOR_WRITING: Final = {"writes": True}
+"""Execution option of connections whose transactions take the write lock when they begin."""
+
+T = TypeVar("T")
+
+
+class SqliteDatabase:
+    """A `Database` in a file. `Database.write` serialises writers of this process; other processes wait in SQLite itself."""
+
+    def __init__(self, url: URL) -> None:
+        self._writer = _engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0, execution_options=FOR_WRITING)
+        self._reader = _engine(url, poolclass=QueuePool, pool_size=READERS, max_overflow=0)
+        event.listen(self._reader, "connect", _read_only)
+        self._writing = ThreadPoolExecutor(1, "store-writer")
+        self._reading = ThreadPoolExecutor(READERS, "store-reader")
+        self._turn = asyncio.Lock()
+
+    async def read(self, ask: Work[T]) -> T:
+        return await to_the_end(_in(self._reading, lambda: _ask(self._reader, ask)))
+
+    async def write(self, work: Work[T], pause: Pause | None) -> T:
+        async with self._turn:
+            if pause is None:
+                return await to_the_end(_in(self._writing, lambda: _work(self._writer, work)))
+            return await self._write_with_pause(work, pause)
+
+    async def aclose(self) -> None:
+        async with self._turn:
+            await to_the_end(_in(self._reading, self._reader.dispose))
+            await to_the_end(_in(self._writing, self._writer.dispose))
+            self._reading.shutdown(wait=False)
+            self._writing.shutdown(wait=False)
+
+    async def _write_with_pause(self, work: Work[T], pause: Pause) -> T:
+        opened: list[Connection] = []  # so that a connection is closed even if we are cancelled while it is handed over
+        try:
+            await to_the_end(_in(self._writing, lambda: opened.append(self._writer.connect())))
+            connection = opened[0]
+            result = await to_the_end(_in(self._writing, lambda: work(connection)))
+            await pause()
+            await to_the_end(_in(self._writing, connection.commit))
+            return result
+        finally:
+            for connection in opened:
+                await to_the_end(_in(self._writing, connection.close))  # what is not committed is undone
+
+
+class MemoryDatabase:
+    """A `Database` that is gone when it is closed. It uses no thread, and a read never sees half a write."""
+
+    def __init__(self, url: URL) -> None:
+        self._engine = _engine(url, poolclass=StaticPool)
+        self._turn = asyncio.Lock()
+
+    async def read(self, ask: Work[T]) -> T:
+        async with self._turn:
+            return _ask(self._engine, ask)
+
+    async def write(self, work: Work[T], pause: Pause | None) -> T:
+        async with self._turn:
+            if pause is None:
+                return _work(self._engine, work)
+            with self._engine.begin() as connection:
+                result = work(connection)
+                await pause()
+                return result
+
+    async def aclose(self) -> None:
+        async with self._turn:
+            self._engine.dispose()
+
+
+def prepare(url: URL) -> None:
+    """Make the folder and the file, for their owner only, and turn the write-ahead log on. Raises StoreError when that fails.
+
+    The switch to the log cannot wait for another process that does the same: processes take turns by a lock on the folder.
+    """
+    try:
+        _prepare(Path(str(url.database)))
+    except OSError as error:
+        raise StoreError(f"The store {place_of(url)} cannot be made: {error.strerror or error}.") from error
+    except sqlite3.Error as error:
+        raise StoreError(f"The store {place_of(url)} cannot be opened: {error}.") from error
+
+
+def migrating_engine(url: URL) -> Engine:
+    """An engine for a single connection at a time, each a new one."""
+    return _engine(url, poolclass=NullPool)
+
+
+def _prepare(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if not path.exists():
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)  # SQLite gives the log beside it the same mode
+        with closing(sqlite3.connect(path, timeout=BUSY_MS / 1000)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+    finally:
+        os.close(folder)
+
+
+def _engine(url: URL, **options: Any) -> Engine:
+    file = {} if is_in_memory(url) else {"connect_args": {"check_same_thread": False}}
+    engine = create_engine(url, hide_parameters=True, **file, **options)
+    event.listen(engine, "connect", _tune)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _tune(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # the driver begins nothing by itself; we say how a transaction begins
+    for pragma in (
+        f"busy_timeout = {BUSY_MS}",
+        "foreign_keys = ON",
+        "synchronous = FULL",
+        "secure_delete = ON",
+        "temp_store = MEMORY",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _read_only(connection: sqlite3.Connection, _record: object) -> None:
+    connection.execute("PRAGMA query_only = ON")
+
+
+def _begin(connection: Connection) -> None:
+    # A writer that only took the lock at its first statement could find that what it had read was old by then.
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _ask(engine: Engine, ask: Work[T]) -> T:
+    with engine.connect() as connection:
+        return ask(connection)
+
+
+def _work(engine: Engine, work: Work[T]) -> T:
+    with engine.begin() as connection:
+        return work(connection)
+
+
+async def _in(executor: Executor, call: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(executor, call)

@@ -1,0 +1,95 @@
+"""The statements that write. Built once, from the tables, so that a write costs no thought about SQL.
+
+"Insert or replace" is written as text, which SQLite and PostgreSQL both understand, with typed parameters: SQLAlchemy's own
+construct for it is compiled anew at every use, which takes longer than the write itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from sqlalchemy import Table, TextClause, bindparam, delete, func, select, text, update
+
+from controller.store.tables import (
+    STATUS_COLUMNS,
+    conditions,
+    events,
+    facts,
+    fleet,
+    journal,
+    objects,
+    sealed,
+    source,
+    testers,
+)
+
+NOBODY: Final = ""
+"""The tester of what belongs to the fleet."""
+
+_HAS_A_ROW: Final = 'EXISTS (SELECT 1 FROM "testers" WHERE "name" = :tester)'
+
+
+def _upsert(table: Table, *, only_if: str = "true", special: Mapping[str, str] | None = None) -> TextClause:
+    """Insert a row, or replace what it has beside its key. `special`: columns whose replacement is an expression."""
+    names = [column.name for column in table.columns]
+    keys = [column.name for column in table.primary_key]
+    new = {name: f'excluded."{name}"' for name in names if name not in keys} | dict(special or {})
+    statement = text(
+        f'INSERT INTO "{table.name}" ({_listed(names)}) SELECT :{", :".join(names)} WHERE {only_if} '
+        f"ON CONFLICT ({_listed(keys)}) DO UPDATE SET " + ", ".join(f'"{name}" = {to}' for name, to in new.items())
+    )
+    return statement.bindparams(*(bindparam(column.name, type_=column.type) for column in table.columns))
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def _kept_for_the_same(name: str) -> str:
+    return f'CASE WHEN "testers"."uid" = excluded."uid" THEN "testers"."{name}" ELSE excluded."{name}" END'
+
+
+PUT_TESTER: Final = _upsert(testers, special={name: _kept_for_the_same(name) for name in STATUS_COLUMNS})
+"""What a pass found stays as long as it is the same tester; one of another uid starts anew."""
+
+PUT_FACTS: Final = _upsert(facts, only_if=_HAS_A_ROW)
+"""Only while the tester has a row: a late answer must not leave facts to a namesake."""
+
+PUT_CONDITION: Final = _upsert(conditions, only_if=f":tester = '{NOBODY}' OR {_HAS_A_ROW}")
+"""Only while the tester has a row, or for the fleet itself."""
+
+PUT_OBJECT: Final = _upsert(objects)
+PUT_JOURNAL: Final = _upsert(journal)
+PUT_SEALED: Final = _upsert(sealed)
+PUT_SOURCE: Final = _upsert(source)
+PUT_FLEET: Final = _upsert(fleet)
+
+SET_STATUS: Final = (
+    update(testers)
+    .where(testers.c.name == bindparam("row"))
+    .values({name: bindparam(f"new_{name}") for name in STATUS_COLUMNS})
+)
+DROP_FACTS: Final = delete(facts).where(facts.c.tester == bindparam("of"), facts.c.step == bindparam("what"))
+DROP_CONDITION: Final = delete(conditions).where(
+    conditions.c.tester == bindparam("of"), conditions.c.type == bindparam("what")
+)
+NEWEST_EVENTS: Final = select(events).where(
+    events.c.id.in_(
+        select(func.max(events.c.id))
+        .where(events.c.tester.in_(bindparam("names", expanding=True)))
+        .group_by(events.c.tester)
+    )
+)
+COUNT_UP: Final = (
+    update(events)
+    .where(events.c.id == bindparam("row"))
+    .values(count=bindparam("new_count"), last_at=bindparam("new_last_at"))
+)
+VOID: Final = update(sealed).where(sealed.c.name == bindparam("row")).values(void=True)
+UNSEAL: Final = delete(sealed).where(sealed.c.name == bindparam("row"))
+RESEAL: Final = (
+    update(sealed)
+    .where(sealed.c.name == bindparam("row"))
+    .values(key_id=bindparam("new_key_id"), box=bindparam("new_box"))
+)

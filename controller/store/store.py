@@ -1,0 +1,265 @@
+"""The store: one door to the database. Reads give records, `write` makes changes, all of them or none.
+
+    store = await Store.open("sqlite:///state/controller.db", KeySource(os.environ, folder / "sealing.key"), clock)
+    await store.write(PutTester(record), AddEvent(event))
+    books = await store.books("alice")
+    await store.aclose()
+
+Times come in the changes; the store asks no clock for its own purposes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import URL, Connection, Row
+from sqlalchemy.exc import SQLAlchemyError
+
+from controller.records import (
+    Change,
+    Condition,
+    Event,
+    JournalEntry,
+    SourceState,
+    TesterBooks,
+    TesterRecord,
+)
+from controller.store import migrations, pruning, reading, writing
+from controller.store.address import is_in_memory, is_postgres, normal, place_of
+from controller.store.database import Database, Work
+from controller.store.errors import SealingError, StoreError, lost_race, readable
+from controller.store.postgres import PostgresDatabase
+from controller.store.sealing import Keyring, KeySource
+from controller.store.sqlite import MemoryDatabase, SqliteDatabase
+from controller.store.tables import metadata
+from reconcilers.clock import Clock
+from reconcilers.facts import ObjectState, OutsideObject
+from reconcilers.secret import Secret
+
+BEFORE_COMMIT: Final = "before commit"
+AFTER_COMMIT: Final = "after commit"
+
+Hook = Callable[[str, tuple[Change, ...]], Awaitable[None]]
+"""Called with BEFORE_COMMIT, inside the transaction, and with AFTER_COMMIT. What it raises goes to the writer."""
+
+RACES: Final = 5
+"""How often a write that lost a race in the database is tried in all."""
+
+T = TypeVar("T")
+
+
+class Store:
+    """Safe to use from many tasks of one event loop at once, and by several processes on one database.
+
+    `commits` counts transactions that wrote; `hooks` are called around each; they must not use the store. Every method
+    raises StoreError, and nothing else of its own, when the database does not do what it should.
+    """
+
+    def __init__(self, database: Database, place: str, keyring: Keyring, clock: Clock) -> None:
+        self.clock = clock
+        self.hooks: list[Hook] = []
+        self.commits = 0
+        self._database = database
+        self._place = place
+        self._keyring = keyring
+        self._closed = False
+
+    @classmethod
+    async def open(cls, url: str, keys: Keyring | KeySource, clock: Clock) -> Store:
+        """Open a store, made or brought up to this program's tables first.
+
+        `url`: `sqlite:///path` (`sqlite://` is one in memory, for tests) or `postgresql://user:password@host/name`.
+        Raises StoreError when it cannot be reached or a newer program has changed it, SealingError when the keys do not fit.
+        """
+        address = normal(url)
+        place = place_of(address)
+        if not is_in_memory(address):
+            migrations.upgrade(address)
+        database = _database(address)
+        try:
+            if is_in_memory(address):
+                await database.write(metadata.create_all, None)
+            keyring = await _fitting_keys(database, place, keys)
+        except SQLAlchemyError as error:
+            await database.aclose()
+            raise readable(place, error) from error
+        except BaseException:
+            await database.aclose()
+            raise
+        return cls(database, place, keyring, clock)
+
+    async def aclose(self) -> None:
+        """Wait for the write that is under way, then let go of the database."""
+        if not self._closed:
+            self._closed = True
+            await self._database.aclose()
+
+    # -------------------------------------------------------------------------------------------- writing
+
+    async def write(self, *changes: Change) -> None:
+        """Make the changes in their order, in one transaction. Durable when it returns; nothing is done for no changes.
+
+        Cancelled before its turn: nothing is written. Cancelled later: what is under way in the database is seen to its end
+        first, so that nothing is left in the middle.
+        """
+        if not changes:
+            return
+        await self._write(lambda connection: writing.make(connection, changes, self._keys_now), changes)
+
+    async def prune(self, before: datetime) -> int:
+        """Forget history from before a moment: events, journal entries that have ended, and gone objects and conditions of
+        testers that are no more. Returns how many rows went."""
+        return await self._write(lambda connection: pruning.prune(connection, before))
+
+    async def reseal(self, keyring: Keyring | None = None) -> int:
+        """Seal every secret anew under the first key, of a new ring if one is given (`store.keyring.rotated()`).
+
+        Returns how many were sealed under another key. Raises SealingError when one does not open; then nothing is changed.
+        """
+        self._keyring = keyring or self._keyring.current()
+        return await self._write(lambda connection: writing.reseal(connection, self._keyring))
+
+    async def drop_old_keys(self) -> Keyring:
+        """Take all keys but the first out of the key file. Raises SealingError while a secret needs one of them."""
+        keyring = self._keyring.current()
+        needed = await self._read(reading.key_ids)
+        if needed - {keyring.primary.id}:
+            raise SealingError("Old sealing keys are still needed: reseal the store first, then drop them.")
+        self._keyring = keyring.primary_only()
+        return self._keyring
+
+    @property
+    def keyring(self) -> Keyring:
+        return self._keyring
+
+    # -------------------------------------------------------------------------------------------- reading
+
+    async def books(self, name: str) -> TesterBooks | None:
+        """Everything about one tester, of one moment; None when it has no row.
+
+        Raises StoreError, naming the tester, when its rows do not fit this program, and SealingError when a secret of it
+        does not open.
+        """
+        return await self._read(lambda connection: self._books(connection, name))
+
+    async def testers(self) -> tuple[TesterRecord, ...]:
+        """By name, those that are being removed included."""
+        return await self._read(reading.all_testers)
+
+    async def tester(self, name: str) -> TesterRecord | None:
+        return await self._read(lambda connection: reading.one_tester(connection, name))
+
+    async def objects(
+        self, step: str | None = None, states: frozenset[ObjectState] | None = None
+    ) -> tuple[OutsideObject, ...]:
+        """All outside objects in our books, also of testers that are no more; None: of any step, in any state."""
+        return await self._read(lambda connection: reading.all_objects(connection, step, states))
+
+    async def conditions(self, tester: str | None = None) -> tuple[Condition, ...]:
+        """By tester and type; None: of all, those of the fleet (tester "") included."""
+        return await self._read(lambda connection: reading.all_conditions(connection, tester))
+
+    async def events(self, tester: str | None = None, limit: int = 100, before: int | None = None) -> tuple[Event, ...]:
+        """Newest first. `before`: only those with a smaller id, for the next page."""
+        return await self._read(lambda connection: reading.newest_events(connection, tester, limit, before))
+
+    async def journal(self, tester: str | None = None, limit: int = 100) -> tuple[JournalEntry, ...]:
+        """Newest first."""
+        return await self._read(lambda connection: reading.newest_entries(connection, tester, limit))
+
+    async def unfinished(self) -> tuple[JournalEntry, ...]:
+        """Journal entries without an end (`ended_at`), oldest first: after a crash, the writes whose outcome is unknown."""
+        return await self._read(reading.unfinished_entries)
+
+    async def source(self) -> SourceState | None:
+        return await self._read(reading.source_now)
+
+    async def fleet(self) -> tuple[str, str] | None:
+        """The last good Fleet document as JSON text, and its revision."""
+        return await self._read(reading.fleet_now)
+
+    async def sealed(self, name: str) -> Secret | None:
+        """A secret by its full name; None when there is none or it is void. Raises SealingError when it does not open."""
+        row = await self._read(lambda connection: reading.box(connection, name))
+        return None if row is None else self._opened(row)
+
+    async def sealed_names(self) -> tuple[str, ...]:
+        """Full names of the secrets that are not void."""
+        return await self._read(reading.names_of_boxes)
+
+    # -------------------------------------------------------------------------------------------- inside
+
+    def _books(self, connection: Connection, name: str) -> TesterBooks | None:
+        record = reading.one_tester(connection, name)
+        if record is None:
+            return None
+        facts = reading.facts_about(connection, name)
+        return TesterBooks(
+            record=record,
+            objects=reading.objects_of(connection, name),
+            facts={step: kept for step, (kept, _) in facts.items()},
+            facts_at={step: row.at for step, (_, row) in facts.items()},
+            conditions={each.type: each for each in reading.all_conditions(connection, name)},
+            journal=reading.unfinished_entries(connection, name),
+            sealed={row.name: self._opened(row) for row in reading.boxes(connection, name)},
+        )
+
+    def _opened(self, row: Row[Any]) -> Secret:
+        if row.key_id not in self._keyring.ids:
+            self._keyring = self._keyring.current()  # another process may have changed the key file
+        return self._keyring.open(row.name, row.key_id, row.box)
+
+    def _keys_now(self) -> Keyring:
+        self._keyring = self._keyring.current()
+        return self._keyring
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError(f"The store {self._place} is closed.")
+
+    async def _read(self, ask: Work[T]) -> T:
+        self._check_open()
+        try:
+            return await self._database.read(ask)
+        except SQLAlchemyError as error:
+            raise readable(self._place, error) from error
+
+    async def _write(self, work: Work[T], changes: tuple[Change, ...] = ()) -> T:
+        self._check_open()
+        pause = partial(self._call_hooks, BEFORE_COMMIT, changes) if self.hooks else None
+        for races_left in reversed(range(RACES)):
+            try:
+                result = await self._database.write(work, pause)
+                break
+            except SQLAlchemyError as error:
+                if not races_left or not lost_race(error):
+                    raise readable(self._place, error) from error
+        self.commits += 1
+        await self._call_hooks(AFTER_COMMIT, changes)
+        return result
+
+    async def _call_hooks(self, moment: str, changes: tuple[Change, ...]) -> None:
+        for hook in self.hooks:
+            await hook(moment, changes)
+
+
+def _database(url: URL) -> Database:
+    if is_postgres(url):
+        return PostgresDatabase(url)
+    return MemoryDatabase(url) if is_in_memory(url) else SqliteDatabase(url)
+
+
+async def _fitting_keys(database: Database, place: str, keys: Keyring | KeySource) -> Keyring:
+    """The keys of a store. Raises SealingError when secrets are sealed with others: better now than at the first use."""
+    empty, needed = await database.read(lambda connection: (reading.is_empty(connection), reading.key_ids(connection)))
+    keyring = keys if isinstance(keys, Keyring) else keys.open(store_is_empty=empty)
+    missing = needed - keyring.ids
+    if missing:
+        raise SealingError(
+            f"The store {place} holds secrets that were sealed with another key: {', '.join(sorted(missing))} is "
+            f"needed, {', '.join(sorted(keyring.ids))} is given. Put the old key back, behind the new one if there is one."
+        )
+    return keyring

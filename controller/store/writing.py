@@ -1,0 +1,248 @@
+"""How each kind of change is made. One table says which function makes which kind; a run of changes of the same kind is
+one statement (or two), however long it is. All of it runs in a transaction that the store has begun and will commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any, Final
+
+from sqlalchemy import Connection, and_, delete, insert, select, text
+
+from controller.records import (
+    AddEvent,
+    Change,
+    DropCondition,
+    DropFacts,
+    DropTester,
+    Event,
+    PutCondition,
+    PutFacts,
+    PutFleet,
+    PutJournal,
+    PutObject,
+    PutSource,
+    PutTester,
+    Seal,
+    SetStatus,
+    Unseal,
+    Void,
+)
+from controller.store.rows import Values, owner_of, tester_values, values
+from controller.store.sealing import Keyring
+from controller.store.statements import (
+    COUNT_UP,
+    DROP_CONDITION,
+    DROP_FACTS,
+    NEWEST_EVENTS,
+    PUT_CONDITION,
+    PUT_FACTS,
+    PUT_FLEET,
+    PUT_JOURNAL,
+    PUT_OBJECT,
+    PUT_SEALED,
+    PUT_SOURCE,
+    PUT_TESTER,
+    RESEAL,
+    SET_STATUS,
+    UNSEAL,
+    VOID,
+)
+from controller.store.tables import STATUS_COLUMNS, conditions, events, fleet, journal, objects, sealed, source, testers
+from reconcilers.facts import ObjectState
+
+Ring = Callable[[], Keyring]
+"""Gives the keys as they are at this moment."""
+
+Handler = Callable[[Connection, Sequence[Any], Ring], None]
+
+ONE_ROW: Final = 1
+
+
+def make(connection: Connection, changes: Iterable[Change], ring: Ring) -> None:
+    """Make the changes in their order."""
+    for kind, run in groupby(changes, type):
+        HANDLERS[kind](connection, tuple(run), ring)
+
+
+# ------------------------------------------------------------------------------------------------ testers
+
+
+def _put_testers(connection: Connection, changes: Sequence[PutTester], _: Ring) -> None:
+    rows = [tester_values(testers, change.record) for change in changes]
+    connection.execute(PUT_TESTER, rows)
+
+
+def _set_statuses(connection: Connection, changes: Sequence[SetStatus], _: Ring) -> None:
+    rows = [
+        {"row": change.tester, **{f"new_{name}": getattr(change, name) for name in STATUS_COLUMNS}}
+        for change in changes
+    ]
+    connection.execute(SET_STATUS, rows)
+
+
+def _drop_testers(connection: Connection, changes: Sequence[DropTester], _: Ring) -> None:
+    names = [change.tester for change in changes]
+    leaving = and_(testers.c.name.in_(names), testers.c.removed_at.is_not(None))
+    dropped = list(connection.scalars(delete(testers).where(leaving).returning(testers.c.name)))
+    if not dropped:
+        return
+    # Facts go with the row, by their foreign key.
+    connection.execute(delete(conditions).where(conditions.c.tester.in_(dropped)))
+    connection.execute(delete(sealed).where(sealed.c.owner.in_(dropped)))
+    connection.execute(delete(objects).where(objects.c.tester.in_(dropped), objects.c.state == ObjectState.GONE))
+
+
+# ------------------------------------------------------------------------------------------------ what is known of them
+
+
+def _put_objects(connection: Connection, changes: Sequence[PutObject], _: Ring) -> None:
+    rows = [{**values(objects, change.object), "identity": dict(change.object.identity)} for change in changes]
+    connection.execute(PUT_OBJECT, rows)
+
+
+def _put_facts(connection: Connection, changes: Sequence[PutFacts], _: Ring) -> None:
+    rows = [
+        {
+            "tester": change.tester,
+            "step": change.facts.step,
+            "machine": change.machine,
+            "body": change.facts.model_dump_json(),
+            "at": change.at,
+        }
+        for change in changes
+    ]
+    connection.execute(PUT_FACTS, rows)
+
+
+def _put_conditions(connection: Connection, changes: Sequence[PutCondition], _: Ring) -> None:
+    rows = [values(conditions, change.condition) for change in changes]
+    connection.execute(PUT_CONDITION, rows)
+
+
+def _drop_facts(connection: Connection, changes: Sequence[DropFacts], _: Ring) -> None:
+    connection.execute(DROP_FACTS, [{"of": change.tester, "what": change.step} for change in changes])
+
+
+def _drop_conditions(connection: Connection, changes: Sequence[DropCondition], _: Ring) -> None:
+    connection.execute(DROP_CONDITION, [{"of": change.tester, "what": change.type} for change in changes])
+
+
+# ------------------------------------------------------------------------------------------------ history
+
+
+def _add_events(connection: Connection, changes: Sequence[AddEvent], _: Ring) -> None:
+    """Count up the newest event of a tester when it says the same, also within this very run."""
+    newest = _newest_events(connection, {change.event.tester for change in changes})
+    counted: dict[int, Values] = {}
+    added: list[Values] = []
+    for event in (change.event for change in changes):
+        row = newest.get(event.tester)
+        if row is None or (row["step"], row["reason"], row["message"]) != _saying(event):
+            row = newest[event.tester] = _event_row(event)
+            added.append(row)
+            continue
+        row["count"] += event.count
+        row["last_at"] = event.last_at or event.at
+        if "id" in row:
+            counted[row["id"]] = {"row": row["id"], "new_count": row["count"], "new_last_at": row["last_at"]}
+    if counted:
+        connection.execute(COUNT_UP, list(counted.values()))
+    if added:
+        connection.execute(insert(events), added)
+
+
+def _newest_events(connection: Connection, names: set[str]) -> dict[str, Values]:
+    rows = connection.execute(NEWEST_EVENTS, {"names": sorted(names)})
+    return {row.tester: dict(row._mapping) for row in rows}
+
+
+def _saying(event: Event) -> tuple[str, str, str]:
+    row = _event_row(event)
+    return row["step"], row["reason"], row["message"]
+
+
+def _event_row(event: Event) -> Values:
+    row = {**values(events, event), "last_at": event.last_at or event.at}
+    del row["id"]  # the database gives it
+    return row
+
+
+def _put_journal(connection: Connection, changes: Sequence[PutJournal], _: Ring) -> None:
+    rows = [values(journal, change.entry) for change in changes]
+    connection.execute(PUT_JOURNAL, rows)
+
+
+# ------------------------------------------------------------------------------------------------ secrets
+
+
+def _seal(connection: Connection, changes: Sequence[Seal], ring: Ring) -> None:
+    if connection.dialect.name == "postgresql":
+        # Wait for a resealing that is under way before asking which key is the first one now.
+        connection.execute(text("LOCK TABLE sealed IN ROW EXCLUSIVE MODE"))
+    keys = ring()
+    rows = []
+    for change in changes:
+        key_id, box = keys.seal(change.name, change.value)
+        owner = owner_of(change.name)
+        rows.append({"name": change.name, "owner": owner, "key_id": key_id, "box": box, "at": change.at, "void": False})
+    connection.execute(PUT_SEALED, rows)
+
+
+def _void(connection: Connection, changes: Sequence[Void], _: Ring) -> None:
+    connection.execute(VOID, [{"row": change.name} for change in changes])
+
+
+def _unseal(connection: Connection, changes: Sequence[Unseal], _: Ring) -> None:
+    connection.execute(UNSEAL, [{"row": change.name} for change in changes])
+
+
+def reseal(connection: Connection, keys: Keyring) -> int:
+    """Seal anew, under the first key, every row that is sealed under another one. Returns how many there were.
+
+    Void rows are done as well: keys may be dropped afterwards. Raises SealingError when a row does not open.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("LOCK TABLE sealed IN EXCLUSIVE MODE"))
+    columns = (sealed.c.name, sealed.c.key_id, sealed.c.box)
+    old = connection.execute(select(*columns).where(sealed.c.key_id != keys.primary.id)).all()
+    rows = []
+    for row in old:
+        key_id, box = keys.seal(row.name, keys.open(row.name, row.key_id, row.box))
+        rows.append({"row": row.name, "new_key_id": key_id, "new_box": box})
+    if rows:
+        connection.execute(RESEAL, rows)
+    return len(rows)
+
+
+# ------------------------------------------------------------------------------------------------ the fleet
+
+
+def _put_source(connection: Connection, changes: Sequence[PutSource], _: Ring) -> None:
+    state = changes[-1].state
+    row = {**values(source, state), "id": ONE_ROW, "errors": list(state.errors), "held": list(state.held)}
+    connection.execute(PUT_SOURCE, [row])
+
+
+def _put_fleet(connection: Connection, changes: Sequence[PutFleet], _: Ring) -> None:
+    connection.execute(PUT_FLEET, [{**values(fleet, changes[-1]), "id": ONE_ROW}])
+
+
+HANDLERS: Final[Mapping[type[Any], Handler]] = {
+    PutTester: _put_testers,
+    SetStatus: _set_statuses,
+    DropTester: _drop_testers,
+    PutObject: _put_objects,
+    PutFacts: _put_facts,
+    DropFacts: _drop_facts,
+    PutCondition: _put_conditions,
+    DropCondition: _drop_conditions,
+    AddEvent: _add_events,
+    PutJournal: _put_journal,
+    Seal: _seal,
+    Void: _void,
+    Unseal: _unseal,
+    PutSource: _put_source,
+    PutFleet: _put_fleet,
+}

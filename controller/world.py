@@ -1,0 +1,59 @@
+"""The world as the present Fleet describes it: its clients, the shared looks at them, and the steps. Replaced as a whole
+when the Fleet changes; the old one is closed when the last pass has left it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+
+from reconcilers.backends import Backends
+from reconcilers.contract import Reconciler
+from reconcilers.facts import Facts
+from reconcilers.looks import Looks, TesterLooks
+from reconcilers.machine_look import machine_query
+from specs.desired import DesiredTester
+from specs.fleet import Fleet
+
+Step = Reconciler[Any]
+
+
+@dataclass
+class World:
+    """`steps` in graph order; `looks` shared by all passes."""
+
+    fleet: Fleet
+    backends: Backends
+    looks: Looks
+    steps: Sequence[Step]
+    users: int = 0
+    retired: bool = field(default=False)
+
+    @property
+    def needs(self) -> Mapping[str, tuple[str, ...]]:
+        return {step.name: step.needs for step in self.steps}
+
+    @property
+    def poll(self) -> timedelta:
+        return self.fleet.spec.timing.poll
+
+    def step(self, name: str) -> Step:
+        return next(step for step in self.steps if step.name == name)
+
+    def looks_for(self, desired: DesiredTester, facts: Facts) -> TesterLooks:
+        """The looks as one turn of one tester uses them."""
+        return TesterLooks(self.looks, machine_query(desired, facts))
+
+    async def leave(self) -> None:
+        """One user fewer; the last one out of a retired world closes it."""
+        self.users -= 1
+        if self.retired and self.users == 0:
+            await self.backends.aclose()
+
+    async def retire(self) -> None:
+        """Another world takes over."""
+        self.retired = True
+        if self.users == 0:
+            await self.backends.aclose()

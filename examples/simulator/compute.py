@@ -1,0 +1,243 @@
+"""hero_compute: one daemon that makes VMs and web gateways. No HTTP here; see compute_rpc for the wire.
+
+States are read off the clock, so an operation that was under way when the simulator stopped goes on after its restart.
+"""
+
+import ipaddress
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from examples.simulator.faults import Faults
+from examples.simulator.grid import Grid
+from examples.simulator.realm import Realm
+from examples.simulator.records import ComputeState, Gateway, Node, Vm
+
+INVALID = -32602
+FAILED = -32000
+IMAGES = ("Ubuntu 24.04", "Ubuntu 22.04")
+_VM_NAME = re.compile(r"[a-zA-Z0-9_]{1,36}")
+_GATEWAY_NAME = re.compile(r"[a-z0-9]{3,36}")
+_BACKEND = re.compile(r"http://\[([0-9a-f:]+)\]:9988")
+
+
+class ComputeError(Exception):
+    """A JSON-RPC error."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class Compute:
+    """One daemon with its own sequence of ids. `machines`: what brings a VM's machine to life and buries it."""
+
+    def __init__(self, state: ComputeState, realm: Realm, grid: Grid, faults: Faults, machines: "MachineYard") -> None:
+        self.state = state
+        self._realm = realm
+        self._grid = grid
+        self.faults = faults
+        self._machines = machines
+
+    @property
+    def name(self) -> str:
+        return self.state.name
+
+    # -- VMs
+
+    async def deploy_vm(self, vm: dict[str, Any], written: Callable[[], Awaitable[None]]) -> Vm:
+        """Takes 55 to 61 s (DOMAIN.md) and waits inside the call; the VM is in the listing from the start.
+
+        `written` is awaited once the VM is on the books. Raises ComputeError."""
+        node = self._vm_node(vm)
+        self._check_vm(vm)
+        made = self._new_vm(vm, node, self._pool(node, vm["disk_gb"] + vm["rootfs_gb"], vm["memory_mb"]))
+        self.state.vms[made.sid] = made
+        self._machines.born(self, made)
+        await written()
+        await self._realm.clock.sleep_until(made.ready_at)
+        if made.failed:
+            raise ComputeError(FAILED, f"deployment of {made.name} failed on node {made.node_sid}")
+        return made
+
+    def _check_vm(self, vm: dict[str, Any]) -> None:
+        if not _VM_NAME.fullmatch(vm["name"]):
+            raise ComputeError(
+                INVALID, f"invalid name {vm['name']!r}: use letters, digits and underscores, at most 36 of them"
+            )
+        if vm["image"] not in IMAGES:
+            raise ComputeError(INVALID, f"unknown image {vm['image']!r}: one of {', '.join(IMAGES)}")
+        if not vm["secret"]:
+            raise ComputeError(INVALID, "secret must not be empty")
+        for field, least in (("cpu", 1), ("memory_mb", 512), ("disk_gb", 1), ("rootfs_gb", 1)):
+            if vm[field] < least:
+                raise ComputeError(INVALID, f"{field} must be at least {least}")
+
+    def _vm_node(self, vm: dict[str, Any]) -> Node:
+        node = next((node for node in self.state.nodes if node.sid == vm["node_sid"]), None)
+        if node is None:
+            known = ", ".join(node.sid for node in self.state.nodes)
+            raise ComputeError(INVALID, f"unknown node_sid {vm['node_sid']!r}: this daemon's nodes are {known}")
+        if not node.online:
+            raise ComputeError(FAILED, f"node {node.sid} is offline")
+        return node
+
+    def _pool(self, node: Node, disk_gb: int, memory_mb: int) -> str:
+        """The pool with room for it all: the sum of free disk may fit where no single pool does."""
+        here = [vm for vm in self.state.vms.values() if vm.node_sid == node.sid]
+        if sum(vm.memory_mb for vm in here) + memory_mb > node.memory_mb_total:
+            raise ComputeError(FAILED, f"node {node.sid} has not enough memory for {memory_mb} MB")
+        for pool in node.pools:
+            if pool.gb_total - sum(vm.disk_gb + vm.rootfs_gb for vm in here if vm.pool == pool.name) >= disk_gb:
+                return pool.name
+        raise ComputeError(FAILED, f"node {node.sid} has no disk pool with {disk_gb} GB free")
+
+    def _new_vm(self, vm: dict[str, Any], node: Node, pool: str) -> Vm:
+        sid, now = f"{self.state.next_vm:04}", self._realm.now()
+        self.state.next_vm += 1
+        chance = self._realm.chance("vm", self.name, sid)
+        ready = now + chance.uniform(55, 61)
+        never = self.faults.take("compute", "deploy_vm", ("never_reachable",), vm["name"]) is not None
+        return Vm(
+            sid=sid,
+            name=vm["name"],
+            node_sid=node.sid,
+            image=vm["image"],
+            cpu=vm["cpu"],
+            memory_mb=vm["memory_mb"],
+            disk_gb=vm["disk_gb"],
+            rootfs_gb=vm["rootfs_gb"],
+            pool=pool,
+            ssh_keys=[key.strip() for line in vm["ssh_keys"] for key in re.split(r"[\n,]", line) if key.strip()],
+            secret=vm["secret"],
+            mycelium_ip=str(ipaddress.IPv6Address((0x04 << 120) | chance.getrandbits(120))),
+            created_at=now,
+            starting_at=now + chance.uniform(20, 30),
+            ready_at=ready,
+            address_at=ready + chance.choice((0, 0, 0, 5)),
+            reachable_at=None if never else ready + chance.uniform(60, 180),
+            failed=self.faults.take("compute", "deploy_vm", ("vm_fails",), vm["name"]) is not None,
+        )
+
+    def vm(self, sid: str, secret: str) -> Vm:
+        """Raises ComputeError when there is none, or when the secret is another one: then it is invisible (P)."""
+        found = self.state.vms.get(sid)
+        if found is None or found.secret != secret:
+            raise ComputeError(FAILED, f"vm not found: {sid}")
+        return found
+
+    def vms(self, secret: str) -> list[Vm]:
+        mine = [vm for vm in self.state.vms.values() if vm.secret == secret]
+        return [
+            vm for vm in mine if self.faults.listed("compute", "list_vms", vm.name, self._realm.now() - vm.created_at)
+        ]
+
+    async def delete_vm(self, sid: str, secret: str) -> None:
+        """Takes some seconds; the machine is dead at once."""
+        vm = self.vm(sid, secret)
+        await self._realm.clock.sleep(self._realm.chance("delete", vm.name).uniform(3, 10))
+        self.remove_vm(vm)
+
+    def remove_vm(self, vm: Vm) -> None:
+        if self.state.vms.pop(vm.sid, None):
+            self._machines.buried(self, vm)
+
+    def vm_state(self, vm: Vm) -> str:
+        now = self._realm.now()
+        if now < vm.starting_at:
+            return "provisioning"
+        if now < vm.ready_at:
+            return "starting"
+        return "failed" if vm.failed else "running"
+
+    def vm_address(self, vm: Vm) -> str:
+        """May be empty at first (P)."""
+        return vm.mycelium_ip if self._realm.now() >= vm.address_at and not vm.failed else ""
+
+    def reachable(self, vm: Vm) -> bool:
+        return vm.reachable_at is not None and self._realm.now() >= vm.reachable_at and not vm.failed
+
+    # -- web gateways
+
+    async def deploy_webgateway(self, asked: dict[str, Any], written: Callable[[], Awaitable[None]]) -> Gateway:
+        """Takes 5 to 20 s (DOMAIN.md). The name is taken from the start, on the whole grid. Raises ComputeError."""
+        self._check_gateway(asked)
+        sid, now = f"{self.state.next_gateway:04}", self._realm.now()
+        self.state.next_gateway += 1
+        slow = self.faults.take("compute", "deploy_webgateway", ("slow_chain",), asked["name"])
+        seconds = (
+            slow.options.get("seconds", 300) if slow else self._realm.chance("gateway", self.name, sid).uniform(5, 20)
+        )
+        made = Gateway(
+            sid=sid,
+            name=asked["name"],
+            fqdn=f"{asked['name']}.{self.state.gateway_domain}",
+            kind=asked["kind"],
+            node_sid=asked["node_sid"],
+            backends=asked["backends"],
+            tls_passthrough=asked["tls_passthrough"],
+            secret=asked["secret"],
+            created_at=now,
+            ready_at=now + seconds,
+        )
+        self.state.gateways[sid] = made
+        await written()
+        await self._realm.clock.sleep_until(made.ready_at)
+        return made
+
+    def _check_gateway(self, asked: dict[str, Any]) -> None:
+        if asked["kind"] != "Name":
+            raise ComputeError(INVALID, f'unknown kind {asked["kind"]!r}: use "Name"')
+        if not _GATEWAY_NAME.fullmatch(asked["name"]):
+            raise ComputeError(
+                INVALID, f"invalid gateway name {asked['name']!r}: 3 to 36 lower-case letters and digits"
+            )
+        if asked["node_sid"] not in {node.grid_node for node in self.state.nodes}:
+            known = ", ".join(node.grid_node for node in self.state.nodes)
+            raise ComputeError(
+                INVALID, f"unknown node_sid {asked['node_sid']!r}: a gateway takes the grid's node id, one of {known}"
+            )
+        if not asked["backends"] or not all(map(backend_address, asked["backends"])):
+            raise ComputeError(INVALID, "backends: write each as http://[<mycelium address>]:9988")
+        if self._grid.taken(asked["name"]):
+            raise ComputeError(FAILED, f"NameExists: the name contract {asked['name']!r} exists already")
+
+    def gateways(self, secret: str) -> list[Gateway]:
+        mine = [gateway for gateway in self.state.gateways.values() if gateway.secret == secret]
+        now = self._realm.now()
+        return [
+            one for one in mine if self.faults.listed("compute", "list_webgateways", one.name, now - one.created_at)
+        ]
+
+    async def delete_webgateway(self, sid: str, secret: str) -> None:
+        """The name is free at once (P). Raises ComputeError when there is none."""
+        found = self.state.gateways.get(sid)
+        if found is None or found.secret != secret:
+            raise ComputeError(FAILED, f"webgateway not found: {sid}")
+        await self._realm.clock.sleep(self._realm.chance("ungateway", found.name).uniform(2, 6))
+        self.state.gateways.pop(sid, None)
+
+    def gateway_state(self, gateway: Gateway) -> str:
+        if gateway.failed:
+            return "failed"
+        return "running" if self._realm.now() >= gateway.ready_at else "provisioning"
+
+
+class MachineYard:
+    """What a daemon tells the world about its machines."""
+
+    def born(self, compute: Compute, vm: Vm) -> None:
+        raise NotImplementedError
+
+    def buried(self, compute: Compute, vm: Vm) -> None:
+        raise NotImplementedError
+
+
+def backend_address(backend: str) -> str | None:
+    """The Mycelium address in `http://[<address>]:9988`, in its usual spelling; None when it is written otherwise (S)."""
+    match = _BACKEND.fullmatch(backend)
+    try:
+        return str(ipaddress.IPv6Address(match[1])) if match else None
+    except ValueError:
+        return None

@@ -1,0 +1,153 @@
+"""Scheduled unpleasantness. A fault matches calls by system and method; the kinds of `WIRE` act on any HTTP call,
+the others where named.
+
+WIRE kinds: error_reported_though_created, timeout_after_effect, timeout_before, http_502, cut_mid_answer,
+throttled, html_200, half_json, restart_required. Options: `seconds` (how long a timeout holds; without it the
+answer never comes), `retry_after`. Listings: listing_lags (`seconds`), listing_omits (`target`). VMs:
+never_reachable, vm_fails. Gateways: gateway_failed_but_exists, slow_chain (`seconds`), gateway_answer_lacks_fqdn,
+outside_unroutable. Machines: supervisor_lies, install_fails (times=None: always), start_fails, secret_reads_empty,
+listener_opens_ungated, open_paths (`paths`), inner_side_open, inner_unroutable.
+"""
+
+import json
+from collections.abc import Callable, Coroutine
+from fnmatch import fnmatchcase
+from typing import Any
+
+from examples.simulator.clock import WorldClock
+from examples.simulator.http import Answer, Handler, Request, json_answer, page
+from examples.simulator.records import Fault
+
+__all__ = ["Fault", "Faults"]
+
+
+class Faults:
+    """The faults that are still to come or under way. They are part of the world's state."""
+
+    def __init__(self, rows: list[Fault], clock: WorldClock) -> None:
+        self.rows = rows
+        self._clock = clock
+
+    def add(self, fault: Fault) -> Fault:
+        self.rows.append(fault)
+        return fault
+
+    def clear(self) -> None:
+        self.rows.clear()
+
+    def active(
+        self, system: str, method: str, kinds: tuple[str, ...] | frozenset[str], target: str = ""
+    ) -> Fault | None:
+        """The first fault that applies now; it is not used up."""
+        now = self._clock.now()
+        for fault in self.rows:
+            if (
+                fault.kind in kinds
+                and fault.times != 0
+                and (fault.at is None or fault.at <= now)
+                and (fault.until is None or now < fault.until)
+                and fnmatchcase(system, fault.system)
+                and fnmatchcase(method, fault.method)
+                and fnmatchcase(target, fault.target)
+            ):
+                return fault
+        return None
+
+    def take(self, system: str, method: str, kinds: tuple[str, ...] | frozenset[str], target: str = "") -> Fault | None:
+        """The first fault that applies now, used up once."""
+        fault = self.active(system, method, kinds, target)
+        if fault is not None and fault.times is not None:
+            fault.times -= 1
+        return fault
+
+    def listed(self, system: str, method: str, name: str, age: float) -> bool:
+        """Whether a listing shows a thing of this age in simulated seconds."""
+        if self.active(system, method, ("listing_omits",), name):
+            return False
+        lag = self.active(system, method, ("listing_lags",))
+        return lag is None or age >= float(lag.options.get("seconds", 60))
+
+    async def around(self, call: tuple[str, str], handler: Handler, request: Request) -> Answer:
+        """Answers a call of (system, method), spoilt by the first wire fault that applies."""
+        fault = self.take(*call, kinds=WIRE_KINDS)
+        if fault is None:
+            return await handler(request)
+        return await WIRE[fault.kind](fault, self._clock, handler, request)
+
+
+Spoiler = Callable[[Fault, WorldClock, Handler, Request], Coroutine[Any, Any, Answer]]
+
+
+async def _error_though_created(fault: Fault, clock: WorldClock, handler: Handler, request: Request) -> Answer:
+    done = await handler(request)
+    if "jsonrpc" in (sent := _object(done.body)):
+        return json_answer(
+            {"jsonrpc": "2.0", "id": sent.get("id"), "error": {"code": -32000, "message": "deployment failed"}}
+        )
+    return json_answer({"message": "internal server error", "url": ""}, 500)
+
+
+async def _timeout_after(fault: Fault, clock: WorldClock, handler: Handler, request: Request) -> Answer:
+    return await _held(fault, clock, await handler(request))
+
+
+async def _timeout_before(fault: Fault, clock: WorldClock, handler: Handler, request: Request) -> Answer:
+    return await _held(fault, clock, page("504 Gateway Time-out", 504))
+
+
+async def _held(fault: Fault, clock: WorldClock, answer: Answer) -> Answer:
+    seconds = fault.options.get("seconds")
+    if seconds is None:
+        return answer.travelling("never")
+    await clock.sleep(float(seconds))
+    return answer
+
+
+async def _bad_gateway(fault: Fault, clock: WorldClock, handler: Handler, request: Request) -> Answer:
+    return page("502 Bad Gateway", 502)
+
+
+async def _cut(fault: Fault, clock: WorldClock, handler: Handler, request: Request) -> Answer:
+    return (await handler(request)).travelling("cut")
+
+
+async def _throttled(fault: Fault, clock: WorldClock, handler: Handler, request: Request) -> Answer:
+    after = fault.options.get("retry_after")
+    return Answer(429, b"Too Many Requests\n", (("retry-after", str(after)),) if after is not None else ())
+
+
+async def _html(fault: Fault, clock: WorldClock, handler: Handler, request: Request) -> Answer:
+    return page("Maintenance")
+
+
+async def _half_json(fault: Fault, clock: WorldClock, handler: Handler, request: Request) -> Answer:
+    done = await handler(request)
+    return Answer(done.status, done.body[: max(1, len(done.body) // 2)], done.headers)
+
+
+async def _restart_required(fault: Fault, clock: WorldClock, handler: Handler, request: Request) -> Answer:
+    asked = _object(request.body).get("id")
+    message = "connection to the chain is dead, restart required"
+    return json_answer({"jsonrpc": "2.0", "id": asked, "error": {"code": -32000, "message": message}})
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+WIRE: dict[str, Spoiler] = {
+    "error_reported_though_created": _error_though_created,
+    "timeout_after_effect": _timeout_after,
+    "timeout_before": _timeout_before,
+    "http_502": _bad_gateway,
+    "cut_mid_answer": _cut,
+    "throttled": _throttled,
+    "html_200": _html,
+    "half_json": _half_json,
+    "restart_required": _restart_required,
+}
+WIRE_KINDS = frozenset(WIRE)

@@ -1,0 +1,63 @@
+"""What must hold in the world at every instant, seen from its own books: nothing twice, no open door."""
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from examples.simulator.http import Request
+from examples.simulator.records import Violation
+
+if TYPE_CHECKING:
+    from examples.simulator.world import World
+
+PROBED = ("/", "/status", "/hero_cockpit/web/", "/hero_books/", "/hero_proc/health", "/login")
+"""Paths that must ask for sign-in on every machine; a path that a domain declares public is left out."""
+
+
+def counts(world: "World", prefixes: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    """For each tester's prefix: how many accounts, VMs, gateways and OAuth apps have a name that starts with it,
+    ignoring case.
+    """
+    kinds = {
+        "accounts": [account.name for account in world.state.forge.accounts.values()],
+        "vms": [vm.name for daemon in world.state.daemons.values() for vm in daemon.vms.values()],
+        "gateways": [gateway.name for _, gateway in world.grid.gateways()],
+        "apps": [app.name for app in world.state.forge.apps],
+    }
+    return {
+        prefix: {kind: sum(name.lower().startswith(prefix.lower()) for name in names) for kind, names in kinds.items()}
+        for prefix in prefixes
+    }
+
+
+def doubles(world: "World") -> list[str]:
+    """VM and OAuth app names that exist more than once: neither system refuses that, and each is a leak."""
+    vms = Counter(vm.name for daemon in world.state.daemons.values() for vm in daemon.vms.values())
+    apps = Counter((app.owner, app.name) for app in world.state.forge.apps)
+    found = [f"vm {name} exists {many} times" for name, many in vms.items() if many > 1]
+    return found + [
+        f"OAuth app {name} of {owner} exists {many} times" for (owner, name), many in apps.items() if many > 1
+    ]
+
+
+def open_doors(world: "World") -> list[str]:
+    """Every path that somebody without a session gets to see through a public name."""
+    found = []
+    for _, gateway in world.grid.gateways():
+        machine = world.behind(gateway)
+        if machine is None or not machine.door.listens("outside"):
+            continue
+        domain = machine.state.domains.get(gateway.fqdn)
+        public = tuple(domain.public_paths) if domain else ()
+        for path in PROBED:
+            answer = machine.door.answer(Request("GET", path, headers={"host": gateway.fqdn}), "outside")
+            if answer is not None and answer.status == 200 and not path.startswith(public or ("\0",)):
+                found.append(f"{gateway.fqdn}{path} is open")
+    return found
+
+
+def watch(world: "World") -> None:
+    """Writes down what is wrong now and was not a moment ago."""
+    seen = set(open_doors(world))
+    for what in sorted(seen - world.open_now):
+        world.state.violations.append(Violation(time=world.clock.now(), kind="OpenDoor", what=what))
+    world.open_now = seen

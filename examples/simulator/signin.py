@@ -1,0 +1,55 @@
+"""Signs a person in at a tester's public address, the way a browser would: for tests and for the demo's proof."""
+
+import ssl
+from typing import Protocol
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+
+COCKPIT = "/hero_cockpit/web/"
+NEW_PASSWORD = "Chosen-by-the-person-1"
+MOST_STEPS = 12
+
+
+class Reachable(Protocol):
+    """What is needed of the world's addresses."""
+
+    @property
+    def forge_url(self) -> str: ...
+    @property
+    def socks(self) -> str: ...
+    @property
+    def ca_file(self) -> str: ...
+
+
+def outside(addresses: Reachable) -> httpx.AsyncClient:
+    """A client that reaches public names through the world's proxy and trusts the world's authority. It follows no
+    redirect.
+    """
+    trust = ssl.create_default_context(cafile=addresses.ca_file)
+    return httpx.AsyncClient(proxy=addresses.socks, verify=trust, timeout=30)
+
+
+async def sign_in(addresses: Reachable, fqdn: str, user: str, path: str = COCKPIT) -> tuple[int, str]:
+    """Opens `https://<fqdn><path>` as this Forge account and follows every redirect; (status, text) of where it ends.
+
+    An account that must change its password does so on the way, as a person would. Raises RuntimeError when
+    redirects do not end."""
+    async with outside(addresses) as public, httpx.AsyncClient(headers={"X-Sim-User": user}, timeout=30) as forge:
+        url = f"https://{fqdn}{path}"
+        wanted = url
+        for _ in range(MOST_STEPS):
+            at_forge = _origin(url) == _origin(addresses.forge_url)
+            answer = await (forge if at_forge else public).get(url)
+            if not answer.has_redirect_location:
+                return answer.status_code, answer.text
+            url = urljoin(url, answer.headers["location"])
+            if urlsplit(url).path == "/user/settings/change_password":
+                await forge.post(url, data={"password": NEW_PASSWORD})
+                url = wanted
+    raise RuntimeError(f"signing {user} in at {fqdn} led in circles")
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc

@@ -1,0 +1,44 @@
+"""One typed client per outside system, and under them the transports: limits, time-outs, error mapping.
+
+`opening.open_backends` builds them all from a Fleet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reconcilers.backends.compute import ComputeClient
+from reconcilers.backends.forge import ForgeClient
+from reconcilers.backends.machine import Machines
+from reconcilers.backends.outside import PublicProbe
+from reconcilers.errors import Blocked
+
+
+@dataclass
+class Backends:
+    """Everything outside that reconcilers talk to."""
+
+    forge: ForgeClient
+    compute: Mapping[str, ComputeClient]
+    machines: Machines
+    outside: PublicProbe
+
+    def daemon(self, name: str) -> ComputeClient:
+        """The client of one daemon. Raises Blocked DaemonUnknown, naming it."""
+        found = self.compute.get(name)
+        if found is None:
+            raise Blocked(
+                f"the fleet names no compute daemon {name!r}: put it back under spec.compute",
+                system=f"compute {name}",
+                reason="DaemonUnknown",
+            )
+        return found
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self.machines.aclose()
+        await self.outside.aclose()
+        await self.forge.aclose()
+        for client in self.compute.values():
+            await client.aclose()

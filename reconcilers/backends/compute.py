@@ -1,0 +1,204 @@
+"""hero_compute: the JSON-RPC daemon that makes VMs and web gateways.
+
+One client per daemon: each has its own id sequence (lesson 9).
+The words it is asked in are assumptions (A) and stand in `compute_answers.ComputeDialect`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, NewType, TypeVar
+
+from reconcilers.backends.compute_answers import (
+    ComputeDialect,
+    Gateway,
+    GatewayOrder,
+    Node,
+    Vm,
+    VmOrder,
+    backend_url,
+    gateway_of,
+    node_of,
+    order_gateway,
+    order_vm,
+    rows_of,
+    vm_of,
+)
+from reconcilers.backends.transport import Wire
+from reconcilers.errors import Blocked, NameTaken, OutcomeUnknown, OutsideError, Rejected, Transient
+from reconcilers.secret import Secret
+from specs.fleet import GridNode, NodeSid
+
+__all__ = [
+    "ComputeClient",
+    "ComputeDialect",
+    "DaemonName",
+    "Gateway",
+    "GatewayOrder",
+    "GridNode",
+    "Node",
+    "NodeSid",
+    "Vm",
+    "VmOrder",
+    "backend_url",
+]
+
+DaemonName = NewType("DaemonName", str)
+
+MARGIN = 30.0  # seconds beyond the daemon's own limit, so that its answer is heard when it gives up
+T = TypeVar("T")
+
+
+class NotThere(Rejected):
+    """A definite "not found". Stays inside this module."""
+
+
+@dataclass
+class ComputeClient:
+    """Every call may raise Unreachable, Transient, Throttled, Blocked DaemonConnectionDead; writing ones OutcomeUnknown.
+
+    `secret` is sent with every call: with another one our machines are invisible (P). `slow_limit` (seconds) is for
+    calls that wait for the chain.
+    """
+
+    name: DaemonName
+    wire: Wire
+    secret: Secret
+    dialect: ComputeDialect = field(default_factory=ComputeDialect)
+    slow_limit: float = 300.0 + MARGIN
+    _ids: Any = field(default_factory=lambda: count(1), init=False, repr=False)
+
+    async def missing_methods(self) -> tuple[str, ...]:
+        """Which of the methods that we call the daemon does not know (P). () when all are there."""
+        result = await self._call(self.dialect.discover, {}, writing=False, plain=True)
+        try:
+            known = {each["name"] for each in rows_of(result, "methods")}
+        except (KeyError, TypeError) as error:
+            raise Transient("rpc.discover answered no list of methods", system=self.wire.system) from error
+        return tuple(each for each in self.dialect.methods if each not in known)
+
+    async def list_vms(self) -> tuple[Vm, ...]:
+        """Every VM under our secret. A listing may lag behind (P)."""
+        return await self._list(self.dialect.list_vms, vm_of, "vms", "items")
+
+    async def get_vm(self, vm_id: str) -> Vm | None:
+        """None only on a definite "not found"."""
+        try:
+            result = await self._call(self.dialect.get_vm, {self.dialect.id_param: vm_id}, writing=False)
+        except NotThere:
+            return None
+        return self._made(vm_of, result, writing=False)
+
+    async def deploy_vm(self, order: VmOrder) -> Vm:
+        """May take minutes. Raises Rejected, NameTaken, OutcomeUnknown."""
+        result = await self._call(self.dialect.deploy_vm, order_vm(order), writing=True, limit=self.slow_limit)
+        return self._made(vm_of, result, writing=True)
+
+    async def delete_vm(self, vm_id: str) -> None:
+        """Not found is fine."""
+        await self._delete(self.dialect.delete_vm, vm_id)
+
+    async def list_gateways(self) -> tuple[Gateway, ...]:
+        """Every web gateway under our secret."""
+        return await self._list(self.dialect.list_gateways, gateway_of, "webgateways", "gateways", "items")
+
+    async def deploy_gateway(self, order: GatewayOrder) -> Gateway:
+        """May take minutes. Raises Rejected, NameTaken, OutcomeUnknown."""
+        params = order_gateway(order)
+        result = await self._call(self.dialect.deploy_gateway, params, writing=True, limit=self.slow_limit)
+        return self._made(gateway_of, result, writing=True)
+
+    async def delete_gateway(self, gateway_id: str) -> None:
+        """Not found is fine."""
+        await self._delete(self.dialect.delete_gateway, gateway_id)
+
+    async def list_nodes(self) -> tuple[Node, ...]:
+        """The daemon's hosts and what is free on them. The chain's word lags by up to a minute (P)."""
+        return await self._list(self.dialect.list_nodes, node_of, "nodes", "items")
+
+    async def aclose(self) -> None:
+        await self.wire.aclose()
+
+    async def _list(self, method: str, make: Callable[[Any], T], *keys: str) -> tuple[T, ...]:
+        result = await self._call(method, {}, writing=False)
+        try:
+            rows = rows_of(result, *keys)
+        except TypeError as error:
+            raise Transient(f"{method} answered no list", system=self.wire.system) from error
+        return tuple(self._made(make, row, writing=False) for row in rows)
+
+    async def _delete(self, method: str, identity: str) -> None:
+        try:
+            await self._call(method, {self.dialect.id_param: identity}, writing=True, limit=self.slow_limit)
+        except NotThere:
+            return
+
+    async def _call(
+        self, method: str, params: dict[str, Any], *, writing: bool, limit: float = 30.0, plain: bool = False
+    ) -> Any:
+        """The result of one call. `plain`: without our secret. Raises an OutsideError."""
+        number = next(self._ids)
+        if not plain:
+            params = {**params, self.dialect.secret_param: self.secret.text()}
+        body = {"jsonrpc": "2.0", "id": number, "method": self.dialect.method(method), "params": params}
+        answer = await self.wire.send("POST", "/rpc", writing=writing, body=body, name=method, limit=limit)
+        if 400 <= answer.status_code < 500:
+            words = f"{method} answered {answer.status_code}: is this the daemon's address?"
+            raise Transient(words, system=self.wire.system)
+        if answer.status_code != 200:
+            self.wire.unclear(writing, f"{method} answered {answer.status_code}")
+        reply = self.wire.json(answer, writing=writing)
+        if not isinstance(reply, dict):
+            self.wire.unclear(writing, f"{method} answered no JSON-RPC object")
+        error = reply.get("error")
+        # An error about a request that could not be read carries no id (JSON-RPC 2.0).
+        if reply.get("id") != number and not (error and reply.get("id") is None):
+            self.wire.unclear(writing, f"{method} got the answer to another call")
+        if error:
+            raise self._error(method, error, writing)
+        if "result" not in reply:
+            self.wire.unclear(writing, f"{method} answered neither a result nor an error")
+        return reply["result"]
+
+    def _error(self, method: str, error: Any, writing: bool) -> OutsideError:
+        """What an error of the daemon means (S for -32602 and "restart required", the rest A)."""
+        code = error.get("code") if isinstance(error, Mapping) else None
+        text = self._clean(error)
+        lower = text.lower()
+        system = self.wire.system
+        if any(words in lower for words in self.dialect.connection_dead):
+            return Blocked(
+                f"{method}: the daemon lost the chain and says {text!r}: whoever runs it must restart it",
+                system=system,
+                reason="DaemonConnectionDead",
+            )
+        if any(words in lower for words in self.dialect.name_taken):
+            return NameTaken(f"{method}: {text}", system=system)
+        if any(words in lower for words in self.dialect.not_found) and code != -32601:
+            return NotThere(f"{method}: {text}", system=system, reason="NotFound")
+        if code == -32602:
+            return Rejected(f"{method}: {text}", system=system, reason="InvalidParameters")
+        if code == -32601:
+            return Blocked(
+                f"the daemon does not know {method}: whoever runs it updates it, or the dialect is changed",
+                system=system,
+                reason="MethodMissing",
+            )
+        definite = code in self.dialect.definite_codes
+        kind: type[OutsideError] = OutcomeUnknown if writing and not definite else Transient
+        return kind(f"{method} failed: {text}", system=system)
+
+    def _clean(self, error: Any) -> str:
+        """The daemon's message on one line, bounded, and without our secret should it be repeated there."""
+        message = error.get("message") if isinstance(error, Mapping) else error
+        text = " ".join(str(message).split())
+        secret = self.secret.text()
+        return (text.replace(secret, "(secret)") if secret else text)[:500]
+
+    def _made(self, make: Callable[[Any], T], body: Any, *, writing: bool) -> T:
+        try:
+            return make(body)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            self.wire.unclear(writing, f"the answer is not what the daemon answers ({type(error).__name__})")

@@ -1,0 +1,327 @@
+"""The Forge (Forgejo REST, /api/v1): accounts, OAuth apps, releases. See CONTRACTS.md, "Forge" (S, V, P).
+
+Assumptions (A): none. Where versions of the server differ, both are accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from reconcilers.backends.forge_answers import (
+    Account,
+    NewOAuthApp,
+    OAuthApp,
+    Release,
+    account_of,
+    app_of,
+    new_app_of,
+    release_of,
+)
+from reconcilers.backends.transport import Wire, said
+from reconcilers.errors import Blocked, NameTaken, OutcomeUnknown, OutsideError, Rejected, Transient
+from reconcilers.secret import Secret
+
+__all__ = ["Account", "ForgeClient", "NewOAuthApp", "OAuthApp", "Release"]
+
+PAGE = 50  # the server's own ceiling; larger wishes are clamped without a word (V)
+LISTING_TRIES = 3
+PAGES_LIMIT = 2000
+
+T = TypeVar("T")
+
+
+@dataclass
+class ForgeClient:
+    """Every call may raise Unreachable, Transient, Throttled, Blocked TokenRefused or MissingRights.
+
+    Calls that write may raise OutcomeUnknown as well.
+
+    `wire` carries the token; `url` is the address that people see.
+    """
+
+    wire: Wire
+    url: str
+
+    async def whoami(self) -> Account:
+        """The account whose token we use. Raises Blocked TokenRefused, also when we are taken for anonymous (P, V)."""
+        answer = await self._read("/user")
+        if answer.status_code != 200:
+            raise self._refusal(answer, writing=False)
+        body = self.wire.json(answer, writing=False)
+        if not (isinstance(body, dict) and body.get("id") and body.get("login")):
+            raise self._token_refused()
+        return self._made(account_of, body, writing=False)
+
+    async def accounts(self) -> tuple[Account, ...]:
+        """Every account, no organisations. Read again when it shifts under our hands. Raises Transient ListingShifts."""
+        for _ in range(LISTING_TRIES):
+            found = await self._all_accounts()
+            if found is not None:
+                return found
+        raise Transient(
+            "the list of accounts changes faster than it can be read", system=self.wire.system, reason="ListingShifts"
+        )
+
+    async def _all_accounts(self) -> tuple[Account, ...] | None:
+        """All pages, or None when they do not fit together: an account went or came between two of them."""
+        found: dict[int, Account] = {}
+        totals: set[int] = set()
+        for page in range(1, PAGES_LIMIT):
+            answer = await self._read(f"/admin/users?page={page}&limit={PAGE}")
+            if answer.status_code != 200:
+                raise self._refusal(answer, writing=False)
+            rows = self._rows(answer)
+            total = _total(answer)
+            totals.add(total if total is not None else -1)
+            found.update((each.id, each) for each in (self._made(account_of, row, writing=False) for row in rows))
+            if not rows or len(found) == total or len(totals) > 1:
+                break
+        complete = len(totals) == 1 and (totals == {-1} or totals == {len(found)})
+        return tuple(found.values()) if complete else None
+
+    async def account(self, name: str) -> Account | None:
+        """None: no such account, or an organisation (see `organisation`). Its login may differ: case, renamed (V, P)."""
+        answer = await self._read(f"/users/{_part(name)}")
+        if answer.status_code in (301, 302, 307, 308):
+            answer = await self._read(self._moved_to(answer))
+        if answer.status_code == 404:
+            return None
+        if answer.status_code != 200:
+            raise self._refusal(answer, writing=False)
+        found = self._made(account_of, self.wire.json(answer, writing=False), writing=False)
+        # An organisation answers like a person, without e-mail (V). Adopting one would be wrong for ever, so ask.
+        return None if not found.email and await self.organisation(found.login) else found
+
+    async def organisation(self, name: str) -> bool:
+        """Whether that name is an organisation's (V)."""
+        answer = await self._read(f"/orgs/{_part(name)}")
+        if answer.status_code not in (200, 404):
+            raise self._refusal(answer, writing=False)
+        return answer.status_code == 200
+
+    async def create_account(self, name: str, email: str, password: Secret, full_name: str = "") -> Account:
+        """Make an account with a one-time password; Forge sends no mail (P, V).
+
+        Raises NameTaken, Blocked EmailTaken, Rejected PasswordRefused or AccountRefused.
+        """
+        body = {
+            "username": name,
+            "email": email,
+            "password": password.text(),
+            "full_name": full_name,
+            "must_change_password": True,
+            "send_notify": False,
+        }
+        answer = await self._write("POST", "/admin/users", body)
+        if answer.status_code == 201:
+            return self._made(account_of, self.wire.json(answer, writing=True), writing=True)
+        if answer.status_code == 422:
+            await self._explain_refused_account(name, email, answer)
+        if answer.status_code == 400:
+            raise self._rejected(f"the password for {name} is refused", answer, "PasswordRefused")
+        raise self._refusal(answer, writing=True)
+
+    async def _explain_refused_account(self, name: str, email: str, answer: httpx.Response) -> NoReturn:
+        """422 says validation, taken, reserved and e-mail used alike: only a second look tells the taken name (V)."""
+        if await self.account(name) is not None or await self.organisation(name):
+            raise NameTaken(f"the name {name} is held already", system=self.wire.system)
+        message = said(answer)
+        if "mail" in message.lower() and ("use" in message.lower() or "exist" in message.lower()):
+            raise Blocked(
+                f"{email} belongs to another account: an admin names another address, or adopts that account",
+                system=self.wire.system,
+                reason="EmailTaken",
+            )
+        raise self._rejected(f"the account {name} is refused", answer, "AccountRefused")
+
+    async def set_prohibited(self, account: Account, prohibited: bool) -> Account:
+        """Forbid or allow signing in. Raises Blocked ForeignSource for accounts of another sign-in source (P)."""
+        return await self._edit(account, {"prohibit_login": prohibited})
+
+    async def reset_password(self, account: Account, password: Secret) -> Account:
+        """One-time: it must be changed at the next sign-in. Raises Blocked ForeignSource."""
+        return await self._edit(account, {"password": password.text(), "must_change_password": True})
+
+    async def _edit(self, account: Account, changes: dict[str, Any]) -> Account:
+        if account.source_id != 0:
+            raise Blocked(
+                f"{account.login} signs in through another source, which an edit would unbind: an admin does it in Forge",
+                system=self.wire.system,
+                reason="ForeignSource",
+            )
+        # Both fields together, or some versions rebind the account (P).
+        body = {"source_id": 0, "login_name": account.login_name or account.login, **changes}
+        answer = await self._write("PATCH", f"/admin/users/{_part(account.login)}", body)
+        if answer.status_code == 200:
+            return self._made(account_of, self.wire.json(answer, writing=True), writing=True)
+        if answer.status_code == 404:
+            raise Transient(f"the account {account.login} is gone", system=self.wire.system, reason="AccountGone")
+        if answer.status_code in (400, 422):
+            raise self._rejected(f"the change of {account.login} is refused", answer, "AccountRefused")
+        raise self._refusal(answer, writing=True)
+
+    async def delete_account(self, name: str, purge: bool) -> None:
+        """Gone already is fine. `purge` deletes what it owns as well. Raises Blocked OwnsRepositories (P, V)."""
+        answer = await self._write("DELETE", f"/admin/users/{_part(name)}{'?purge=true' if purge else ''}")
+        if answer.status_code in (200, 204, 404):
+            return
+        if answer.status_code == 422:
+            raise Blocked(
+                f"the account {name} cannot be deleted{said(answer)}: an admin moves what it owns, "
+                "or the spec says whenRemoved: purge",
+                system=self.wire.system,
+                reason="OwnsRepositories",
+            )
+        raise self._refusal(answer, writing=True)
+
+    async def keys(self, name: str) -> tuple[str, ...]:
+        """The account's public SSH keys; none for an account that is not there (V)."""
+        answer = await self._read(f"/users/{_part(name)}/keys")
+        if answer.status_code == 404:
+            return ()
+        if answer.status_code != 200:
+            raise self._refusal(answer, writing=False)
+        return tuple(str(row["key"]).strip() for row in self._rows(answer) if isinstance(row, dict) and row.get("key"))
+
+    async def oauth_apps(self) -> tuple[OAuthApp, ...]:
+        """All apps of the token's owner, newest first. Without `page` one answer holds them all (V)."""
+        answer = await self._read("/user/applications/oauth2")
+        if answer.status_code != 200:
+            raise self._refusal(answer, writing=False)
+        apps = tuple(self._made(app_of, row, writing=False) for row in self._rows(answer))
+        total = _total(answer)
+        if total is not None and total != len(apps):
+            raise Transient(
+                f"the list of OAuth apps holds {len(apps)} of {total}", system=self.wire.system, reason="ListingShifts"
+            )
+        return apps
+
+    async def create_oauth_app(self, name: str, redirect_uri: str) -> NewOAuthApp:
+        """Make a confidential app with exactly one redirect address (V)."""
+        answer = await self._write("POST", "/user/applications/oauth2", _app_body(name, redirect_uri))
+        if answer.status_code == 201:
+            return self._made(new_app_of, self.wire.json(answer, writing=True), writing=True)
+        if answer.status_code in (400, 422):
+            raise self._rejected(f"the OAuth app {name} is refused", answer, "AppRefused")
+        raise self._refusal(answer, writing=True)
+
+    async def rotate_oauth_app(self, app_id: int, name: str, redirect_uri: str) -> NewOAuthApp:
+        """Always makes a new secret; the old one dies at once (lesson 19, V).
+
+        Raises Transient AppGone when there is no such app.
+        """
+        answer = await self._write("PATCH", f"/user/applications/oauth2/{app_id}", _app_body(name, redirect_uri))
+        if answer.status_code == 200:
+            return self._made(new_app_of, self.wire.json(answer, writing=True), writing=True)
+        if answer.status_code == 404:
+            raise Transient(f"the OAuth app {name} ({app_id}) is gone", system=self.wire.system, reason="AppGone")
+        if answer.status_code in (400, 422):
+            raise self._rejected(f"the OAuth app {name} is refused", answer, "AppRefused")
+        raise self._refusal(answer, writing=True)
+
+    async def delete_oauth_app(self, app_id: int) -> None:
+        """Gone already is fine (V)."""
+        answer = await self._write("DELETE", f"/user/applications/oauth2/{app_id}")
+        if answer.status_code not in (200, 204, 404):
+            raise self._refusal(answer, writing=True)
+
+    async def release(self, owner: str, repo: str, tag: str) -> Release | None:
+        """The release of a tag (`latest` is a tag like any other, S); None when there is none (V)."""
+        answer = await self._read(f"/repos/{_part(owner)}/{_part(repo)}/releases/tags/{_part(tag)}")
+        if answer.status_code == 404:
+            return None
+        if answer.status_code != 200:
+            raise self._refusal(answer, writing=False)
+        return self._made(release_of, self.wire.json(answer, writing=False), writing=False)
+
+    def authorize_url(self) -> str:
+        """Where an anonymous visitor of a gated door is sent to (V)."""
+        return f"{self.url.rstrip('/')}/login/oauth/authorize"
+
+    async def aclose(self) -> None:
+        await self.wire.aclose()
+
+    async def _read(self, path: str) -> httpx.Response:
+        return await self.wire.send("GET", f"/api/v1{path}", writing=False)
+
+    async def _write(self, method: str, path: str, body: object = None) -> httpx.Response:
+        return await self.wire.send(method, f"/api/v1{path}", writing=True, body=body)
+
+    def _moved_to(self, answer: httpx.Response) -> str:
+        """Where a renamed user is now (P). Only the name is believed: we ask the same server, never another."""
+        rest = urlsplit(answer.headers.get("Location", "")).path.partition("/api/v1/users/")[2]
+        if not rest or "/" in rest:
+            self.wire.unclear(False, "the answer for a renamed user does not say what it is called now")
+        return f"/users/{rest}"
+
+    def _rows(self, answer: httpx.Response) -> list[Any]:
+        rows = self.wire.json(answer, writing=False)
+        if not isinstance(rows, list):
+            self.wire.unclear(False, f"{answer.request.url.path} answered no list")
+        return rows
+
+    def _made(self, make: Callable[[Any], T], body: Any, *, writing: bool) -> T:
+        """A value from JSON. A field missing or of another type means that we did not understand what happened."""
+        try:
+            return make(body)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            self.wire.unclear(writing, f"the answer is not what Forge answers ({type(error).__name__})")
+
+    def _refusal(self, answer: httpx.Response, *, writing: bool) -> OutsideError:
+        """What any other status means, the same for every call."""
+        if answer.status_code == 401:
+            return self._token_refused()
+        if answer.status_code == 403:
+            return Blocked(
+                f"{_asked(answer)} is forbidden{said(answer)}: give the controller's token {_scope_of(answer)}",
+                system=self.wire.system,
+                reason="MissingRights",
+            )
+        if 400 <= answer.status_code < 500:
+            return self._rejected(f"{_asked(answer)} answered {answer.status_code}", answer, "Rejected")
+        kind: type[OutsideError] = OutcomeUnknown if writing else Transient
+        return kind(f"{_asked(answer)} answered {answer.status_code}, which it never should", system=self.wire.system)
+
+    def _rejected(self, what: str, answer: httpx.Response, reason: str) -> OutsideError:
+        return Rejected(f"{what}{said(answer)}", system=self.wire.system, reason=reason)
+
+    def _token_refused(self) -> Blocked:
+        return Blocked(
+            "it does not accept our token: an admin makes a new one and puts it where spec.forge.token points",
+            system=self.wire.system,
+            reason="TokenRefused",
+        )
+
+
+def _app_body(name: str, redirect_uri: str) -> dict[str, Any]:
+    # Left out, confidential_client would become false, also in a PATCH (V).
+    return {"name": name, "redirect_uris": [redirect_uri], "confidential_client": True}
+
+
+def _part(text: str) -> str:
+    """One segment of a path. Dots alone would climb."""
+    return quote(text, safe="") if text.strip(".") else text.replace(".", "%2E")
+
+
+def _total(answer: httpx.Response) -> int | None:
+    text = answer.headers.get("X-Total-Count", "")
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _asked(answer: httpx.Response) -> str:
+    return f"{answer.request.method} {answer.request.url.path}"
+
+
+def _scope_of(answer: httpx.Response) -> str:
+    """Which right the call needs (P)."""
+    path = answer.request.url.path
+    if "/admin/" in path:
+        return "the scope write:admin, and its owner the rights of a site admin"
+    if "/applications/" in path:
+        return "the scope write:user"
+    return "the scope read:repository" if "/repos/" in path else "the scope read:user"

@@ -1,0 +1,119 @@
+"""What Forge's JSON becomes: frozen values, and the functions that read them.
+
+A wrong shape raises AttributeError, KeyError, TypeError or ValueError.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from reconcilers.secret import Secret
+
+UNKNOWN_SOURCE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A person's account. `prohibited` None: it is not shown to us. `source_id` 0: a local account; -1: unknown."""
+
+    id: int
+    login: str
+    email: str
+    full_name: str = ""
+    prohibited: bool | None = None
+    source_id: int = 0
+    login_name: str = ""
+    is_admin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthApp:
+    """An OAuth app, without its secret: listings never show one (V)."""
+
+    id: int
+    name: str
+    client_id: str
+    redirect_uris: tuple[str, ...]
+    confidential: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewOAuthApp:
+    """An app together with its secret, which Forge tells only now (V)."""
+
+    app: OAuthApp
+    client_secret: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A release; `assets` are the names of its files."""
+
+    tag: str
+    name: str
+    target_commitish: str
+    published_at: str
+    assets: tuple[str, ...] = ()
+
+
+def account_of(body: Any) -> Account:
+    """An account from a user's JSON."""
+    login = _text(body, "login")
+    login_name = str(body.get("login_name") or "")
+    source = body.get("source_id")
+    if source is None:
+        # Older servers do not show the source; a local account's login name is empty or its own name there (P).
+        source = 0 if login_name.lower() in ("", login.lower()) else UNKNOWN_SOURCE
+    prohibited = body.get("prohibit_login")
+    return Account(
+        id=_number(body, "id"),
+        login=login,
+        email=str(body.get("email") or ""),
+        full_name=str(body.get("full_name") or ""),
+        prohibited=prohibited if isinstance(prohibited, bool) else None,
+        source_id=int(source),
+        login_name=login_name,
+        is_admin=body.get("is_admin") is True,
+    )
+
+
+def app_of(body: Any) -> OAuthApp:
+    """An OAuth app from its JSON."""
+    return OAuthApp(
+        id=_number(body, "id"),
+        name=_text(body, "name"),
+        client_id=_text(body, "client_id"),
+        redirect_uris=tuple(str(uri) for uri in body.get("redirect_uris") or ()),
+        confidential=body.get("confidential_client") is True,
+    )
+
+
+def new_app_of(body: Any) -> NewOAuthApp:
+    """An app and the secret that was just made. Without the secret the answer is worth nothing: ValueError."""
+    return NewOAuthApp(app_of(body), Secret(_text(body, "client_secret")))
+
+
+def release_of(body: Any) -> Release:
+    """A release from its JSON."""
+    return Release(
+        tag=_text(body, "tag_name"),
+        name=str(body.get("name") or ""),
+        target_commitish=str(body.get("target_commitish") or ""),
+        published_at=str(body.get("published_at") or ""),
+        assets=tuple(str(asset["name"]) for asset in body.get("assets") or ()),
+    )
+
+
+def _text(body: Any, key: str) -> str:
+    value = body[key]
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{key} is not a text")
+    return value
+
+
+def _number(body: Any, key: str) -> int:
+    value = body[key]
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{key} is not a number")
+    return value

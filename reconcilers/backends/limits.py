@@ -1,0 +1,92 @@
+"""The gate before every outside system: how many calls at once, how many a second, and nothing while it asks for rest.
+
+It stands in the transports, where nobody can forget it (law 6). Tests and metrics hang their hooks on it: `before` runs
+when the call is about to leave, `after` when its answer is here, whatever it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from aiolimiter import AsyncLimiter
+
+from reconcilers.clock import Clock
+from reconcilers.errors import Throttled
+
+PATIENCE = timedelta(seconds=2)
+"""A shorter rest than this is waited for; of a longer one the caller is told, so that nobody blocks a worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call as hooks and metrics see it. `name` is what people would say: "deploy_vm", "look"."""
+
+    system: str
+    name: str
+    writing: bool
+
+
+class CallHook(Protocol):
+    """Watches calls. What `before` raises stops the call, what `after` raises hides its answer: so a crash is staged."""
+
+    async def before(self, call: Call) -> None: ...
+
+    async def after(self, call: Call, failure: BaseException | None) -> None: ...
+
+
+@dataclass
+class Gate:
+    """The limits of one outside system. Build one per system and share it by everything that talks to it."""
+
+    system: str
+    clock: Clock
+    in_flight: int = 8
+    per_second: float = 20
+    hooks: Sequence[CallHook] = ()
+    _slots: asyncio.Semaphore = field(init=False, repr=False)
+    _rate: AsyncLimiter = field(init=False, repr=False)
+    _resting_until: datetime | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._slots = asyncio.Semaphore(self.in_flight)
+        # A bucket as deep as one second's calls: bursts pass, the mean holds.
+        self._rate = AsyncLimiter(max(1, self.per_second), max(1, self.per_second) / self.per_second)
+
+    @asynccontextmanager
+    async def passing(self, call: Call) -> AsyncIterator[None]:
+        """Hold a place while a call is under way. Raises Throttled, before anything is sent, during a longer rest."""
+        async with self._slots:
+            await self._rest()
+            await self._rate.acquire()
+            for hook in self.hooks:
+                await hook.before(call)
+            failure: BaseException | None = None
+            try:
+                yield
+            except BaseException as error:
+                failure = error
+                raise
+            finally:
+                for hook in self.hooks:
+                    await hook.after(call, failure)
+
+    def rest(self, span: timedelta) -> None:
+        """The other side asked for rest: nobody passes before it is over."""
+        until = self.clock.now() + span
+        if self._resting_until is None or until > self._resting_until:
+            self._resting_until = until
+
+    async def _rest(self) -> None:
+        while self._resting_until is not None:
+            left = self._resting_until - self.clock.now()
+            if left <= timedelta(0):
+                return
+            if left > PATIENCE:
+                seconds = f"{left.total_seconds():.0f} s"
+                raise Throttled(f"it asked for rest, {seconds} of it are left", system=self.system, retry_after=left)
+            await self.clock.sleep(left)

@@ -1,0 +1,176 @@
+"""Detached jobs on a machine: an install goes on when the connection does not, and is never begun twice at once.
+
+A job's directory holds `lock` (held as long as the job lives), `state` (replaced in one motion), `log` (the last 64 to
+128 KiB) and `run` (its script). A state that says running while nobody holds the lock means that the job died.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from reconcilers.backends.machine import SUPERVISOR_JOB, install_job
+from reconcilers.backends.machine_dialect import MachineDialect, line
+from reconcilers.backends.machine_scripts import file_name
+
+LOG_KEPT = 64 * 1024
+LOG_TAIL = 4 * 1024
+START_WAIT = 90  # times one second, until a supervisor just started answers
+
+
+@dataclass(frozen=True, slots=True)
+class JobScript:
+    """What a job does: `work`, a shell function body that sets RESULT, and how it is known."""
+
+    name: str
+    wanted: str
+    work: str
+
+
+# `keep` reads the output until everybody has closed it, which a service started by the job may never do. So the job does
+# not wait for the end of its output but for a line of its own, and holds the lock where `keep` does not.
+FRAME = """\
+umask 077
+LC_ALL=C; export LC_ALL
+DEBIAN_FRONTEND=noninteractive; export DEBIAN_FRONTEND
+PATH="$B:$PATH"; export PATH
+state() {
+  printf '%s\\nrc=%s\\nwanted=%s\\nbegan=%s\\nid=%s\\nresult=%s\\n' "$1" "$2" "$WANTED" "$BEGAN" "$ID" "$RESULT" \\
+    >"$J/state.new" && mv -f "$J/state.new" "$J/state"
+}
+cut_log() { tail -c KEPT "$J/log" >"$J/log.new" 2>/dev/null && mv -f "$J/log.new" "$J/log"; size=KEPT; }
+keep() {
+  size=0
+  while IFS= read -r text || [ -n "$text" ]; do
+    case $text in
+      *"$ID")
+        text=${text%"$ID"}
+        [ -z "$text" ] || printf '%s\\n' "$text" >>"$J/log"
+        [ "$size" -le KEPT ] || cut_log
+        rm -f "$J/open"; continue ;;
+    esac
+    printf '%s\\n' "$text" >>"$J/log"
+    size=$((size + ${#text} + 1))
+    [ "$size" -le LARGEST ] || cut_log
+  done
+}
+call() { echo "+ $1 $2 $3 $4"; "$@" 8>&-; }
+quiet() { timeout -k 1 15 "$@" 8>&-; }
+clear_stale() { if [ "$(cat "$1" 2>/dev/null)" = "$2" ]; then rm -f "$1"; fi; }
+version_of() { [ -x "$B/$1" ] && quiet VERSION 2>/dev/null | { read -r name version rest; printf %s "$version"; }; }
+job() {
+  work
+  rc=$?
+  printf '%s\\n' "$ID"
+  tries=0
+  while [ -e "$J/open" ] && [ "$tries" -lt 50 ]; do sleep 0.1; tries=$((tries + 1)); done
+  if [ "$rc" -eq 0 ]; then state succeeded 0; else state failed "$rc"; fi
+}
+"""
+
+
+def start(dialect: MachineDialect, job: JobScript) -> list[str]:
+    """Steps of a writing script that start a job, unless it runs: frame `started` or `running`."""
+    folder = f'"$D"/jobs/{shlex.quote(file_name(job.name))}'
+    return [
+        f'J={folder}; mkdir -p "$J" || {{ failed files; return; }}',
+        'exec 8>"$J/lock"',
+        # A look may hold the lock for an instant, so the answer is waited for a little.
+        "timeout 2 flock 8 || { frame running; frame end; return; }",
+        f"ID=$N; RESULT=; WANTED={shlex.quote(job.wanted)}; BEGAN=$(date -u +%Y-%m-%dT%H:%M:%SZ)",
+        f'B="$HOME"/{shlex.quote(dialect.bin)}',
+        f"script={shlex.quote(_text(dialect, job))}",
+        'printf \'%s\\n\' "$script" >"$J/run.new" && mv -f "$J/run.new" "$J/run" || { failed files; return; }',
+        ': >"$J/log"; : >"$J/open"',
+        'printf \'running\\nrc=\\nwanted=%s\\nbegan=%s\\nid=%s\\nresult=\\n\' "$WANTED" "$BEGAN" "$ID" '
+        '>"$J/state.new" && mv -f "$J/state.new" "$J/state" || { failed files; return; }',
+        "export J D B ID RESULT WANTED BEGAN",
+        'setsid nohup sh "$J/run" </dev/null >/dev/null 2>&1 9>&- &',
+        "exec 8>&-",
+        "frame started",
+    ]
+
+
+def _text(dialect: MachineDialect, job: JobScript) -> str:
+    version = " ".join('"$1"' if word == "{component}" else shlex.quote(word) for word in dialect.version)
+    frame = FRAME.replace("KEPT", str(LOG_KEPT)).replace("LARGEST", str(2 * LOG_KEPT)).replace("VERSION", version)
+    work = f"work() {{\n{job.work}\n}}\n"
+    return frame + work + "{ job 2>&1; } | ( exec 8>&-; keep ) &\nexec 8>&-\n"
+
+
+def supervisor(dialect: MachineDialect, lab_url: str, version: str | None) -> JobScript:
+    """Base packages, lab, hero_proc installed and answering: each only if it is missing."""
+    wanted = version or ""
+    packages = line((*dialect.packages_install, *dialect.base_packages))
+    build = _build(dialect, dialect.supervisor, version)
+    name = shlex.quote(dialect.supervisor)
+    lab = f'"$B"/{shlex.quote(dialect.lab)}'
+    answers = f"quiet {line(dialect.service_list)} >/dev/null 2>&1"
+    work = f"""\
+  if ! command -v curl >/dev/null 2>&1; then
+    call {line(dialect.packages_refresh)} || return 1
+    call {packages} || return 1
+  fi
+  mkdir -p "$B" || return 1
+  if ! [ -x {lab} ]; then
+    call curl -fsSL -o {lab}.part {shlex.quote(lab_url)} && chmod +x {lab}.part && mv -f {lab}.part {lab} || return 1
+  fi
+  have=$(version_of {name})
+  want={shlex.quote(wanted)}
+  if ! [ -x "$B"/{name} ] || {{ [ -n "$want" ] && [ "${{have#v}}" != "${{want#v}}" ]; }}; then
+    {build} || return 1
+    if {answers}; then call {line(dialect.lab_stop, service=dialect.supervisor)}; fi
+  fi
+  if ! {answers}; then
+    call {line(dialect.lab_start, service=dialect.supervisor)} || return 1
+    waited=0
+    until {answers}; do
+      waited=$((waited + 1))
+      [ "$waited" -lt {START_WAIT} ] || {{ echo "{dialect.supervisor} does not answer"; return 1; }}
+      sleep 1
+    done
+  fi
+  RESULT=$(version_of {name})
+  return 0"""
+    return JobScript(SUPERVISOR_JOB, wanted, work)
+
+
+def install(dialect: MachineDialect, component: str, version: str | None, services: tuple[str, ...]) -> JobScript:
+    """Install or update a component and start its services; those that ran another version are restarted.
+
+    What was written before the first start is read by it: a fresh service is no longer stale. A service that another
+    version may have left running is restarted, which is the same.
+    """
+    name = shlex.quote(component)
+    steps = "\n".join(_start_after_install(dialect, each) for each in services)
+    work = f"""\
+  : >"$D"/components/{shlex.quote(file_name(component))}
+  fresh=yes
+  if [ -x "$B"/{name} ]; then fresh=; fi
+  before=$(version_of {name})
+  {_build(dialect, component, version)} || return 1
+  RESULT=$(version_of {name})
+{steps}
+  return 0"""
+    return JobScript(install_job(component), version or "", work)
+
+
+def _start_after_install(dialect: MachineDialect, service: str) -> str:
+    mark = f'"$D"/stale/{shlex.quote(file_name(service))}'
+    start = f"call {line(dialect.lab_start, service=service)}"
+    restart = f"call {line(dialect.service_restart, service=service)}"
+    return f"""\
+  was=$(cat {mark} 2>/dev/null)
+  if [ -n "$fresh" ]; then
+    {start} || return 1
+    clear_stale {mark} "$was"
+  elif [ "$before" != "$RESULT" ] && {restart}; then
+    clear_stale {mark} "$was"
+  else
+    {start} || return 1
+  fi"""
+
+
+def _build(dialect: MachineDialect, component: str, version: str | None) -> str:
+    words = dialect.lab_build + (dialect.lab_build_version if version else ())
+    return f"call {line(words, component=component, version=version or '')}"

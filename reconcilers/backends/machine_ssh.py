@@ -1,0 +1,283 @@
+"""The machines over SSH: one kept connection per machine, opened by whoever needs it first.
+
+Nothing of the user who runs the controller is used: no configuration file, no agent, no known_hosts, no keys but ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import asyncssh
+from python_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError
+from python_socks.async_.asyncio import Proxy
+
+from reconcilers.backends.limits import Call, Gate
+from reconcilers.backends.machine import MachineAddress
+from reconcilers.backends.machine_shell import ANSWER_LIMIT, SCRIPT_LIMIT, Ran
+from reconcilers.errors import Blocked, OutcomeUnknown, OutsideError, Transient, Unreachable
+from reconcilers.secret import Secret
+
+CONNECT_LIMIT = 20.0  # seconds, the login included
+CHANNEL_LIMIT = 15.0  # seconds until a kept connection must have opened a channel
+CONNECTS_AT_ONCE = 64
+SCRIPTS_PER_MACHINE = 4  # servers allow ten channels on one connection by default
+KEEPALIVE = 20  # seconds between signs of life; three missed ones end the connection
+OUTPUT_LIMIT = 8 * 1024 * 1024
+COMMAND = f"exec timeout -k 5 {SCRIPT_LIMIT} sh"
+
+
+class _Cut(Exception):
+    """The script did not come to an end that we saw."""
+
+
+@dataclass
+class _Client(asyncssh.SSHClient):
+    """Takes the first host key that it sees, and afterwards only that one."""
+
+    pinned: str | None
+    seen: str = ""
+
+    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+        self.seen = openssh_form(key)
+        return self.pinned is None or self.pinned == self.seen
+
+
+@dataclass(frozen=True)
+class _Connection:
+    """A kept connection, and where it leads to."""
+
+    link: asyncssh.SSHClientConnection
+    host_key: str
+    leads_to: tuple[str, int, str]
+
+
+@dataclass
+class _Line:
+    """What we hold of one machine: a connection that is being opened or is open, and its places."""
+
+    opening: asyncio.Task[_Connection] | None = None
+    places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SCRIPTS_PER_MACHINE))
+
+
+class SshShell:
+    """Runs scripts on machines. Implements `machine_shell.Shell`; `proxy` is a SOCKS5 address or None."""
+
+    def __init__(self, key: Secret, gate: Gate, proxy: str | None = None) -> None:
+        """Raises Blocked KeyUnreadable."""
+        self._key = import_key(key)
+        self._gate = gate
+        self._proxy = proxy
+        self._lines: dict[str, _Line] = {}
+        self._connects = asyncio.Semaphore(CONNECTS_AT_ONCE)
+
+    async def run(self, address: MachineAddress, script: bytes, *, name: str, writing: bool) -> Ran:
+        """Run a script and wait for its end. Raises what `Shell` says."""
+        line = self._lines.setdefault(address.key, _Line())
+        async with line.places:
+            # Connecting may take long and is limited apart: a dead machine must hold no place of the others (law 6).
+            await self._connected(address, line)
+            async with self._gate.passing(Call(_system(address), name, writing)):
+                connection, process = await self._channel(address, line)
+                try:
+                    async with asyncio.timeout(ANSWER_LIMIT):
+                        return await _converse(process, script, connection.host_key)
+                except (TimeoutError, OSError, asyncssh.Error, _Cut) as error:
+                    raise _lost(address, name, writing, error) from error
+                finally:
+                    process.close()
+
+    async def forget(self, key: str) -> None:
+        """Close the kept connection of a machine."""
+        line = self._lines.pop(key, None)
+        if line is not None:
+            await _close(line)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        lines, self._lines = list(self._lines.values()), {}
+        await asyncio.gather(*(_close(line) for line in lines))
+
+    async def _channel(
+        self, address: MachineAddress, line: _Line
+    ) -> tuple[_Connection, asyncssh.SSHClientProcess[bytes]]:
+        """A shell that waits for its script. A kept connection that turns out to be dead is replaced, once: so far
+        nothing of ours was run."""
+        connection = await self._connected(address, line)
+        try:
+            return connection, await _shell_on(connection)
+        except (TimeoutError, OSError, asyncssh.Error) as error:
+            if isinstance(error, asyncssh.ChannelOpenError) and not connection.link.is_closed():
+                raise Transient(f"it opens no more channels ({error.reason})", system=_system(address)) from error
+            connection.link.abort()
+        connection = await self._connected(address, line)
+        try:
+            return connection, await _shell_on(connection)
+        except (TimeoutError, OSError, asyncssh.Error) as error:
+            connection.link.abort()
+            raise Unreachable("it lets us in, but opens no shell", system=_system(address)) from error
+
+    async def _connected(self, address: MachineAddress, line: _Line) -> _Connection:
+        """The kept connection, or a new one; whoever comes meanwhile waits for the same."""
+        if line.opening is not None and not _usable(line.opening, address):
+            await _close(line)
+        if line.opening is None:
+            line.opening = asyncio.create_task(self._connect(address))
+            # Looked at here, so that a failure for which nobody waits any more does not warn.
+            line.opening.add_done_callback(lambda task: None if task.cancelled() else task.exception())
+        opening = line.opening
+        try:
+            connection = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            if opening.cancelled():
+                raise Unreachable(
+                    "the connection was closed while it was being opened", system=_system(address)
+                ) from None
+            raise
+        if address.host_key is not None and connection.host_key != address.host_key:
+            raise _host_key_changed(address, connection.host_key)
+        return connection
+
+    async def _connect(self, address: MachineAddress) -> _Connection:
+        client = _Client(address.host_key)
+        system = _system(address)
+        async with self._connects:
+            try:
+                async with asyncio.timeout(CONNECT_LIMIT):
+                    link = await self._login(address, client)
+            except asyncssh.HostKeyNotVerifiable as error:
+                raise _host_key_changed(address, client.seen) from error
+            except asyncssh.PermissionDenied as error:
+                raise Transient(
+                    f"the login as {address.user} is refused: is the installer's key among its authorised keys?",
+                    system=system,
+                    reason="LoginRefused",
+                ) from error
+            except (TimeoutError, ProxyTimeoutError) as error:
+                raise Unreachable(f"no SSH connection to {address.host} in time", system=system) from error
+            except (OSError, ProxyError, ProxyConnectionError, asyncssh.Error) as error:
+                raise Unreachable(f"no SSH connection to {address.host} ({_brief(error)})", system=system) from error
+        return _Connection(link, client.seen, _place(address))
+
+    async def _login(self, address: MachineAddress, client: _Client) -> asyncssh.SSHClientConnection:
+        sock = None
+        if self._proxy is not None:
+            sock = await Proxy.from_url(self._proxy, rdns=True).connect(dest_host=address.host, dest_port=address.port)
+        try:
+            return await asyncssh.connect(
+                address.host,
+                address.port,
+                sock=sock,
+                username=address.user,
+                client_factory=lambda: client,
+                client_keys=[self._key],
+                known_hosts=lambda host, addr, port: ([], [], []),
+                server_host_key_algs=_algorithms(address.host_key),
+                preferred_auth="publickey",
+                config=None,
+                agent_path=None,
+                x509_trusted_certs=None,
+                gss_host=None,
+                keepalive_interval=KEEPALIVE,
+                keepalive_count_max=3,
+            )
+        except BaseException:
+            if sock is not None:
+                sock.close()
+            raise
+
+
+def import_key(key: Secret) -> asyncssh.SSHKey:
+    """The installer's private key. Raises Blocked KeyUnreadable."""
+    try:
+        return asyncssh.import_private_key(key.reveal())
+    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, ValueError):
+        raise Blocked(
+            "the installer's key is not a private key without a passphrase: put one where spec.installer.privateKey points",
+            system="machines",
+            reason="KeyUnreadable",
+        ) from None
+
+
+def openssh_form(key: asyncssh.SSHKey) -> str:
+    """A public key as "type base64", without a comment."""
+    return " ".join(key.export_public_key("openssh").decode().split()[:2])
+
+
+async def _shell_on(connection: _Connection) -> asyncssh.SSHClientProcess[bytes]:
+    async with asyncio.timeout(CHANNEL_LIMIT):
+        return await connection.link.create_process(COMMAND, encoding=None)
+
+
+async def _converse(process: asyncssh.SSHClientProcess[bytes], script: bytes, host_key: str) -> Ran:
+    """Give the script, take what it prints. Raises _Cut when the connection ends before the script does."""
+    process.stdin.write(script)
+    process.stdin.write_eof()
+    out, err = await asyncio.gather(_read(process.stdout), _read(process.stderr))
+    await process.wait_closed()
+    if process.returncode is None:
+        raise _Cut("the connection was lost")
+    return Ran(process.returncode, out, err, host_key)
+
+
+async def _read(stream: asyncssh.SSHReader[bytes]) -> bytes:
+    found = bytearray()
+    while piece := await stream.read(1 << 16):
+        found += piece
+        if len(found) > OUTPUT_LIMIT:
+            raise _Cut(f"it printed more than {OUTPUT_LIMIT >> 20} MiB")
+    return bytes(found)
+
+
+def _usable(opening: asyncio.Task[_Connection], address: MachineAddress) -> bool:
+    if not opening.done():
+        return True
+    if opening.cancelled() or opening.exception() is not None:
+        return False
+    return not opening.result().link.is_closed() and opening.result().leads_to == _place(address)
+
+
+async def _close(line: _Line) -> None:
+    opening, line.opening = line.opening, None
+    if opening is None:
+        return
+    if not opening.done():
+        opening.cancel()
+    elif not opening.cancelled() and opening.exception() is None:
+        opening.result().link.abort()
+
+
+def _lost(address: MachineAddress, name: str, writing: bool, error: Exception) -> OutsideError:
+    kind: type[OutsideError] = OutcomeUnknown if writing else Transient
+    words = f"it took longer than {ANSWER_LIMIT:.0f} s" if isinstance(error, TimeoutError) else _brief(error)
+    return kind(
+        f"{name} did not come to an end that we saw ({words})", system=_system(address), reason="ConnectionLost"
+    )
+
+
+def _host_key_changed(address: MachineAddress, seen: str) -> Blocked:
+    return Blocked(
+        f"it shows another host key ({seen or 'unreadable'}) than at first contact ({address.host_key}): an admin finds out "
+        "why, and has the machine built anew (spec.machine.rebuild) if nobody of us changed it",
+        system=_system(address),
+        reason="HostKeyChanged",
+    )
+
+
+def _algorithms(pinned: str | None) -> str:
+    """The pinned key's kind is asked for first: a server with several keys must not look like a changed one."""
+    kind = (pinned or "").partition(" ")[0]
+    known = {"ssh-rsa": "^rsa-sha2-256,rsa-sha2-512", "ssh-ed25519": "^ssh-ed25519", "ssh-ed448": "^ssh-ed448"}
+    return f"^{kind}" if kind.startswith("ecdsa-sha2-nistp") else known.get(kind, "default")
+
+
+def _place(address: MachineAddress) -> tuple[str, int, str]:
+    return address.host, address.port, address.user
+
+
+def _system(address: MachineAddress) -> str:
+    return f"machine {address.key}"
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

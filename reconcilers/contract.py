@@ -1,0 +1,112 @@
+"""The one shape of every reconciler, and what the engine lends it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from reconcilers.actions import Action, Finding, Step
+from reconcilers.facts import Facts, StepFacts
+from reconcilers.looks import TesterLooks
+from reconcilers.secret import Secret
+from specs.desired import DesiredTester
+
+
+@dataclass(frozen=True, slots=True)
+class TesterView:
+    """The tester as a reconciler sees it: its last good desired state (also while it leaves), and what is known."""
+
+    desired: DesiredTester
+    facts: Facts
+
+    @property
+    def name(self) -> str:
+        return self.facts.tester
+
+
+class Ports(Protocol):
+    """What `apply` may ask of the engine. Each is durable when it returns."""
+
+    async def seal(self, name: str, value: Secret) -> None:
+        """Keep a secret of this tester under a short name, encrypted, before its first use (law 3)."""
+
+    async def record(self, facts: StepFacts) -> None:
+        """Keep a fact now, not only at the end of the action."""
+
+    async def note(self, text: str) -> None:
+        """Add a line to what people read about this step. Never a secret."""
+
+
+O = TypeVar("O")  # noqa: E741 - what a step observes; DESIGN calls it O
+
+
+class Reconciler(Protocol[O]):
+    """Keeps one kind of thing as the spec says.
+
+    name     the step's name; facts, conditions and events use it
+    needs    steps whose recorded facts this one uses
+    makes    True: it makes an outside object of its own, so the engine keeps rows for it
+    leaves   when it goes, on removal: "access" first, "standing" after `keepAfterRemoval`, "machine" with the machine
+    watches  True: it guards a door, so every pass looks at it first, backoff and pause or not
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    makes: bool
+    leaves: str
+    watches: bool
+
+    async def observe(self, tester: TesterView, looks: TesterLooks) -> O | None:
+        """What is there now; None: it is not there. Raises an OutsideError when it cannot tell."""
+        ...
+
+    def plan(self, desired: DesiredTester | None, observed: O | None, facts: Facts) -> tuple[Step, ...]:
+        """Pure. What to do so that `observed` becomes `desired`; None: it must go. () means in sync.
+
+        May raise Rejected or Blocked when the spec cannot be met as it is.
+        """
+        ...
+
+    async def apply(self, action: Action, tester: TesterView, ports: Ports) -> O | None:
+        """One outside write. Returns what it saw, when the answer showed it, else None. Raises an OutsideError."""
+        ...
+
+    def learn(self, observed: O, facts: Facts) -> StepFacts | None:
+        """Pure. The facts to record from an observation; None while there is nothing that others could use."""
+        ...
+
+    def findings(self, desired: DesiredTester, observed: O | None, facts: Facts) -> tuple[Finding, ...]:
+        """Pure. Conditions that this step declares beside its own."""
+        ...
+
+    def name_for(self, desired: DesiredTester, facts: Facts, incarnation: int, attempt: int) -> str:
+        """Pure. The outside name of a row; "" for steps that make nothing."""
+        ...
+
+    def identity(self, observed: O) -> dict[str, str]:
+        """Pure. What the outside calls the object (daemon and id, …), to be kept in its row."""
+        ...
+
+    async def listed(self, tester: TesterView, looks: TesterLooks) -> frozenset[str]:
+        """All names that the bulk look behind this step shows now, so that a mass disappearance is noticed (law 1)."""
+        ...
+
+
+class Base:
+    """The answers of a reconciler that has nothing to say to a question."""
+
+    makes: bool = False
+    leaves: str = "machine"
+    watches: bool = False
+
+    def findings(self, desired: DesiredTester, observed: Any, facts: Facts) -> tuple[Finding, ...]:
+        return ()
+
+    def name_for(self, desired: DesiredTester, facts: Facts, incarnation: int, attempt: int) -> str:
+        return ""
+
+    def identity(self, observed: Any) -> dict[str, str]:
+        return {}
+
+    async def listed(self, tester: TesterView, looks: TesterLooks) -> frozenset[str]:
+        return frozenset()

@@ -1,0 +1,226 @@
+"""Facts: what steps learnt and later steps use. Recorded by the engine, kept in the store, never secret.
+
+A fact serves whatever its step's state is now (DESIGN, "needs"). Facts about what lives *on* a machine die with that
+machine: the engine records which machine they speak of and forgets them when another takes its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, ClassVar, Self, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict
+
+from reconcilers.errors import Blocked
+from reconcilers.secret import Secret
+from specs.fleet import Fleet
+
+
+class KnownAfter(str):
+    """Stands in a preview for a value that only a later step will bring."""
+
+    __slots__ = ()
+
+    def __new__(cls, step: str) -> Self:
+        return super().__new__(cls, f"(known after {step})")
+
+
+class StepFacts(BaseModel):
+    """Base of what one step records."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", arbitrary_types_allowed=True)
+
+    step: ClassVar[str]
+    on_machine: ClassVar[bool] = False
+
+    @classmethod
+    def unknown(cls) -> Self:
+        """Placeholders for a preview: every text says after which step it will be known."""
+        later = KnownAfter(cls.step)
+        blank: dict[str, Any] = {
+            name: later if info.annotation is str else info.get_default() for name, info in cls.model_fields.items()
+        }
+        return cast(Self, cls.model_construct(None, **blank))
+
+
+class AccountFacts(StepFacts):
+    step = "account"
+    account: str  # in Forge's own spelling
+    forge_id: int = 0
+    made_by_us: bool = False
+
+
+class MachineFacts(StepFacts):
+    step = "machine"
+    daemon: str
+    vm_id: str
+    vm_name: str
+    node_sid: str = ""
+    grid_node: str = ""
+    address: str  # Mycelium, 400::/7; recorded only once it is known
+
+    @property
+    def key(self) -> str:
+        """A machine's identity is daemon *and* id (lesson 9)."""
+        return f"{self.daemon}/{self.vm_id}"
+
+
+class MachineAccessFacts(StepFacts):
+    step = "machine_access"
+    on_machine = True
+    host_key: str  # in OpenSSH's public form, pinned at first contact
+
+
+class GatewayFacts(StepFacts):
+    step = "gateway"
+    daemon: str
+    gateway_id: str
+    gateway_name: str
+    fqdn: str
+    computed: bool = False  # True: neither the daemon nor its listing told the address (lesson 13)
+    backend: str = ""
+
+
+class SignInAppFacts(StepFacts):
+    step = "sign_in_app"
+    app_id: int = 0
+    client_id: str
+    redirect_uri: str
+    owner: str = ""  # the account that the app belongs to: the token's
+
+
+class SupervisorFacts(StepFacts):
+    step = "supervisor"
+    on_machine = True
+    version: str
+
+
+class WatchedFacts(StepFacts):
+    """Of a step that watches services: those that run but do not answer (lesson 34)."""
+
+    on_machine = True
+    unwell: Mapping[str, datetime] = {}  # service → since when
+    restarted: Mapping[str, datetime] = {}  # service among them → when we restarted it
+
+
+class FrontDoorFacts(WatchedFacts):
+    step = "front_door"
+    router: str
+    proxy: str
+
+
+class SettingsFacts(StepFacts):
+    step = "settings"
+    on_machine = True
+    written: int = 0
+
+
+class ComponentsFacts(WatchedFacts):
+    step = "components"
+    versions: Mapping[str, str] = {}  # "unknown" for a component that does not tell (lesson 32)
+
+
+class SignInGateFacts(StepFacts):
+    step = "sign_in_gate"
+    on_machine = True
+    proven: str = ""  # digest of what was proven: address, client, paths; empty while the door is not proven
+    checked_at: datetime | None = None  # when the door was last seen from outside
+    checked_path: int = 0  # which path was looked at last, for the long round
+    cut: bool = False  # the gateway was taken away because the door stood open and the machine could not be reached
+    listening: bool = False  # whether the listener was seen open, or set to open
+    opened_at: datetime | None = None  # since when it has been open without being proven
+    shut_at: datetime | None = None  # when it was last seen to have been shut
+    shuts: int = 0  # how often in a row it was shut without having been proven in between
+    public: bool | None = None  # whether the public address answered when it was last asked
+    trouble: str = ""  # why the public address did not: "GridRouting", "NoAnswer"
+
+
+FACTS: Mapping[str, type[StepFacts]] = {
+    kind.step: kind
+    for kind in (
+        AccountFacts,
+        MachineFacts,
+        MachineAccessFacts,
+        GatewayFacts,
+        SignInAppFacts,
+        SupervisorFacts,
+        FrontDoorFacts,
+        SettingsFacts,
+        ComponentsFacts,
+        SignInGateFacts,
+    )
+}
+
+
+class ObjectState(StrEnum):
+    """Where an outside object stands in our books (DESIGN, "Incarnations")."""
+
+    INTENDED = "intended"  # a create was begun; its outcome is not settled
+    EXISTING = "existing"
+    RETIRING = "retiring"  # it must go; a delete was begun or is due
+    GONE = "gone"  # seen to be gone, or never made
+    LOST = "lost"  # its create was never seen to have an effect: watched, and deleted should it appear
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideObject:
+    """One row of our books: one outside object of one step of one tester. Its name derives from the row."""
+
+    tester: str
+    step: str
+    incarnation: int
+    attempt: int
+    name: str
+    state: ObjectState
+    identity: Mapping[str, str] = field(
+        default_factory=dict
+    )  # what the outside calls it, told by `Reconciler.identity`
+    since: datetime | None = None  # when it came into this state
+    deadline: datetime | None = None  # until then the absence of an intended object proves nothing
+    missing_since: datetime | None = None  # an existing one that looks do not show
+
+
+F = TypeVar("F", bound=StepFacts)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything recorded that a plan may use. Immutable: a pass works on a snapshot and gets a new one as it learns."""
+
+    tester: str
+    uid: str
+    fleet: Fleet
+    steps: Mapping[str, StepFacts] = field(default_factory=dict)
+    object: OutsideObject | None = None  # the row that is being looked at or planned for
+    secrets: Mapping[str, Secret] = field(default_factory=dict)  # by reference (`env:…`) or sealed name (`alice/…`)
+    leaving: bool = False  # the tester is being removed
+
+    def get(self, kind: type[F]) -> F | None:
+        """The facts of a step, None while it has recorded none."""
+        found = self.steps.get(kind.step)
+        return found if isinstance(found, kind) else None
+
+    def need(self, kind: type[F]) -> F:
+        """The facts of a step named in `needs`: the engine runs nobody before they are there."""
+        found = self.get(kind)
+        if found is None:
+            raise LookupError(f"{self.tester}: facts of {kind.step} were needed and are not recorded")
+        return found
+
+    def sealed(self, name: str) -> Secret | None:
+        """A secret of this tester's own, by its short name (`one_time_password`); None when it is void or was never made."""
+        return self.secrets.get(f"{self.tester}/{name}")
+
+    def secret(self, ref: str) -> Secret:
+        """The value that a reference stands for. Raises Blocked, naming it, when nobody holds it (lesson 37)."""
+        value = self.secrets.get(ref)
+        if value is None:
+            raise Blocked(
+                f"the secret {ref!r} is not there: set it (an `env:` variable, a `file:`, or `testerctl secret set {ref}`)",
+                system="secrets",
+                reason="SecretMissing",
+            )
+        return value

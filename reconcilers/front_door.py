@@ -1,0 +1,85 @@
+"""hero_router and hero_proxy: installed, running, at their versions. The listener is not opened here: that is the gate's."""
+
+from __future__ import annotations
+
+from reconcilers.actions import Action, Step
+from reconcilers.backends import Backends
+from reconcilers.contract import Base, Ports, TesterView
+from reconcilers.facts import Facts, FrontDoorFacts
+from reconcilers.installs import UNKNOWN_VERSION, Standing, State, judge
+from reconcilers.looks import TesterLooks
+from reconcilers.machine_look import Seen, look_supervised
+from reconcilers.repairs import (
+    carry_out,
+    install_action,
+    remember_restart,
+    restart_actions,
+    second_tries,
+    start_actions,
+    wait_for,
+    watched,
+)
+from specs.desired import DesiredComponent, DesiredTester
+
+ROUTER = "hero_router"
+PROXY = "hero_proxy"
+
+
+class FrontDoorReconciler(Base):
+    """Keeps the two processes that stand between the gateway and everything else."""
+
+    name = "front_door"
+    needs = ("supervisor",)
+
+    def __init__(self, backends: Backends) -> None:
+        self.backends = backends
+
+    async def observe(self, tester: TesterView, looks: TesterLooks) -> Seen:
+        """Raises Unreachable, Transient."""
+        return await look_supervised(tester, looks)
+
+    def plan(self, desired: DesiredTester | None, observed: Seen | None, facts: Facts) -> tuple[Step, ...]:
+        """Install, start, restart what does not answer; the router first. Goes with the machine."""
+        if desired is None:
+            return ()
+        if observed is None:
+            return tuple(install_action(State(each, Standing.MISSING)) for each in _wanted(desired))
+        states = [judge(each, observed.look) for each in _wanted(desired)]
+        actions = [action for state in states for action in _repair(state, observed, facts)]
+        installing = any(state.standing is Standing.INSTALLING for state in states)
+        return tuple(actions) or (() if installing else second_tries(states)) or wait_for(states, facts)
+
+    async def apply(self, action: Action, tester: TesterView, ports: Ports) -> Seen | None:
+        """Raises Transient InstallFailed after a second start of an install."""
+        await carry_out(self.backends.machines, action, tester, _wanted(tester.desired))
+        await remember_restart(action, tester.facts.get(FrontDoorFacts), ports)
+        return None
+
+    def learn(self, observed: Seen, facts: Facts) -> FrontDoorFacts | None:
+        """Once both are installed."""
+        versions = observed.look.versions
+        if not {ROUTER, PROXY} <= versions.keys():
+            return None
+        return FrontDoorFacts(
+            router=versions[ROUTER] or UNKNOWN_VERSION,
+            proxy=versions[PROXY] or UNKNOWN_VERSION,
+            **watched(observed.look, observed.at, facts.get(FrontDoorFacts), (ROUTER, PROXY)),
+        )
+
+
+def _wanted(desired: DesiredTester) -> tuple[DesiredComponent, ...]:
+    """The router before the proxy: the proxy needs it, and health checks go through it."""
+    by_name = {component.name: component for component in desired.components}
+    return tuple(by_name[name] for name in (ROUTER, PROXY) if name in by_name)
+
+
+def _repair(state: State, observed: Seen, facts: Facts) -> tuple[Action, ...]:
+    match state.standing:
+        case Standing.MISSING | Standing.OTHER_VERSION:
+            return (install_action(state),)
+        case Standing.STOPPED:
+            return start_actions(state)
+        case Standing.UNWELL:
+            return restart_actions(state, observed.at, facts.get(FrontDoorFacts))
+        case _:
+            return ()

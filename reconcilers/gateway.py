@@ -1,0 +1,179 @@
+"""The public name → our VM's port 9988. Names are unique on the whole grid; a taken one leads to the next attempt's (lesson 14)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from reconcilers.actions import Action, Disruption, Effect, FieldChange, Finding, Step, Wait
+from reconcilers.backends import Backends
+from reconcilers.backends.compute import Gateway, GatewayOrder, backend_url
+from reconcilers.contract import Base, Ports, TesterView
+from reconcilers.facts import Facts, GatewayFacts, MachineFacts, SignInGateFacts
+from reconcilers.looks import TesterLooks
+from reconcilers.placement import grid_node_of
+from specs.desired import DesiredTester
+from specs.names import gateway_name
+
+
+@dataclass(frozen=True, slots=True)
+class SeenGateway:
+    """A gateway, the daemon that has it, and its address: told, or computed from the daemon's domain (lesson 13)."""
+
+    daemon: str
+    gateway: Gateway
+    fqdn: str
+    computed: bool = False
+
+
+class GatewayReconciler(Base):
+    """Keeps one gateway. One that the grid calls failed and that is listed all the same counts: the proof decides (lesson 12)."""
+
+    name = "gateway"
+    needs = ("machine",)
+    makes = True
+    leaves = "standing"
+
+    def __init__(self, backends: Backends) -> None:
+        self.backends = backends
+
+    async def observe(self, tester: TesterView, looks: TesterLooks) -> SeenGateway | None:
+        """By id where it is known, else by name. Without a row and without a machine there is nothing to look for."""
+        row, machine = tester.facts.object, tester.facts.get(MachineFacts)
+        daemon = (row.identity.get("daemon") if row else None) or (machine.daemon if machine else None)
+        if daemon is None:
+            return None
+        wanted_id = row.identity.get("gateway_id") if row else None
+        name = row.name if row else self.name_for(tester.desired, tester.facts, 1, 1)
+        for gateway in await looks.gateways(daemon):
+            if gateway.gateway_id == wanted_id if wanted_id else gateway.name == name:
+                return _seen(gateway, daemon, tester.facts)
+        return None
+
+    def plan(self, desired: DesiredTester | None, observed: SeenGateway | None, facts: Facts) -> tuple[Step, ...]:
+        """Create, or replace one that leads elsewhere. While the door is cut none is made."""
+        if desired is None:
+            return (_delete(observed, Disruption.REMOVE, "the public address is given up"),) if observed else ()
+        machine = facts.need(MachineFacts)
+        if observed is None:
+            return (_door_is_cut(facts) if _cut(facts) else self._create(desired, machine, facts),)
+        row = facts.object
+        if row is not None and observed.gateway.name != self.name_for(desired, facts, row.incarnation, row.attempt):
+            return (_delete(observed, Disruption.REBUILD, f"the spec asks for the address {desired.address}"),)
+        if not _leads_to(observed.gateway, machine.address):
+            why = f"it leads to {', '.join(observed.gateway.backends) or 'nothing'}; a new one is made for this machine"
+            return (_delete(observed, Disruption.REBUILD, why),)
+        return ()
+
+    def _create(self, desired: DesiredTester, machine: MachineFacts, facts: Facts) -> Action:
+        name = facts.object.name if facts.object else self.name_for(desired, facts, 1, 1)
+        return Action(
+            "create",
+            f"gateway {name}",
+            Effect.CREATE,
+            changes=(FieldChange("name", None, name), FieldChange("backend", None, backend_url(machine.address))),
+            args=(name,),
+            reason="GatewayCreated",
+            limit=facts.fleet.spec.timing.gateway_limit,
+        )
+
+    async def apply(self, action: Action, tester: TesterView, ports: Ports) -> SeenGateway | None:
+        if action.verb == "delete":
+            daemon, gateway_id = action.args
+            await self.backends.daemon(daemon).delete_gateway(gateway_id)
+            return None
+        machine = tester.facts.need(MachineFacts)
+        grid_node = grid_node_of(tester.facts.fleet.spec.compute, machine.daemon, machine.node_sid)
+        order = GatewayOrder(name=action.args[0], grid_node=grid_node, backend_address=machine.address)
+        made = await self.backends.daemon(machine.daemon).deploy_gateway(order)
+        return _seen(made, machine.daemon, tester.facts)
+
+    def learn(self, observed: SeenGateway, facts: Facts) -> GatewayFacts | None:
+        """The address: told now, else told before by the same gateway, else computed."""
+        gateway, known = observed.gateway, facts.get(GatewayFacts)
+        told_before = known is not None and known.gateway_id == gateway.gateway_id and not known.computed
+        if known is not None and observed.computed and told_before:
+            fqdn, computed = known.fqdn, False
+        else:
+            fqdn, computed = observed.fqdn, observed.computed
+        return GatewayFacts(
+            daemon=observed.daemon,
+            gateway_id=gateway.gateway_id,
+            gateway_name=gateway.name,
+            fqdn=fqdn,
+            computed=computed,
+            backend=", ".join(gateway.backends),
+        )
+
+    def findings(self, desired: DesiredTester, observed: object, facts: Facts) -> tuple[Finding, ...]:
+        """AddressConfirmed: unknown while the address is only computed."""
+        known = facts.get(GatewayFacts)
+        if known is None:
+            return ()
+        if known.computed:
+            message = f"the daemon told no address: {known.fqdn} is computed from the name and the gateway domain"
+            return (Finding("AddressConfirmed", None, "AddressComputed", message),)
+        return (Finding("AddressConfirmed", True, "AddressTold", f"the daemon told {known.fqdn}"),)
+
+    def name_for(self, desired: DesiredTester, facts: Facts, incarnation: int, attempt: int) -> str:
+        """The address that the spec asks for, whatever the incarnation; else a new name each time."""
+        if desired.address != "auto":
+            return desired.address
+        return gateway_name(facts.tester, facts.uid, incarnation, attempt)
+
+    def identity(self, observed: SeenGateway) -> dict[str, str]:
+        return {"daemon": observed.daemon, "gateway_id": observed.gateway.gateway_id}
+
+    async def listed(self, tester: TesterView, looks: TesterLooks) -> frozenset[str]:
+        row, machine = tester.facts.object, tester.facts.get(MachineFacts)
+        daemon = (row.identity.get("daemon") if row else None) or (machine.daemon if machine else None)
+        return frozenset(gateway.name for gateway in await looks.gateways(daemon)) if daemon else frozenset()
+
+
+def _seen(gateway: Gateway, daemon: str, facts: Facts) -> SeenGateway:
+    if gateway.fqdn:
+        return SeenGateway(daemon, gateway, gateway.fqdn)
+    domain = next((each.gateway_domain for each in facts.fleet.spec.compute if each.name == daemon), "")
+    return SeenGateway(daemon, gateway, f"{gateway.name}.{domain}", computed=True)
+
+
+def _leads_to(gateway: Gateway, address: str) -> bool:
+    """Exactly one backend, ours; addresses compared as addresses, in whatever spelling."""
+    return [_endpoint(each) for each in gateway.backends] == [_endpoint(backend_url(address))]
+
+
+def _endpoint(backend: str) -> tuple[str, str, int | None]:
+    try:
+        parts = urlsplit(backend)
+        host = parts.hostname or ""
+        return parts.scheme, ip_address(host).compressed, parts.port
+    except ValueError:
+        return "", backend, None
+
+
+def _cut(facts: Facts) -> bool:
+    gate = facts.get(SignInGateFacts)
+    return gate is not None and gate.cut
+
+
+def _door_is_cut(facts: Facts) -> Wait:
+    return Wait(
+        "DoorCut",
+        "the gateway was taken away because the door stood open and the machine could not be reached; "
+        "a new one is made when the machine is reached and its door is shut",
+        facts.fleet.spec.timing.reachable_limit,
+        blames="the grid's network",
+    )
+
+
+def _delete(observed: SeenGateway, disruption: Disruption, consequence: str) -> Action:
+    return Action(
+        "delete",
+        f"gateway {observed.gateway.name}",
+        Effect.DELETE,
+        disruption=disruption,
+        consequences=(consequence,),
+        args=(observed.daemon, observed.gateway.gateway_id),
+        reason="GatewayDeleted",
+    )

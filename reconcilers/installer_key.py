@@ -1,0 +1,35 @@
+"""The installer's public key, derived from the private one: it must be on every machine (lesson 5)."""
+
+from __future__ import annotations
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_ssh_private_key,
+)
+
+from reconcilers.errors import Blocked
+from reconcilers.facts import Facts
+
+COMMENT = "installer"
+
+
+def installer_public_key(facts: Facts) -> str:
+    """One line in OpenSSH's form. Raises Blocked SecretMissing, or InstallerKeyUnusable when it is no private key."""
+    ref = facts.fleet.spec.installer.private_key
+    raw = facts.secret(ref).reveal()
+    load = load_ssh_private_key if b"BEGIN OPENSSH PRIVATE KEY" in raw else load_pem_private_key
+    try:
+        public = load(raw, password=None).public_key()
+        line = public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    except (ValueError, TypeError, AttributeError, UnsupportedAlgorithm):
+        # Not chained: what a parser says about a key may quote it.
+        raise Blocked(
+            f"the secret {ref!r} is not a private SSH key without a passphrase: put the installer's key there, "
+            "with its last newline",
+            system="secrets",
+            reason="InstallerKeyUnusable",
+        ) from None
+    return f"{line} {COMMENT}"

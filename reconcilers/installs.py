@@ -1,0 +1,146 @@
+"""How one component stands on a machine, judged from one look. Pure; shared by the steps that install something.
+
+What our last install job said is remembered on the machine: which version was asked for, which one came. The supervisor's
+word on a service is a hint (lesson 34): its own health check decides where it has one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from reconcilers.backends.machine import Job, JobState, MachineLook, install_job
+from specs.desired import DesiredComponent
+
+HEALTHY = 200
+RUNNING = "running"
+STARTING = "starting"
+UNKNOWN_VERSION = "unknown"
+
+
+class Standing(StrEnum):
+    """How a component stands, the most basic lack first."""
+
+    INSTALLING = "installing"
+    FAILED = "failed"  # our last install of what is wanted ended badly
+    MISSING = "missing"
+    OTHER_VERSION = "other_version"
+    STOPPED = "stopped"
+    BROKEN = "broken"  # the supervisor says that it failed
+    STARTING = "starting"
+    UNWELL = "unwell"  # it runs, and does not answer
+    WELL = "well"
+
+
+SETTLED = frozenset({Standing.STOPPED, Standing.BROKEN, Standing.STARTING, Standing.UNWELL, Standing.WELL})
+"""Installed, in the version that is wanted: what needs it may come now."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One component's standing. `detail`: what is the matter, in words. `services`: those that are concerned."""
+
+    component: DesiredComponent
+    standing: Standing
+    detail: str = ""
+    services: tuple[str, ...] = ()
+    version: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.component.name
+
+
+def judge(component: DesiredComponent, look: MachineLook) -> State:
+    """How a component stands."""
+    job = look.jobs.get(install_job(component.name))
+    version = look.versions.get(component.name)
+    if job is not None and job.state is JobState.RUNNING:
+        return State(component, Standing.INSTALLING, last_line(job.log), version=version)
+    lack = _lack(component, look, job)
+    if lack is not None:
+        return lack
+    return _judge_services(component, look)
+
+
+def _lack(component: DesiredComponent, look: MachineLook, job: Job | None) -> State | None:
+    """What is wrong with the installation itself; None: the wanted version is there."""
+    installed, version = component.name in look.versions, look.versions.get(component.name)
+    pin = component.version
+    ours = (
+        job if job is not None and job.wanted == (pin or "") else None
+    )  # the last job, if it was after what is wanted now
+    pin_holds = installed and pin is not None and same_version(version, pin)
+    if pin_holds:
+        return None
+    if ours is not None and ours.state is not JobState.SUCCEEDED:
+        return State(component, Standing.FAILED, _failure(ours), version=version)
+    if not installed:
+        return State(component, Standing.MISSING)
+    if pin is not None:
+        return _off_the_pin(component, pin, version, ours)
+    if job is not None and job.wanted:
+        return State(
+            component, Standing.OTHER_VERSION, f"it was held at {job.wanted} and is no longer", version=version
+        )
+    if ours is not None and ours.result and not same_version(version, ours.result):
+        detail = f"it is {version or UNKNOWN_VERSION}, and {ours.result} was installed"
+        return State(component, Standing.OTHER_VERSION, detail, version=version)
+    return None
+
+
+def _off_the_pin(component: DesiredComponent, pin: str, version: str | None, ours: Job | None) -> State | None:
+    """Installed, and not seen to be at the pinned version."""
+    if ours is not None and version is None and not ours.result:
+        return None  # we installed exactly this; it tells no version: unknown, not wrong
+    if ours is not None and ours.result and not same_version(ours.result, pin):
+        detail = f"{pin} was asked for and {ours.result} came"
+        return State(component, Standing.FAILED, detail, version=version)
+    return State(component, Standing.OTHER_VERSION, f"it is {version or UNKNOWN_VERSION}, not {pin}", version=version)
+
+
+def _judge_services(component: DesiredComponent, look: MachineLook) -> State:
+    version = look.versions.get(component.name)
+    code = look.health.get(component.health) if component.health else None
+    by_state: dict[Standing, list[str]] = {}
+    for service in component.services:
+        if service == component.health and code == HEALTHY:
+            continue  # it answers, whatever the supervisor says
+        by_state.setdefault(_service_standing(look.services.get(service)), []).append(service)
+    for standing in (Standing.BROKEN, Standing.STOPPED, Standing.STARTING):
+        if standing in by_state:
+            services = tuple(by_state[standing])
+            return State(component, standing, f"{', '.join(services)} {_SAID[standing]}", services, version)
+    if component.health and code is None:
+        return State(
+            component, Standing.STARTING, f"the health of {component.health} could not be asked", version=version
+        )
+    if component.health and code != HEALTHY:
+        answer = f"answers its health check with {code}" if code else "does not answer its health check"
+        return State(component, Standing.UNWELL, f"{component.health} {answer}", (component.health,), version)
+    return State(component, Standing.WELL, version=version)
+
+
+_SAID = {Standing.BROKEN: "failed", Standing.STOPPED: "does not run", Standing.STARTING: "is starting"}
+
+
+def _service_standing(said: str | None) -> Standing:
+    words = {RUNNING: Standing.WELL, STARTING: Standing.STARTING, "failed": Standing.BROKEN}
+    return words.get(said or "", Standing.STOPPED)
+
+
+def same_version(one: str | None, other: str | None) -> bool:
+    """Equal, with or without the `v` in front. An unknown version equals none."""
+    return one is not None and other is not None and one.strip().removeprefix("v") == other.strip().removeprefix("v")
+
+
+def _failure(job: Job) -> str:
+    line = last_line(job.log)
+    how = "was interrupted" if job.state is JobState.DIED else "failed"
+    return f"its install {how}" + (f": {line}" if line else "")
+
+
+def last_line(log: str) -> str:
+    """The last line that says something, bounded."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else ""

@@ -1,0 +1,134 @@
+"""Bulk looks at the outside, shared by all passes, each with a minimum freshness that a pass may demand.
+
+Many testers ask "is my machine there?" and one listing answers them all. A look is as old as the moment at which its
+request was *begun*, so that a write made while it was under way is never mistaken for having been seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Generic, TypeVar
+
+from reconcilers.backends import Backends
+from reconcilers.backends.compute import Gateway, Node, Vm
+from reconcilers.backends.forge import Account, OAuthApp
+from reconcilers.backends.machine import MachineAddress, MachineLook, MachineQuery
+from reconcilers.backends.outside import ProbeAnswer
+from reconcilers.clock import Clock
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Look(Generic[T]):
+    """An answer and the moment at which its question was put."""
+
+    value: T
+    taken_at: datetime
+
+
+class Looks:
+    """The shared cache: one look per question, one request under way per question."""
+
+    def __init__(self, backends: Backends, clock: Clock, max_age: timedelta) -> None:
+        self.backends = backends
+        self.clock = clock
+        self.max_age = max_age
+        self._kept: dict[str, Look[Any]] = {}
+        self._under_way: dict[str, tuple[datetime, asyncio.Future[Look[Any]]]] = {}
+
+    async def read(self, question: str, newer_than: datetime | None, ask: Callable[[], Awaitable[T]]) -> Look[T]:
+        """A look begun at or after `newer_than`, and not older than the cache allows. Raises what `ask` raises."""
+        floor = self.clock.now() - self.max_age
+        if newer_than is not None:
+            floor = max(floor, newer_than)
+        kept = self._kept.get(question)
+        if kept is not None and kept.taken_at >= floor:
+            return kept
+        running = self._under_way.get(question)
+        if running is None or running[0] < floor:
+            running = self._begin(question, ask)
+        # Shielded: one impatient reader must not cancel the look that others wait for.
+        return await asyncio.shield(running[1])
+
+    def forget(self, question: str) -> None:
+        """Drop a kept look: its subject is gone."""
+        self._kept.pop(question, None)
+
+    def _begin(self, question: str, ask: Callable[[], Awaitable[T]]) -> tuple[datetime, asyncio.Future[Look[T]]]:
+        began = self.clock.now()
+
+        async def look() -> Look[T]:
+            taken = Look(await ask(), began)
+            kept = self._kept.get(question)
+            if kept is None or kept.taken_at <= began:
+                self._kept[question] = taken
+            return taken
+
+        task = asyncio.ensure_future(look())
+        entry = (began, task)
+        self._under_way[question] = entry
+
+        def done(finished: asyncio.Future[Look[T]]) -> None:
+            if self._under_way.get(question) is entry:
+                del self._under_way[question]
+            if not finished.cancelled():
+                finished.exception()  # retrieved here, so that a look nobody waits for any more does not warn
+
+        task.add_done_callback(done)
+        return entry
+
+
+@dataclass
+class TesterLooks:
+    """The shared looks as one step of one tester sees them: with the freshness that it demands."""
+
+    shared: Looks
+    query: MachineQuery = field(default_factory=MachineQuery)  # what this pass wants to know of the tester's machine
+    newer_than: datetime | None = None
+    oldest: datetime | None = None  # the oldest look that an answer came from: the age of what was observed (law 11)
+
+    def demand_newer(self) -> None:
+        """From now on only looks begun after this moment will do: we have just written something."""
+        self.newer_than = self.shared.clock.now()
+
+    def now(self) -> datetime:
+        return self.shared.clock.now()
+
+    async def accounts(self) -> tuple[Account, ...]:
+        """Every account on Forge. Raises OutsideError."""
+        return await self._read("forge/accounts", self.shared.backends.forge.accounts)
+
+    async def forge_owner(self) -> str:
+        """The account whose token we use; OAuth apps belong to it."""
+        return (await self._read("forge/owner", self.shared.backends.forge.whoami)).login
+
+    async def oauth_apps(self) -> tuple[OAuthApp, ...]:
+        """Every OAuth app of the token's owner, newest first."""
+        return await self._read("forge/oauth_apps", self.shared.backends.forge.oauth_apps)
+
+    async def vms(self, daemon: str) -> tuple[Vm, ...]:
+        return await self._read(f"{daemon}/vms", self.shared.backends.daemon(daemon).list_vms)
+
+    async def gateways(self, daemon: str) -> tuple[Gateway, ...]:
+        return await self._read(f"{daemon}/gateways", self.shared.backends.daemon(daemon).list_gateways)
+
+    async def nodes(self, daemon: str) -> tuple[Node, ...]:
+        return await self._read(f"{daemon}/nodes", self.shared.backends.daemon(daemon).list_nodes)
+
+    async def machine(self, address: MachineAddress) -> MachineLook:
+        """One round trip over SSH that answers everything this pass wants to know of the machine."""
+        question = f"machine/{address.key}/{self.query.digest}"
+        return await self._read(question, lambda: self.shared.backends.machines.look(address, self.query))
+
+    async def outside(self, fqdn: str, paths: tuple[str, ...]) -> dict[str, ProbeAnswer]:
+        """What the public address answers, now: never from a cache."""
+        return dict(await self.shared.backends.outside.probe(fqdn, paths))
+
+    async def _read(self, question: str, ask: Callable[[], Awaitable[T]]) -> T:
+        taken = await self.shared.read(question, self.newer_than, ask)
+        self.oldest = taken.taken_at if self.oldest is None else min(self.oldest, taken.taken_at)
+        return taken.value

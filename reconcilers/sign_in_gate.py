@@ -1,0 +1,267 @@
+"""Sign-in at the front door: what hero_proxy reads, the domain, the listener, and the proof. The table is in `reconcilers.door`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+
+from reconcilers.actions import Action, Finding, Step
+from reconcilers.backends import Backends
+from reconcilers.backends.machine import MachineLook, SettingKey
+from reconcilers.backends.probes import Probe, ProbeAnswer, Side
+from reconcilers.contract import Base, Ports, TesterView
+from reconcilers.door import (
+    LISTENER_KEY,
+    OFF,
+    ON,
+    PROXY,
+    SeenDoor,
+    enforces_inner,
+    gate_facts,
+    inside_proven,
+    is_kept,
+    plan_door,
+    plan_first,
+    plan_leaving,
+    proof_digest,
+    proven_now,
+    seen_open,
+    wanted_domain,
+    wanted_values,
+)
+from reconcilers.errors import Unreachable
+from reconcilers.facts import Facts, GatewayFacts, SignInAppFacts, SignInGateFacts
+from reconcilers.looks import TesterLooks
+from reconcilers.machine_look import look_at, machine_address
+from reconcilers.proof import Demand, SideProof, SignIn, Verdict, demands, outside_demands, prove
+from reconcilers.secret import Secret
+from specs.desired import DesiredTester
+from specs.ownership import GATE_SETTINGS
+
+
+class SignInGateReconciler(Base):
+    """Keeps the door: never open without proof, shut at once when seen open (law 4)."""
+
+    name = "sign_in_gate"
+    needs = ("front_door", "gateway", "sign_in_app")
+    leaves = "access"
+
+    def __init__(self, backends: Backends) -> None:
+        self.backends = backends
+
+    # -------------------------------------------------------------- observe
+
+    async def observe(self, tester: TesterView, looks: TesterLooks) -> SeenDoor:
+        """A machine that does not answer is a state: the outside is asked then. Raises what the daemon raises when leaving."""
+        try:
+            look = await look_at(tester, looks)
+        except Unreachable:
+            look = None
+        inside = self._inside(tester, looks, look)
+        return await self._outside(await self._gateway(inside, tester, looks), tester, looks)
+
+    def _inside(self, tester: TesterView, looks: TesterLooks, look: MachineLook | None) -> SeenDoor:
+        desired, facts = tester.desired, tester.facts
+        digest = proof_digest(desired, facts)
+        if look is None:
+            return SeenDoor(looks.now(), controllable=False, digest=digest)
+        values = {key: value for key, value in look.secrets.items() if key in GATE_SETTINGS}
+        return SeenDoor(
+            at=looks.now(),
+            controllable=look.supervisor_up,
+            digest=digest,
+            values=values,
+            domains=look.domains,
+            stale=PROXY in look.stale,
+            loopback=self._side("loopback", look.probes, tester),
+            inner=self._side("inner", look.probes, tester),
+            next_path=gate_facts(facts).checked_path,
+            kept=is_kept(desired, facts, values, look.domains),
+        )
+
+    def _side(self, side: Side, answers: Mapping[Probe, ProbeAnswer], tester: TesterView) -> SideProof:
+        asked = demands(tester.facts.need(GatewayFacts).fqdn, tester.desired)
+        found = {each: Probe(side, each.host, each.path) for each in asked}
+        answered = {each: answers[probe] for each, probe in found.items() if probe in answers}
+        return prove(asked, answered, self._sign_in(tester.facts))
+
+    async def _gateway(self, door: SeenDoor, tester: TesterView, looks: TesterLooks) -> SeenDoor:
+        """Removal is done without the machine only when its gateway is seen to be gone."""
+        if door.controllable or not tester.facts.leaving:
+            return door
+        gateway = tester.facts.need(GatewayFacts)
+        listed = await looks.gateways(gateway.daemon)
+        return replace(door, gateway_there=any(each.gateway_id == gateway.gateway_id for each in listed))
+
+    async def _outside(self, door: SeenDoor, tester: TesterView, looks: TesterLooks) -> SeenDoor:
+        """All paths after a change or while something is odd, else one path at a long interval."""
+        facts = tester.facts
+        asked = outside_demands(facts.need(GatewayFacts).fqdn, tester.desired)
+        chosen = _due(door, asked, facts)
+        if not chosen:
+            return door
+        answers = await looks.outside(chosen[0].host, tuple(each.path for each in chosen))
+        by_demand = {each: answers[each.path] for each in chosen if each.path in answers}
+        proof = prove(chosen, by_demand, self._sign_in(facts), outside=True)
+        whole = len(chosen) == len(asked)
+        next_path = door.next_path if whole else (door.next_path + 1) % len(asked)
+        return replace(door, outside=proof, whole=whole, next_path=next_path)
+
+    def _sign_in(self, facts: Facts) -> SignIn:
+        return SignIn(self.backends.forge.authorize_url(), facts.need(SignInAppFacts).client_id)
+
+    # -------------------------------------------------------------- plan, apply
+
+    def plan(self, desired: DesiredTester | None, observed: SeenDoor | None, facts: Facts) -> tuple[Step, ...]:
+        """See `reconcilers.door`. On removal the listener goes first; a door that was never ours needs nothing."""
+        if desired is None:
+            known = facts.get(SignInGateFacts) is not None
+            return plan_leaving(observed, facts) if observed and (known or observed.controllable) else ()
+        if observed is None:
+            return plan_first(desired, facts)
+        return plan_door(desired, observed, facts)
+
+    async def apply(self, action: Action, tester: TesterView, ports: Ports) -> SeenDoor | None:
+        """One write. Raises Transient ReadBackMismatch when hero_proxy would read something else (lesson 20)."""
+        machines, address = self.backends.machines, machine_address(tester.facts)
+        match action.verb:
+            case "cut_gateway":
+                daemon, gateway_id = action.args
+                # Recorded first: until the machine answers again nobody must make a new gateway to an open door.
+                await ports.record(gate_facts(tester.facts).model_copy(update={"cut": True, "proven": ""}))
+                await self.backends.daemon(daemon).delete_gateway(gateway_id)
+            case "shut":
+                await self._write(tester, {LISTENER_KEY: OFF})
+            case "open":
+                await self._write(tester, {LISTENER_KEY: ON})
+            case "write_sign_in":
+                wanted = wanted_values(tester.desired, tester.facts)
+                chosen = {
+                    key: value for key, value in wanted.items() if "/".join(key) in action.args and value is not None
+                }
+                await self._write(tester, chosen)
+            case "set_domain":
+                await machines.set_domain(address, wanted_domain(tester.desired, tester.facts))
+            case "remove_domain":
+                await machines.remove_domain(address, action.args[0])
+            case _:
+                await machines.restart_service(address, PROXY)
+        return None
+
+    async def _write(self, tester: TesterView, values: Mapping[SettingKey, Secret]) -> None:
+        """Never as `owned`: what is owned and not among the settings of the spec would be deleted."""
+        readers = dict.fromkeys(values, (PROXY,))
+        await self.backends.machines.write_settings(machine_address(tester.facts), values, readers, owned=False)
+
+    # -------------------------------------------------------------- learn, findings
+
+    def learn(self, observed: SeenDoor, facts: Facts) -> SignInGateFacts:
+        """What was proven, since when the door has been open unproven, how often it was shut in a row."""
+        before = gate_facts(facts)
+        enforce = enforces_inner(facts)
+        changes: dict[str, object] = {}
+        if observed.outside is not None:
+            changes |= _public(observed)
+        if not observed.controllable:
+            changes["proven"] = "" if seen_open(observed, enforce) else before.proven
+            return before.model_copy(update=changes)
+        proven = _proven(observed, before, enforce)
+        changes |= {"proven": proven, "listening": observed.listening}
+        changes["opened_at"] = None if proven or not observed.listening else before.opened_at or observed.at
+        changes["cut"] = before.cut and (observed.listening or observed.stale)
+        if proven:
+            changes |= {"shuts": 0, "shut_at": None, "trouble": ""}
+        elif before.listening and not observed.listening:
+            changes |= {"shuts": before.shuts + 1, "shut_at": observed.at}
+        return before.model_copy(update=changes)
+
+    def findings(self, desired: DesiredTester, observed: object, facts: Facts) -> tuple[Finding, ...]:
+        """SignInProtected, PublicReachable, InnerProtected."""
+        if not isinstance(observed, SeenDoor):
+            return ()
+        return (_sign_in_protected(observed, facts), _public_reachable(observed, facts), _inner_protected(observed))
+
+
+def _due(door: SeenDoor, asked: tuple[Demand, ...], facts: Facts) -> tuple[Demand, ...]:
+    gate = gate_facts(facts)
+    if not door.controllable:
+        return asked
+    if not door.listening:
+        return ()
+    settled = gate.proven == door.digest and door.kept and not door.stale and gate.public
+    if not settled or gate.checked_at is None:
+        return asked
+    if door.at - gate.checked_at < outside_interval(facts):
+        return ()
+    return (asked[door.next_path % len(asked)],)
+
+
+def outside_interval(facts: Facts) -> timedelta:
+    """The fleet's interval, up to a sixth shorter or longer by the tester's uid, so that not all are asked at once."""
+    spread = int.from_bytes(hashlib.sha256(facts.uid.encode()).digest()[:4]) / 2**32
+    return facts.fleet.spec.timing.outside_proof_every * (5 / 6 + spread / 3)
+
+
+def _public(observed: SeenDoor) -> dict[str, object]:
+    """What the outside look says of the public address. A shut door says nothing of the way to it."""
+    outside = observed.outside
+    changes: dict[str, object] = {"checked_at": observed.at, "checked_path": observed.next_path}
+    if outside is not None and outside.alive:
+        return changes | {"public": True, "trouble": ""}
+    return changes | {"public": False, "trouble": "GridRouting" if observed.inner.alive else "NoAnswer"}
+
+
+def _proven(observed: SeenDoor, before: SignInGateFacts, enforce_inner: bool) -> str:
+    """A proof stands until what it speaks of changes or the door is seen open; a missing answer does not undo it."""
+    if proven_now(observed, enforce_inner):
+        return observed.digest
+    still = observed.set_open and observed.kept and not observed.stale and not seen_open(observed, enforce_inner)
+    return before.proven if still and before.proven == observed.digest else ""
+
+
+def _sign_in_protected(observed: SeenDoor, facts: Facts) -> Finding:
+    kind, enforce = "SignInProtected", enforces_inner(facts)
+    where = seen_open(observed, enforce)
+    if where:
+        return Finding(kind, False, "SeenOpen", f"a stranger was let in {where}")
+    if gate_facts(facts).cut:
+        return Finding(kind, None, "DoorCut", "the gateway was taken away; nobody reaches the machine from outside")
+    if not observed.controllable:
+        return Finding(kind, None, "MachineOutOfReach", "the door cannot be looked at from inside")
+    if not observed.listening:
+        return Finding(kind, None, "DoorShut", "the door is shut: nobody reaches the machine through the gateway")
+    standing = gate_facts(facts).proven == observed.digest and observed.kept and not observed.stale
+    if proven_now(observed, enforce) or (standing and inside_proven(observed, enforce)):
+        return Finding(kind, True, "Proven", "every path asks for sign-in, from outside and inside")
+    return Finding(kind, None, "Proving", "not every path has been seen to ask for sign-in")
+
+
+def _public_reachable(observed: SeenDoor, facts: Facts) -> Finding:
+    """Says which side is broken (lesson 17)."""
+    kind, gate = "PublicReachable", gate_facts(facts)
+    public, trouble = gate.public, gate.trouble
+    if observed.outside is not None:
+        told = _public(observed)
+        public, trouble = bool(told["public"]), str(told["trouble"])
+    if public and observed.listening:
+        return Finding(kind, True, "Answers", "the public address answers")
+    if trouble == "GridRouting":
+        return Finding(
+            kind, False, trouble, "the machine answers inside, and its public address does not: the grid's routing"
+        )
+    if not observed.listening and observed.controllable:
+        return Finding(kind, False, "DoorShut", "the door is shut")
+    if public is None:
+        return Finding(kind, None, "NotAsked", "the public address was not asked yet")
+    return Finding(kind, public or None, "NoAnswer", "neither the public address nor the machine answers")
+
+
+def _inner_protected(observed: SeenDoor) -> Finding:
+    kind, inner = "InnerProtected", observed.inner
+    if inner.verdict is Verdict.OPEN:
+        return Finding(kind, False, "InnerOpen", f"a stranger on the inner network was let in: {inner.example}")
+    if inner.verdict is Verdict.PROTECTED:
+        return Finding(kind, True, "Proven", "every path asks for sign-in over the inner network")
+    return Finding(kind, None, "NotProven", f"over the inner network {inner.example}" if inner.example else "not asked")

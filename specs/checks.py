@@ -1,0 +1,150 @@
+"""The rules that one tester must keep on top of its model: does it fit itself, the Fleet and the catalogue?
+
+Each rule yields findings; a path counts from the document's root. What the Fleet's defaults say about a component
+that a tester does not get is passed over; what the tester's own document says about it is an error.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import date
+
+from pydantic_core import PydanticCustomError
+
+from specs.catalogue import Catalogue
+from specs.choice_checks import Path, check_choice, path_owner
+from specs.errors import Finding
+from specs.fleet import Fleet
+from specs.forge_rules import forge_name
+from specs.merging import effective
+from specs.ownership import Place, chosen_components, context_of
+from specs.suggest import suggestion
+from specs.tester import SecretValue, Tester, TesterSpec
+
+
+def check_tester(tester: Tester, fleet: Fleet, catalogue: Catalogue) -> tuple[Finding, ...]:
+    """Every rule that the tester breaks. The Fleet must be sound (specs.fleet_checks)."""
+    spec = effective(tester, fleet)
+    chosen = chosen_components(spec.components, fleet, catalogue)
+    return (
+        *_account(tester, fleet),
+        *check_choice(tester.spec, ("spec",), fleet, catalogue),
+        *_default_set(tester, spec, fleet),
+        *_needs(tester, chosen, catalogue),
+        *_not_chosen(tester.spec, chosen, catalogue),
+        *_public_paths(tester.spec, chosen, catalogue),
+        *_settings_agree(spec, chosen, catalogue),
+        *_borrowed(tester.spec, fleet),
+    )
+
+
+def check_dates(tester: Tester, today: date) -> tuple[Finding, ...]:
+    """For a new tester: dates that have passed already."""
+    spec = tester.spec
+    dates: dict[Path, date | None] = {
+        ("spec", "expires"): spec.expires,
+        ("spec", "paused", "until"): spec.paused.until if spec.paused else None,
+    }
+    return tuple(
+        Finding(path, f"{day} has passed already", "take it out, or choose a day to come")
+        for path, day in dates.items()
+        if day is not None and day < today
+    )
+
+
+def _account(tester: Tester, fleet: Fleet) -> Iterator[Finding]:
+    identity = tester.spec.identity
+    if identity.account is None:
+        try:
+            forge_name(tester.name)
+        except PydanticCustomError as error:
+            problem = str((error.context or {}).get("problem"))
+            remedy = "choose another name, or give the account's name in spec.identity.account"
+            yield Finding(("metadata", "name"), problem, remedy)
+    at: Path = ("spec", "identity")
+    if not identity.existing:
+        admins = {admin.account.casefold() for admin in fleet.spec.admins}
+        if tester.account.casefold() in admins:
+            place: Path = (*at, "account") if identity.account else ("metadata", "name")
+            yield Finding(place, f"{tester.account!r} is an admin's account", "adopt it: existing: true")
+        return
+    if "when_removed" in identity.model_fields_set and identity.when_removed != "keep":
+        problem = f"an existing account is never changed or deleted, so it cannot be {identity.when_removed!r}"
+        yield Finding((*at, "whenRemoved"), problem, "write keep, or take it out")
+    if identity.password_reset:
+        problem = "the password of an existing account is not ours to reset"
+        yield Finding((*at, "passwordReset"), problem, "take it out; the person resets it at Forge")
+
+
+def _default_set(tester: Tester, spec: TesterSpec, fleet: Fleet) -> Iterator[Finding]:
+    """A set that nobody wrote down but that is missing from the Fleet."""
+    name = spec.components.set
+    written = "set" in tester.spec.components.model_fields_set
+    if not written and name not in fleet.spec.component_sets:
+        yield Finding(("spec", "components", "set"), f"the Fleet has no set {name!r}", "choose one that it has")
+
+
+def _needs(tester: Tester, chosen: tuple[str, ...], catalogue: Catalogue) -> Iterator[Finding]:
+    remove = tester.spec.components.remove
+    for name in chosen:
+        for need in catalogue[name].needs:
+            if need in chosen:
+                continue
+            at: Path = (
+                ("spec", "components", "remove", remove.index(need)) if need in remove else ("spec", "components")
+            )
+            yield Finding(at, f"{name} needs {need} to start", f"keep {need}, or take out {name} as well")
+
+
+def _not_chosen(own: TesterSpec, chosen: tuple[str, ...], catalogue: Catalogue) -> Iterator[Finding]:
+    places: tuple[tuple[Path, Mapping[str, object]], ...] = (
+        (("spec", "components", "settings"), own.components.settings),
+        (("spec", "version", "pin"), own.version.pin),
+    )
+    for at, mapping in places:
+        for name in mapping:
+            if name in catalogue and name not in chosen:
+                yield Finding((*at, name), f"{name} is not on this tester's machine", "add it, or take this out", True)
+
+
+def _public_paths(own: TesterSpec, chosen: tuple[str, ...], catalogue: Catalogue) -> Iterator[Finding]:
+    apps = {name: component for name, component in catalogue.items() if name in chosen}
+    for index, path in enumerate(own.components.public_paths):
+        at: Path = ("spec", "components", "publicPaths", index)
+        owner = path_owner(path, apps)
+        if owner is None:
+            first = path.split("/")[1]
+            if first in catalogue:
+                yield Finding(at, f"{first} is not on this tester's machine", "add it, or take this out")
+                continue
+            known = [service for app in apps.values() if not app.core for service in app.services]
+            yield Finding(at, f"{path!r} is below no app of this tester", suggestion(first, known))
+        elif owner.core:
+            yield Finding(at, f"{path!r} belongs to {owner.name}, which is never public", "name a path of an app")
+
+
+def _settings_agree(spec: TesterSpec, chosen: tuple[str, ...], catalogue: Catalogue) -> Iterator[Finding]:
+    """Two components may share a setting, but not disagree about it."""
+    first: dict[Place, tuple[str, object]] = {}
+    for name, values in spec.components.settings.items():
+        if name not in chosen:
+            continue
+        for key, value in values.items():
+            owner, before = first.setdefault((context_of(catalogue[name], key), key), (name, value))
+            if before != value:
+                problem = f"{owner} and {name} share this setting and disagree about it"
+                yield Finding(("spec", "components", "settings", name, key), problem, "write it once")
+
+
+def _borrowed(own: TesterSpec, fleet: Fleet) -> Iterator[Finding]:
+    """The controller's own secrets never go to a tester's machine."""
+    spec = fleet.spec
+    ours = {spec.installer.private_key, spec.forge.token, *(daemon.secret for daemon in spec.compute)}
+    ours |= {spec.mail.resend_key} if spec.mail and spec.mail.resend_key else set()
+    used: dict[Path, object] = {
+        ("spec", "keys", "providers", name): choice for name, choice in own.keys.providers.items()
+    }
+    for name, values in own.components.settings.items():
+        used |= {("spec", "components", "settings", name, key): value for key, value in values.items()}
+    for at, value in used.items():
+        if isinstance(value, SecretValue) and value.secret in ours:
+            problem = "this is a secret of the controller itself"
+            yield Finding((*at, "secret"), problem, "a tester's machine gets secrets of its own")

@@ -1,0 +1,21 @@
+"""The base of every model of the language: immutable, no unknown fields, camelCase outside and snake_case inside."""
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+
+class Frozen(BaseModel):
+    """A value. Unknown fields are refused; YAML and JSON Schema speak camelCase, Python snake_case.
+
+    A field's docstring is its description in the JSON Schema.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+        ser_json_timedelta="iso8601",
+    )

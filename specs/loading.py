@@ -1,0 +1,193 @@
+"""A folder of YAML files as a fleet: every sound tester with its desired state, and every error of every file in one go.
+
+A broken file never hides the others, and never makes its testers look removed: `Loaded.broken` names what it holds as far
+as that is known, and `Loaded.whole` says whether a name's absence may be believed at all.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from types import MappingProxyType
+
+from specs.catalogue import catalogue
+from specs.checks import check_dates, check_tester
+from specs.desired import DesiredTester, desire, digest
+from specs.documents import FileContent, Found, parse_file
+from specs.errors import Finding, SpecError
+from specs.fleet import Fleet
+from specs.fleet_checks import check_fleet
+from specs.folder import read_folder
+from specs.tester import Tester
+
+Judged = tuple[Found[Tester], Finding]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedTester:
+    """A tester that keeps every rule."""
+
+    tester: Tester
+    desired: DesiredTester
+    file: str
+    line: int
+    digest: str
+    """specs.desired.digest of `desired`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a revision of the fleet says."""
+
+    testers: Mapping[str, LoadedTester]
+    """The sound testers by name."""
+    fleet: Fleet | None
+    """The Fleet with which the desired states were made: this revision's, else the last good one."""
+    errors: tuple[SpecError, ...]
+    """Everything that is wrong, by file and line."""
+    files: Mapping[str, str]
+    """File → SHA-256 of its content, 64 hex digits."""
+    broken: Mapping[str, tuple[str, ...]]
+    """File with something broken → names of testers in it that are not among `testers`, as far as they can be known."""
+    readable: bool
+    """False: the source as a whole tells nothing."""
+
+    @property
+    def whole(self) -> bool:
+        """Only now does a name's absence mean that somebody took it out."""
+        return self.readable and not self.errors
+
+
+def load_folder(path: Path, now: date, known: frozenset[str] = frozenset(), last_fleet: Fleet | None = None) -> Loaded:
+    """Loads all YAML files in the folder and below. Never raises for what it finds there.
+
+    `now` is today; `known` are testers that exist already, for whom a date may lie in the past; `last_fleet` is used when
+    this revision's Fleet is missing, broken or there twice. Files are named relative to the folder.
+    """
+    folder = read_folder(path)
+    if not folder.readable:
+        return Loaded({}, last_fleet, folder.errors, _hashes(folder.files), {}, readable=False)
+    return load_documents(folder.files, now, known, last_fleet, folder.errors)
+
+
+def load_documents(
+    files: Mapping[str, bytes],
+    now: date,
+    known: frozenset[str] = frozenset(),
+    last_fleet: Fleet | None = None,
+    unread: Iterable[SpecError] = (),
+) -> Loaded:
+    """The same for files that are in memory already. `unread` are errors of files that could not be read."""
+    contents = {file: parse_file(file, files[file]) for file in sorted(files)}
+    errors = [*unread, *(error for content in contents.values() for error in content.errors)]
+    own_fleet, wrong = _fleet(contents.values())
+    errors += [*wrong, *_nothing_there(contents, bool(errors))]
+    fleet = own_fleet or last_fleet
+    found = [each for content in contents.values() for each in content.testers]
+    judged = [*_judged(found, fleet, now, known), *_doubtful(found, contents)]
+    errors += [each.error(finding) for each, finding in judged]
+    testers = _sound(found, fleet, judged)
+    return Loaded(
+        testers=MappingProxyType({each.tester.name: each for each in testers}),
+        fleet=fleet,
+        errors=tuple(sorted(set(errors))),
+        files=_hashes(files),
+        broken=_broken(errors, contents, {each.tester.name for each in testers}),
+        readable=bool(files),
+    )
+
+
+def names_in_broken(loaded: Loaded) -> frozenset[str]:
+    """Every tester that something broken is known to hold: it stays at its last good spec."""
+    return frozenset(name for names in loaded.broken.values() for name in names)
+
+
+def _fleet(contents: Iterable[FileContent]) -> tuple[Fleet | None, list[SpecError]]:
+    """The one sound Fleet of this revision. None when there is none, or more than one: nobody can tell which is meant."""
+    found = [each for content in contents for each in content.fleets]
+    errors = [each.error(finding) for each in found for finding in check_fleet(each.model, catalogue())]
+    for each in found[1:]:
+        remedy = f"keep one; the first is in {found[0].file}, line {found[0].document.line}"
+        errors.append(each.error(Finding(("kind",), "there is a second Fleet", remedy)))
+    return (found[0].model if found and not errors else None), errors
+
+
+def _nothing_there(contents: Mapping[str, FileContent], excused: bool) -> Iterator[SpecError]:
+    """What is missing from the source as a whole."""
+    if not contents and not excused:
+        yield SpecError(
+            ".", 0, 0, "", "there is no YAML file", "an empty source removes nobody; add a Fleet and testers"
+        )
+    elif not any(content.fleets or content.broken_fleet for content in contents.values()):
+        yield SpecError(".", 0, 0, "", "there is no Fleet", "add one document of kind: Fleet")
+
+
+def _judged(found: list[Found[Tester]], fleet: Fleet | None, now: date, known: frozenset[str]) -> Iterator[Judged]:
+    """Every rule that a tester breaks, alone or together with others."""
+    firsts: dict[str, Found[Tester]] = {}
+    for each in found:
+        first = firsts.setdefault(each.model.name, each)
+        if first is not each:
+            remedy = f"names are unique; the first is in {first.file}, line {first.document.line}"
+            yield each, Finding(("metadata", "name"), f"there is a second tester {each.model.name}", remedy)
+    yield from _shared(firsts.values(), known)
+    for each in found:
+        findings = () if each.model.name in known else check_dates(each.model, now)
+        yield from ((each, finding) for finding in findings)
+        findings = () if fleet is None else check_tester(each.model, fleet, catalogue())
+        yield from ((each, finding) for finding in findings)
+
+
+def _doubtful(found: list[Found[Tester]], contents: Mapping[str, FileContent]) -> Iterator[Judged]:
+    """Sound testers whose name also stands in something broken: which of the two is meant shows when that is mended."""
+    for each in found:
+        name = each.model.name
+        for file, content in contents.items():
+            if name in content.broken_names:
+                problem = f"there is another {name} in {file}, which is broken"
+                yield each, Finding(("metadata", "name"), problem, f"mend or remove what is wrong in {file}")
+
+
+def _shared(found: Iterable[Found[Tester]], known: frozenset[str]) -> Iterator[Judged]:
+    """Two testers with one account or one address. Who was there before stands; the newcomer is in the wrong."""
+    taken: dict[tuple[str, str], Found[Tester]] = {}
+    for each in sorted(found, key=lambda one: (one.model.name not in known, one.file, one.document.line)):
+        tester = each.model
+        account = ("spec", "identity", "account") if tester.spec.identity.account else ("metadata", "name")
+        claims: dict[tuple[str, str], tuple[str, ...]] = {("account", tester.account.casefold()): account}
+        if tester.spec.address != "auto":
+            claims["address", tester.spec.address] = ("spec", "address")
+        for claim, path in claims.items():
+            first = taken.setdefault(claim, each)
+            if first is not each:
+                remedy = f"each tester needs another one; {first.model.name} is in {first.file}"
+                yield each, Finding(path, f"this {claim[0]} belongs to tester {first.model.name} already", remedy)
+
+
+def _sound(found: list[Found[Tester]], fleet: Fleet | None, judged: list[Judged]) -> list[LoadedTester]:
+    """The testers that broke no rule. Of two with one name neither is taken: nobody can tell which is meant."""
+    bad = {each.model.name for each, _ in judged}
+    if fleet is None:
+        return []
+    return [_loaded(each, fleet) for each in found if each.model.name not in bad]
+
+
+def _loaded(found: Found[Tester], fleet: Fleet) -> LoadedTester:
+    desired = desire(found.model, fleet, catalogue())
+    return LoadedTester(found.model, desired, found.file, found.document.line, digest(desired))
+
+
+def _broken(
+    errors: Iterable[SpecError], contents: Mapping[str, FileContent], sound: set[str]
+) -> Mapping[str, tuple[str, ...]]:
+    names: dict[str, set[str]] = {error.file: set() for error in errors if error.file != "."}
+    for file, content in contents.items():
+        held = {each.model.name for each in content.testers} | content.broken_names
+        if held - sound:
+            names.setdefault(file, set()).update(held - sound)
+    return MappingProxyType({file: tuple(sorted(names[file])) for file in sorted(names)})
+
+
+def _hashes(files: Mapping[str, bytes]) -> Mapping[str, str]:
+    return MappingProxyType({file: hashlib.sha256(data).hexdigest() for file, data in sorted(files.items())})

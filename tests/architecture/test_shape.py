@@ -1,0 +1,104 @@
+"""The house rules that no linter knows: small files, small functions, one clock, nothing left lying about."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("specs", "reconcilers", "controller", "api", "examples")
+FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+MOST_LINES = 400
+MOST_LINES_OF_A_FUNCTION = 60
+MOST_PARAMETERS = 7
+CLOCKS = {"reconcilers/clock.py", "examples/simulator/clock.py"}  # everything else asks the injected one (law 9)
+ASKS_THE_TIME = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time", "time.monotonic"}
+ALIASED = {f"dt.{name}" for name in ASKS_THE_TIME} | {f"datetime.{name}" for name in ASKS_THE_TIME}
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def functions(path: Path) -> Iterator[Function]:
+    return (node for node in ast.walk(tree_of(path)) if isinstance(node, Function))
+
+
+def parameters(function: Function) -> int:
+    arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    return len([one for one in arguments if one.arg not in {"self", "cls"}])
+
+
+def command_line(path: Path) -> bool:
+    """typer reads a command's options from its parameters, so there their number is the number of options."""
+    return path.is_relative_to(ROOT / "api" / "commands")
+
+
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_a_file_has_a_purpose_and_a_readable_length(path: Path) -> None:
+    text = path.read_text()
+    assert not text.strip() or ast.get_docstring(tree_of(path)), "the module's docstring says what it is for"
+    assert text.count("\n") <= MOST_LINES, "has it two subjects?"
+
+
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_functions_fit_a_screen(path: Path) -> None:
+    long = [f"{one.name}:{one.lineno}" for one in functions(path) if _lines(one) > MOST_LINES_OF_A_FUNCTION]
+    wide = [f"{one.name}:{one.lineno}" for one in functions(path) if parameters(one) > MOST_PARAMETERS]
+    assert not long, f"more than {MOST_LINES_OF_A_FUNCTION} lines"
+    assert not wide or command_line(path), f"more than {MOST_PARAMETERS} parameters"
+
+
+def _lines(function: Function) -> int:
+    return (function.end_lineno or function.lineno) - function.lineno + 1
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if named(path) not in CLOCKS], ids=named)
+def test_nobody_but_the_clock_asks_for_the_time(path: Path) -> None:
+    calls = (node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call))
+    asking = [f"{ast.unparse(one.func)}:{one.lineno}" for one in calls if ast.unparse(one.func) in ASKS_THE_TIME | ALIASED]
+    assert not asking
+
+
+def test_nothing_is_left_lying_about() -> None:
+    marks = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b")
+    found = [
+        f"{named(path)}:{number}"
+        for path in FILES
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if marks.search(line)
+    ]
+    assert not found
+
+
+def test_every_reconciler_is_held_apart_from_the_others() -> None:
+    """A new step must be added to the contract in .importlinter."""
+    held = set(re.findall(r"^    reconcilers\.(\w+)$", (ROOT / ".importlinter").read_text(), re.MULTILINE))
+    steps = {path.stem for path in (ROOT / "reconcilers").glob("*.py") if _is_a_step(path)}
+    assert steps
+    assert steps == held
+
+
+def _is_a_step(path: Path) -> bool:
+    classes = (node for node in tree_of(path).body if isinstance(node, ast.ClassDef))
+    return any({"observe", "plan", "apply"} <= {one.name for one in node.body if isinstance(one, Function)} for node in classes) and (
+        path.stem != "contract"
+    )
+
+
+def test_the_lock_holds_hashes_and_no_place_to_fetch_from() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    assert "--hash=sha256:" in lock
+    assert not re.search(r"--(extra-)?index-url|--find-links|https?://", lock)

@@ -1,0 +1,168 @@
+"""Absent is not deleted: what a source says, and what follows for the rows (law 1)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from controller.intake import Revision, Taken, take_in
+from controller.store import Store
+from specs.loading import load_folder
+from tests.controller.fakes import FLEET, ManualClock
+
+Read = Callable[[], "Revision"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    found = tmp_path / "fleet"
+    found.mkdir()
+    fleet(found)
+    for name in ("alice", "bob", "carol", "dora", "emil"):
+        tester(found, name)
+    return found
+
+
+def fleet(folder: Path, **safety: int) -> None:
+    import yaml
+
+    body = FLEET.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    body["spec"]["safety"] = {"maxRemovals": 1, **safety}
+    (folder / "fleet.yaml").write_text(yaml.safe_dump(body))
+
+
+def tester(folder: Path, name: str, more: str = "") -> None:
+    (folder / f"{name}.yaml").write_text(
+        f"apiVersion: hero.tester/v1\nkind: Tester\nmetadata: {{name: {name}}}\n"
+        f"spec:\n  identity: {{email: {name}@example.org}}\n{more}"
+    )
+
+
+async def read(folder: Path, store: Store, clock: ManualClock) -> Taken:
+    loaded = load_folder(folder, clock.now().date(), frozenset(r.name for r in await store.testers()))
+    revision = Revision("folder", str(sorted(loaded.files.items())), loaded)
+    return await take_in(revision, store, clock, random.Random(1))
+
+
+async def leaving(store: Store) -> list[str]:
+    return [record.name for record in await store.testers() if record.leaving]
+
+
+async def test_new_testers_get_a_row_a_uid_and_generation_one(folder: Path, store: Store, clock: ManualClock) -> None:
+    taken = await read(folder, store, clock)
+    assert taken.changed == ("alice", "bob", "carol", "dora", "emil")
+    records = await store.testers()
+    assert {record.generation for record in records} == {1}
+    assert len({record.uid for record in records}) == 5
+
+
+async def test_the_same_again_changes_nothing(folder: Path, store: Store, clock: ManualClock) -> None:
+    await read(folder, store, clock)
+    commits = store.commits
+    taken = await read(folder, store, clock)
+    assert taken.changed == ()
+    assert store.commits == commits
+
+
+async def test_a_comment_is_no_change_and_a_field_raises_the_generation(folder: Path, store: Store, clock: ManualClock) -> None:
+    await read(folder, store, clock)
+    path = folder / "alice.yaml"
+    path.write_text("# hello\n" + path.read_text())
+    assert (await read(folder, store, clock)).changed == ()
+    tester(folder, "alice", "  allowlist: [bob]\n")
+    assert (await read(folder, store, clock)).changed == ("alice",)
+    record = await store.tester("alice")
+    assert record is not None
+    assert record.generation == 2
+
+
+async def test_a_missing_file_removes_its_tester(folder: Path, store: Store, clock: ManualClock) -> None:
+    await read(folder, store, clock)
+    (folder / "bob.yaml").unlink()
+    assert (await read(folder, store, clock)).changed == ("bob",)
+    assert await leaving(store) == ["bob"]
+
+
+@pytest.mark.parametrize("broken", [b"", b"kind: [", b"\xff\xfe", b"apiVersion: hero.tester/v1\nkind: Tester\n"])
+async def test_a_broken_file_removes_nobody_and_its_tester_stays_as_it_was(
+    folder: Path, store: Store, clock: ManualClock, broken: bytes
+) -> None:
+    await read(folder, store, clock)
+    (folder / "alice.yaml").write_bytes(broken)
+    (folder / "bob.yaml").unlink()
+    taken = await read(folder, store, clock)
+    assert taken.changed == ()
+    assert any("alice.yaml" in error for error in taken.errors)
+    assert await leaving(store) == []
+    record = await store.tester("alice")
+    assert record is not None
+    assert record.generation == 1
+    assert "alice.yaml" in record.source_error
+    tester(folder, "alice")
+    assert (await read(folder, store, clock)).changed == ("bob",)
+    mended = await store.tester("alice")
+    assert mended is not None
+    assert mended.source_error == ""
+
+
+async def test_a_source_that_is_gone_or_empty_removes_nobody(folder: Path, store: Store, clock: ManualClock) -> None:
+    await read(folder, store, clock)
+    for path in folder.iterdir():
+        path.unlink()
+    assert (await read(folder, store, clock)).changed == ()
+    folder.rmdir()
+    taken = await read(folder, store, clock)
+    assert taken.changed == ()
+    assert taken.errors
+    assert await leaving(store) == []
+    state = await store.source()
+    assert state is not None
+    assert not state.readable
+
+
+async def test_without_the_fleet_nobody_is_removed(folder: Path, store: Store, clock: ManualClock) -> None:
+    await read(folder, store, clock)
+    (folder / "fleet.yaml").unlink()
+    (folder / "bob.yaml").unlink()
+    await read(folder, store, clock)
+    assert await leaving(store) == []
+
+
+async def test_too_many_removals_are_held_until_the_fleet_names_their_count(folder: Path, store: Store, clock: ManualClock) -> None:
+    await read(folder, store, clock)
+    for name in ("bob", "carol", "dora"):
+        (folder / f"{name}.yaml").unlink()
+    taken = await read(folder, store, clock)
+    assert taken.held == ("bob", "carol", "dora")
+    assert await leaving(store) == []
+    (event,) = [e for e in await store.events() if e.reason == "TooManyRemovals"]
+    assert "bob, carol, dora" in event.message
+    fleet(folder, allowRemovals=2)
+    assert (await read(folder, store, clock)).held == ("bob", "carol", "dora")
+    fleet(folder, allowRemovals=3)
+    assert (await read(folder, store, clock)).held == ()
+    assert await leaving(store) == ["bob", "carol", "dora"]
+
+
+async def test_put_back_while_leaving(folder: Path, store: Store, clock: ManualClock) -> None:
+    await read(folder, store, clock)
+    text = (folder / "bob.yaml").read_text()
+    (folder / "bob.yaml").unlink()
+    await read(folder, store, clock)
+    (folder / "bob.yaml").write_text(text)
+    assert (await read(folder, store, clock)).changed == ("bob",)
+    record = await store.tester("bob")
+    assert record is not None
+    assert (record.leaving, record.generation) == (False, 3)
+
+
+async def test_a_tester_that_moves_to_another_file_is_the_same_tester(folder: Path, store: Store, clock: ManualClock) -> None:
+    await read(folder, store, clock)
+    (folder / "bob.yaml").rename(folder / "team.yaml")
+    assert (await read(folder, store, clock)).changed == ()
+    record = await store.tester("bob")
+    assert record is not None
+    assert record.source_file == "team.yaml"

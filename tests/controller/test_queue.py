@@ -1,0 +1,100 @@
+"""The queue: keyed, deduplicating, delayed, prioritised, ageing; and nobody is worked on twice at once."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from controller.queue import Queue, Urgency
+from tests.controller.fakes import ManualClock
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture
+def queue(clock: ManualClock) -> Queue:
+    return Queue(clock)
+
+
+async def drain(queue: Queue) -> list[str]:
+    found = []
+    while queue.depth():
+        name = await queue.get()
+        found.append(name)
+        queue.done(name)
+    return found
+
+
+async def test_a_name_stands_in_it_once(queue: Queue) -> None:
+    for _ in range(3):
+        queue.add("alice")
+    assert await drain(queue) == ["alice"]
+
+
+async def test_added_again_it_keeps_the_earliest_time(queue: Queue, clock: ManualClock) -> None:
+    queue.add("alice", SECOND * 5, Urgency.RESYNC)
+    queue.add("alice", SECOND * 60, Urgency.RESYNC)
+    clock.pass_by(SECOND * 5)
+    assert await drain(queue) == ["alice"]
+    clock.pass_by(SECOND * 60)
+    assert await drain(queue) == []
+
+
+async def test_nothing_is_handed_out_before_it_is_due(queue: Queue, clock: ManualClock) -> None:
+    queue.add("alice", SECOND * 5)
+    clock.pass_by(SECOND * 4)
+    assert queue.depth() == 0
+    clock.pass_by(SECOND)
+    assert queue.depth() == 1
+
+
+async def test_a_change_comes_before_a_failure_and_that_before_a_resync(queue: Queue) -> None:
+    queue.add("resync", urgency=Urgency.RESYNC)
+    queue.add("failing", urgency=Urgency.FAILING)
+    queue.add("changed", urgency=Urgency.CHANGED)
+    assert await drain(queue) == ["changed", "failing", "resync"]
+
+
+async def test_who_has_waited_long_comes_before_a_fresh_change(queue: Queue, clock: ManualClock) -> None:
+    queue.add("resync", urgency=Urgency.RESYNC)
+    clock.pass_by(SECOND * 61)
+    queue.add("changed", urgency=Urgency.CHANGED)
+    assert await drain(queue) == ["resync", "changed"]
+
+
+async def test_a_change_makes_a_waiting_resync_urgent(queue: Queue) -> None:
+    queue.add("alice", urgency=Urgency.RESYNC)
+    queue.add("bob", urgency=Urgency.FAILING)
+    queue.add("alice", urgency=Urgency.CHANGED)
+    assert await drain(queue) == ["alice", "bob"]
+
+
+async def test_what_is_being_worked_on_waits_for_its_end(queue: Queue) -> None:
+    queue.add("alice")
+    assert await queue.get() == "alice"
+    queue.add("alice")
+    assert queue.depth() == 0
+    assert queue.working == {"alice"}
+    queue.done("alice")
+    assert await drain(queue) == ["alice"]
+
+
+async def test_get_waits_for_the_next_name(queue: Queue) -> None:
+    getting = asyncio.ensure_future(queue.get())
+    await asyncio.sleep(0)
+    assert not getting.done()
+    queue.add("alice")
+    assert await getting == "alice"
+
+
+async def test_a_discarded_name_is_not_handed_out_and_not_queued_again(queue: Queue) -> None:
+    queue.add("alice")
+    queue.add("bob")
+    queue.discard("bob")
+    assert await queue.get() == "alice"
+    queue.add("alice")
+    queue.discard("alice")
+    queue.done("alice")
+    assert await drain(queue) == []
