@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -24,19 +24,29 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (validate, plan, run, get, describe, events, demo, schema):
-    app.command()(module.command)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "validate": validate.command,
+    "plan": plan.command,
+    "run": run.command,
+    "get": get.command,
+    "describe": describe.command,
+    "events": events.command,
+    "demo": demo.command,
+    "schema": schema.command,
+}
+for name, command in COMMANDS.items():
+    app.command(name)(command)
 app.add_typer(secret.group)
 app.add_typer(keys.group)
 
 
 @app.callback()
 def common(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, for a report of a mistake.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error, for a report of a mistake.")
+    ] = False,
 ) -> None:
-    """Options before the command."""
-    if debug:
-        os.environ["TESTERCTL_DEBUG"] = "1"
+    """Options before the command; `run_with` acts on them."""
 
 
 def main() -> None:
@@ -53,12 +63,8 @@ def run_with(arguments: list[str]) -> int:
         return FAILED
     except (Abort, KeyboardInterrupt):
         code = INTERRUPTED
-    except BrokenPipeError:
-        # The reader of a pipe has seen enough; nothing may be written to it at the interpreter's end either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
     except Exception as error:
-        if "TESTERCTL_DEBUG" in os.environ:
+        if "--debug" in arguments:
             raise
         _say(paragraph(error) or _mistake(error))
         return FAILED

@@ -178,7 +178,9 @@ class Engine:
             await world.leave()
 
     async def _secrets_of(self, books: TesterBooks) -> dict[str, Secret]:
-        return await self.references.resolve(needs_of_secret(books.record.desired))
+        """Those of the tester's own spec, and the Fleet's credentials as the present world was opened with."""
+        of_fleet = self._world_of[1] if self._world_of is not None else {}
+        return {**of_fleet, **await self.references.resolve(needs_of_secret(books.record.desired))}
 
     async def _recover(self) -> None:
         """Calls that were under way when an earlier process ended: unknown, so the next look decides (law 2)."""

@@ -195,10 +195,12 @@ class Turn:
         return outcome is not None and outcome.kind is Kind.IN_SYNC
 
     def _looks(self) -> TesterLooks:
-        """While the step is not in sync, every poll must see the outside as it is now, not as the shared look has it."""
+        """Newer than what we did last to the step's objects; while it is not in sync, every poll sees the outside as it is now."""
         looks = self.world.looks_for(self.snapshot.record.desired, self.snapshot.facts())
+        floors = [row.since for row in self.snapshot.rows(self.step.name) if row.since is not None]
         if not self.was_in_sync:
-            looks.newer_than = self.hands.clock.now() - self.poll / 2
+            floors.append(self.hands.clock.now() - self.poll / 2)
+        looks.newer_than = max(floors, default=None)
         return looks
 
 

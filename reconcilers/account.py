@@ -158,7 +158,7 @@ def _is_ours(account: Account, wanted: DesiredAccount, facts: Facts) -> bool:
 
 def _may_be_made(row: OutsideObject) -> bool:
     """A create of ours was begun and its answer never came."""
-    return row.state in (ObjectState.INTENDED, ObjectState.LOST) and not row.identity
+    return row.state is ObjectState.INTENDED and not row.identity
 
 
 def _seen(account: Account, wanted: DesiredAccount, ours: bool) -> SeenAccount:

@@ -34,7 +34,7 @@ class ComponentsReconciler(Base):
     """Installs side by side, a few at a time, in the order of needs; removes only what we installed ourselves."""
 
     name = "components"
-    needs = ("supervisor", "settings")
+    needs: tuple[str, ...] = ("supervisor", "settings")
 
     def __init__(self, backends: Backends) -> None:
         self.backends = backends

@@ -110,6 +110,7 @@ class FrontDoorFacts(WatchedFacts):
     step = "front_door"
     router: str
     proxy: str
+    shut_since_cut: bool = False  # the gateway was cut off, and since then the listener was seen to be off
 
 
 class SettingsFacts(StepFacts):

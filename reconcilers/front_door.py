@@ -5,10 +5,11 @@ from __future__ import annotations
 from reconcilers.actions import Action, Step
 from reconcilers.backends import Backends
 from reconcilers.contract import Base, Ports, TesterView
-from reconcilers.facts import Facts, FrontDoorFacts
+from reconcilers.facts import Facts, FrontDoorFacts, SignInGateFacts
 from reconcilers.installs import UNKNOWN_VERSION, Standing, State, judge
+from reconcilers.listener import LISTENER_KEY, LISTENER_OFF, LISTENER_ON, PROXY, shut_actions, write_gate_settings
 from reconcilers.looks import TesterLooks
-from reconcilers.machine_look import Seen, look_supervised
+from reconcilers.machine_look import Seen, is_listening, look_supervised, machine_address
 from reconcilers.repairs import (
     carry_out,
     install_action,
@@ -22,14 +23,13 @@ from reconcilers.repairs import (
 from specs.desired import DesiredComponent, DesiredTester
 
 ROUTER = "hero_router"
-PROXY = "hero_proxy"
 
 
 class FrontDoorReconciler(Base):
     """Keeps the two processes that stand between the gateway and everything else."""
 
     name = "front_door"
-    needs = ("supervisor",)
+    needs: tuple[str, ...] = ("supervisor",)
 
     def __init__(self, backends: Backends) -> None:
         self.backends = backends
@@ -39,11 +39,17 @@ class FrontDoorReconciler(Base):
         return await look_supervised(tester, looks)
 
     def plan(self, desired: DesiredTester | None, observed: Seen | None, facts: Facts) -> tuple[Step, ...]:
-        """Install, start, restart what does not answer; the router first. Goes with the machine."""
+        """Install, start, restart what does not answer; the router first. After a cut the listener goes off before anything
+        else. Goes with the machine."""
         if desired is None:
             return ()
         if observed is None:
             return tuple(install_action(State(each, Standing.MISSING)) for each in _wanted(desired))
+        if _was_cut(facts) and is_listening(observed.look):
+            return shut_actions(
+                set_open=observed.look.secrets.get(LISTENER_KEY) == LISTENER_ON,
+                why="the gateway was cut off because the door stood open; it is proven again before a new one leads to it",
+            )
         states = [judge(each, observed.look) for each in _wanted(desired)]
         actions = [action for state in states for action in _repair(state, observed, facts)]
         installing = any(state.standing is Standing.INSTALLING for state in states)
@@ -51,7 +57,14 @@ class FrontDoorReconciler(Base):
 
     async def apply(self, action: Action, tester: TesterView, ports: Ports) -> Seen | None:
         """Raises Transient InstallFailed after a second start of an install."""
-        await carry_out(self.backends.machines, action, tester, _wanted(tester.desired))
+        machines, address = self.backends.machines, machine_address(tester.facts)
+        if action.verb == "shut":
+            await write_gate_settings(machines, address, {LISTENER_KEY: LISTENER_OFF})
+            return None
+        if action.verb == "restart_proxy":
+            await machines.restart_service(address, PROXY)
+            return None
+        await carry_out(machines, action, tester, _wanted(tester.desired))
         await remember_restart(action, tester.facts.get(FrontDoorFacts), ports)
         return None
 
@@ -63,8 +76,14 @@ class FrontDoorReconciler(Base):
         return FrontDoorFacts(
             router=versions[ROUTER] or UNKNOWN_VERSION,
             proxy=versions[PROXY] or UNKNOWN_VERSION,
+            shut_since_cut=_was_cut(facts) and not is_listening(observed.look) and PROXY not in observed.look.stale,
             **watched(observed.look, observed.at, facts.get(FrontDoorFacts), (ROUTER, PROXY)),
         )
+
+
+def _was_cut(facts: Facts) -> bool:
+    gate = facts.get(SignInGateFacts)
+    return gate is not None and gate.cut
 
 
 def _wanted(desired: DesiredTester) -> tuple[DesiredComponent, ...]:

@@ -1,4 +1,7 @@
-"""The public name → our VM's port 9988. Names are unique on the whole grid; a taken one leads to the next attempt's (lesson 14)."""
+"""The public name → our VM's port 9988.
+
+Names are unique on the whole grid; a taken one leads to the next attempt's (lesson 14).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from reconcilers.actions import Action, Disruption, Effect, FieldChange, Finding
 from reconcilers.backends import Backends
 from reconcilers.backends.compute import Gateway, GatewayOrder, backend_url
 from reconcilers.contract import Base, Ports, TesterView
-from reconcilers.facts import Facts, GatewayFacts, MachineFacts, SignInGateFacts
+from reconcilers.facts import Facts, FrontDoorFacts, GatewayFacts, MachineFacts, SignInGateFacts
 from reconcilers.looks import TesterLooks
 from reconcilers.placement import grid_node_of
 from specs.desired import DesiredTester
@@ -31,7 +34,7 @@ class GatewayReconciler(Base):
     """Keeps one gateway. One that the grid calls failed and that is listed all the same counts: the proof decides (lesson 12)."""
 
     name = "gateway"
-    needs = ("machine",)
+    needs: tuple[str, ...] = ("machine",)
     makes = True
     leaves = "standing"
 
@@ -58,9 +61,6 @@ class GatewayReconciler(Base):
         machine = facts.need(MachineFacts)
         if observed is None:
             return (_door_is_cut(facts) if _cut(facts) else self._create(desired, machine, facts),)
-        row = facts.object
-        if row is not None and observed.gateway.name != self.name_for(desired, facts, row.incarnation, row.attempt):
-            return (_delete(observed, Disruption.REBUILD, f"the spec asks for the address {desired.address}"),)
         if not _leads_to(observed.gateway, machine.address):
             why = f"it leads to {', '.join(observed.gateway.backends) or 'nothing'}; a new one is made for this machine"
             return (_delete(observed, Disruption.REBUILD, why),)
@@ -153,8 +153,10 @@ def _endpoint(backend: str) -> tuple[str, str, int | None]:
 
 
 def _cut(facts: Facts) -> bool:
-    gate = facts.get(SignInGateFacts)
-    return gate is not None and gate.cut
+    """Whether the door was cut off and has not been seen shut since: the front door's step sees to that, as the gate itself
+    cannot be looked at while there is no address to prove."""
+    gate, door = facts.get(SignInGateFacts), facts.get(FrontDoorFacts)
+    return gate is not None and gate.cut and not (door is not None and door.shut_since_cut)
 
 
 def _door_is_cut(facts: Facts) -> Wait:

@@ -1,4 +1,7 @@
-"""The tester's VM. Its identity is daemon *and* id (lesson 9); its name derives from its row, so that a lost answer is found again."""
+"""The tester's VM.
+
+Its identity is daemon *and* id (lesson 9); its name derives from its row, so that it is found again after a lost answer.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ class MachineReconciler(Base):
     """Keeps one VM. What differs in size is said and never repaired silently: that would cost the tester's data."""
 
     name = "machine"
-    needs = ("account",)
+    needs: tuple[str, ...] = ("account",)
     makes = True
     leaves = "standing"
 

@@ -32,7 +32,7 @@ class MachineAccessReconciler(Base):
     """Waits for the network as long as it takes, visibly, and keeps the authorised keys exact."""
 
     name = "machine_access"
-    needs = ("machine",)
+    needs: tuple[str, ...] = ("machine",)
 
     def __init__(self, backends: Backends) -> None:
         self.backends = backends

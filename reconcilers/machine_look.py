@@ -14,10 +14,14 @@ from reconcilers.backends.probes import Probe
 from reconcilers.contract import TesterView
 from reconcilers.errors import Transient
 from reconcilers.facts import Facts, GatewayFacts, MachineAccessFacts, MachineFacts
+from reconcilers.listener import LISTENER_KEY, LISTENER_ON
 from reconcilers.looks import TesterLooks
-from reconcilers.proof import demands
+from reconcilers.proof import FOREIGN_HOST, demands
 from specs.desired import DesiredTester
 from specs.ownership import GATE_SETTINGS
+
+WHETHER_LISTENING = Probe("inner", FOREIGN_HOST, "/")
+"""Any answer to it means that the listener is on. Asked in every look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +63,16 @@ def machine_query(desired: DesiredTester, facts: Facts) -> MachineQuery:
 def _probes(desired: DesiredTester, facts: Facts) -> tuple[Probe, ...]:
     gateway = facts.get(GatewayFacts)
     if gateway is None:
-        return ()
+        return (WHETHER_LISTENING,)
     asked = demands(gateway.fqdn, desired)
     return tuple(Probe(side, each.host, each.path) for side in ("loopback", "inner") for each in asked)
+
+
+def is_listening(look: MachineLook) -> bool:
+    """The port that the gateway reaches is open: set to be, seen to be, or not known to have been closed by a restart."""
+    answer = look.probes.get(WHETHER_LISTENING)
+    seen = answer is not None and answer.status is not None
+    return seen or look.secrets.get(LISTENER_KEY) == LISTENER_ON
 
 
 async def look_at(tester: TesterView, looks: TesterLooks) -> MachineLook:

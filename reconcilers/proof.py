@@ -109,12 +109,11 @@ def judge(demand: Demand, answer: ProbeAnswer, sign_in: SignIn) -> Verdict:
 
 
 def _judge_free(demand: Demand, answer: ProbeAnswer, sign_in: SignIn) -> Verdict:
-    """Health must answer 200; the callback, asked without a code, anything that is not the gate itself."""
-    status = answer.status or 0
+    """Health must answer 200; the callback, asked without a code, may say what it likes, but not be missing or gated."""
     if demand.expect is Expect.HEALTH:
-        return Verdict.PROTECTED if status == 200 else Verdict.UNPROVEN
+        return Verdict.PROTECTED if answer.status == 200 else Verdict.UNPROVEN
     gated = _points_at(answer.location, sign_in.authorize_url)
-    return Verdict.PROTECTED if status < 500 and status != 404 and not gated else Verdict.UNPROVEN
+    return Verdict.UNPROVEN if answer.status == 404 or gated else Verdict.PROTECTED
 
 
 def _asks_for_sign_in(answer: ProbeAnswer, sign_in: SignIn) -> bool:

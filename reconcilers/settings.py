@@ -25,7 +25,7 @@ class SettingsReconciler(Base):
     """Keeps the settings. What others wrote stays; what we wrote and is no longer asked for goes."""
 
     name = "settings"
-    needs = ("supervisor",)
+    needs: tuple[str, ...] = ("supervisor",)
 
     def __init__(self, backends: Backends) -> None:
         self.backends = backends
@@ -37,7 +37,8 @@ class SettingsReconciler(Base):
     def plan(self, desired: DesiredTester | None, observed: Seen | None, facts: Facts) -> tuple[Step, ...]:
         """Write, delete, restart the readers. Goes with the machine.
 
-        Raises Blocked SecretMissing (lesson 37), but only when everything else is in order: one missing key holds up no other.
+        Raises Blocked SecretMissing (lesson 37), but only when all else is in order, so that one missing key holds up no
+        other. A preview says it at once.
         """
         if desired is None:
             return ()
@@ -52,7 +53,7 @@ class SettingsReconciler(Base):
             *_delete(sorted(look.owned_settings - wanted - GATE_SETTINGS)),
             *_restarts(look.stale, look.services),
         )
-        if not steps:
+        if not steps or observed is None:
             _demand_secrets((each for each, value in held.items() if value is None), facts)
         return steps
 

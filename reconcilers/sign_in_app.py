@@ -42,7 +42,7 @@ class SignInAppReconciler(Base):
     """Keeps one app. Nothing is done when the token suddenly belongs to another account (law 1)."""
 
     name = "sign_in_app"
-    needs = ("gateway",)
+    needs: tuple[str, ...] = ("gateway",)
     makes = True
     leaves = "access"
 

@@ -1,4 +1,7 @@
-"""Sign-in at the front door: what hero_proxy reads, the domain, the listener, and the proof. The table is in `reconcilers.door`."""
+"""Sign-in at the front door: what hero_proxy reads, the domain, the listener, and the proof.
+
+What follows from what was seen is decided in `reconcilers.door_rules`.
+"""
 
 from __future__ import annotations
 
@@ -9,34 +12,28 @@ from datetime import timedelta
 
 from reconcilers.actions import Action, Finding, Step
 from reconcilers.backends import Backends
-from reconcilers.backends.machine import MachineLook, SettingKey
+from reconcilers.backends.machine import MachineLook
 from reconcilers.backends.probes import Probe, ProbeAnswer, Side
 from reconcilers.contract import Base, Ports, TesterView
 from reconcilers.door import (
-    LISTENER_KEY,
-    OFF,
-    ON,
-    PROXY,
     SeenDoor,
     enforces_inner,
     gate_facts,
-    inside_proven,
     is_kept,
-    plan_door,
-    plan_first,
-    plan_leaving,
+    is_proven,
     proof_digest,
     proven_now,
     seen_open,
     wanted_domain,
     wanted_values,
 )
-from reconcilers.errors import Unreachable
-from reconcilers.facts import Facts, GatewayFacts, SignInAppFacts, SignInGateFacts
+from reconcilers.door_rules import plan_door, plan_first, plan_leaving
+from reconcilers.errors import OutsideError
+from reconcilers.facts import Facts, GatewayFacts, MachineFacts, SignInAppFacts, SignInGateFacts
+from reconcilers.listener import LISTENER_KEY, LISTENER_OFF, LISTENER_ON, PROXY, write_gate_settings
 from reconcilers.looks import TesterLooks
 from reconcilers.machine_look import look_at, machine_address
 from reconcilers.proof import Demand, SideProof, SignIn, Verdict, demands, outside_demands, prove
-from reconcilers.secret import Secret
 from specs.desired import DesiredTester
 from specs.ownership import GATE_SETTINGS
 
@@ -45,7 +42,8 @@ class SignInGateReconciler(Base):
     """Keeps the door: never open without proof, shut at once when seen open (law 4)."""
 
     name = "sign_in_gate"
-    needs = ("front_door", "gateway", "sign_in_app")
+    watches = True
+    needs: tuple[str, ...] = ("front_door", "gateway", "sign_in_app")
     leaves = "access"
 
     def __init__(self, backends: Backends) -> None:
@@ -53,11 +51,14 @@ class SignInGateReconciler(Base):
 
     # -------------------------------------------------------------- observe
 
-    async def observe(self, tester: TesterView, looks: TesterLooks) -> SeenDoor:
-        """A machine that does not answer is a state: the outside is asked then. Raises what the daemon raises when leaving."""
+    async def observe(self, tester: TesterView, looks: TesterLooks) -> SeenDoor | None:
+        """A machine that cannot be looked into is a state: the outside is asked then, as nothing must keep an open door from
+        being seen. None: there is nothing yet that could have a door. Raises what the daemon raises when the tester leaves."""
+        if any(tester.facts.get(kind) is None for kind in (MachineFacts, GatewayFacts, SignInAppFacts)):
+            return None
         try:
             look = await look_at(tester, looks)
-        except Unreachable:
+        except OutsideError:
             look = None
         inside = self._inside(tester, looks, look)
         return await self._outside(await self._gateway(inside, tester, looks), tester, looks)
@@ -115,7 +116,7 @@ class SignInGateReconciler(Base):
     # -------------------------------------------------------------- plan, apply
 
     def plan(self, desired: DesiredTester | None, observed: SeenDoor | None, facts: Facts) -> tuple[Step, ...]:
-        """See `reconcilers.door`. On removal the listener goes first; a door that was never ours needs nothing."""
+        """See `reconcilers.door_rules`. On removal the listener goes first; a door that was never ours needs nothing."""
         if desired is None:
             known = facts.get(SignInGateFacts) is not None
             return plan_leaving(observed, facts) if observed and (known or observed.controllable) else ()
@@ -133,15 +134,15 @@ class SignInGateReconciler(Base):
                 await ports.record(gate_facts(tester.facts).model_copy(update={"cut": True, "proven": ""}))
                 await self.backends.daemon(daemon).delete_gateway(gateway_id)
             case "shut":
-                await self._write(tester, {LISTENER_KEY: OFF})
+                await write_gate_settings(machines, address, {LISTENER_KEY: LISTENER_OFF})
             case "open":
-                await self._write(tester, {LISTENER_KEY: ON})
+                await write_gate_settings(machines, address, {LISTENER_KEY: LISTENER_ON})
             case "write_sign_in":
                 wanted = wanted_values(tester.desired, tester.facts)
                 chosen = {
                     key: value for key, value in wanted.items() if "/".join(key) in action.args and value is not None
                 }
-                await self._write(tester, chosen)
+                await write_gate_settings(machines, address, chosen)
             case "set_domain":
                 await machines.set_domain(address, wanted_domain(tester.desired, tester.facts))
             case "remove_domain":
@@ -149,11 +150,6 @@ class SignInGateReconciler(Base):
             case _:
                 await machines.restart_service(address, PROXY)
         return None
-
-    async def _write(self, tester: TesterView, values: Mapping[SettingKey, Secret]) -> None:
-        """Never as `owned`: what is owned and not among the settings of the spec would be deleted."""
-        readers = dict.fromkeys(values, (PROXY,))
-        await self.backends.machines.write_settings(machine_address(tester.facts), values, readers, owned=False)
 
     # -------------------------------------------------------------- learn, findings
 
@@ -232,8 +228,7 @@ def _sign_in_protected(observed: SeenDoor, facts: Facts) -> Finding:
         return Finding(kind, None, "MachineOutOfReach", "the door cannot be looked at from inside")
     if not observed.listening:
         return Finding(kind, None, "DoorShut", "the door is shut: nobody reaches the machine through the gateway")
-    standing = gate_facts(facts).proven == observed.digest and observed.kept and not observed.stale
-    if proven_now(observed, enforce) or (standing and inside_proven(observed, enforce)):
+    if is_proven(observed, facts):
         return Finding(kind, True, "Proven", "every path asks for sign-in, from outside and inside")
     return Finding(kind, None, "Proving", "not every path has been seen to ask for sign-in")
 

@@ -21,7 +21,7 @@ class SupervisorReconciler(Base):
     """Keeps hero_proc answering, at its pinned version if there is one."""
 
     name = "supervisor"
-    needs = ("machine_access",)
+    needs: tuple[str, ...] = ("machine_access",)
 
     def __init__(self, backends: Backends) -> None:
         self.backends = backends

@@ -10,8 +10,11 @@ import os
 import secrets
 import stat
 from pathlib import Path
+from typing import Final
 
 from controller.store.errors import SealingError
+
+MOST_BYTES: Final = 64 * 1024
 
 Stamp = tuple[int, int, int]
 """Inode, size and modification time (ns): differs once the file was rewritten."""
@@ -24,17 +27,24 @@ def read(path: Path) -> tuple[tuple[str, ...], Stamp]:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise _unreadable(path, error) from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise SealingError(f"The sealing key {path} is not a plain file.")
-        if status.st_mode & 0o077:
-            raise SealingError(
-                f"The sealing key {path} can be read or changed by others (mode {stat.S_IMODE(status.st_mode):04o}). "
-                f"Run `chmod 600 {path}`, and change the key if somebody may have seen it."
-            )
-        lines = file.read().decode("ascii", "replace").splitlines()
+    try:
+        status = os.fstat(descriptor)
+        _check_private(path, status.st_mode)
+        content = os.read(descriptor, MOST_BYTES)
+    finally:
+        os.close(descriptor)
+    lines = content.decode("ascii", "replace").splitlines()
     return tuple(line.strip() for line in lines if line.strip()), _stamp(status)
+
+
+def _check_private(path: Path, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        raise SealingError(f"The sealing key {path} is not a plain file.")
+    if mode & 0o077:
+        raise SealingError(
+            f"The sealing key {path} can be read or changed by others (mode {stat.S_IMODE(mode):04o}). "
+            f"Run `chmod 600 {path}`, and change the key if somebody may have seen it."
+        )
 
 
 def stamp_of(path: Path) -> Stamp:

@@ -1,4 +1,7 @@
-"""What can be asked of the store. Every function runs in a transaction that the store has begun and sees one moment."""
+"""What can be asked of the store. Every function runs in a transaction that the store has begun and sees one moment.
+
+What is ordered by name is ordered here: databases compare text by rules of their own.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +34,8 @@ def is_empty(connection: Connection) -> bool:
 
 
 def all_testers(connection: Connection) -> tuple[TesterRecord, ...]:
-    rows = connection.execute(select(testers).order_by(testers.c.name))
-    return tuple(tester_record(row) for row in rows)
+    found = (tester_record(row) for row in connection.execute(select(testers)))
+    return tuple(sorted(found, key=lambda tester: tester.name))
 
 
 def one_tester(connection: Connection, name: str) -> TesterRecord | None:
@@ -43,17 +46,16 @@ def one_tester(connection: Connection, name: str) -> TesterRecord | None:
 def all_objects(
     connection: Connection, step: str | None, states: frozenset[ObjectState] | None
 ) -> tuple[OutsideObject, ...]:
-    query = select(objects).order_by(*objects.primary_key)
+    query = select(objects)
     if step is not None:
         query = query.where(objects.c.step == step)
     if states is not None:
         query = query.where(objects.c.state.in_(sorted(states)))
-    return records(OutsideObject, connection.execute(query).all())
+    return _objects(connection, query)
 
 
 def objects_of(connection: Connection, tester: str) -> tuple[OutsideObject, ...]:
-    query = select(objects).where(objects.c.tester == tester).order_by(*objects.primary_key)
-    return records(OutsideObject, connection.execute(query).all())
+    return _objects(connection, select(objects).where(objects.c.tester == tester))
 
 
 def facts_about(connection: Connection, tester: str) -> FactRows:
@@ -61,11 +63,21 @@ def facts_about(connection: Connection, tester: str) -> FactRows:
     return facts_of(tester, connection.execute(select(*columns).where(facts.c.tester == tester)).all())
 
 
+def facts_of_all(connection: Connection, steps: tuple[str, ...]) -> dict[str, FactRows]:
+    """By tester. Of steps whose facts live on no machine: the others would need the machine's key."""
+    columns = (facts.c.tester, facts.c.step, facts.c.machine, facts.c.body, facts.c.at)
+    rows: dict[str, list[Row[Any]]] = {}
+    for row in connection.execute(select(*columns).where(facts.c.step.in_(steps))):
+        rows.setdefault(row.tester, []).append(row)
+    return {tester: facts_of(tester, found) for tester, found in rows.items()}
+
+
 def all_conditions(connection: Connection, tester: str | None) -> tuple[Condition, ...]:
-    query = select(conditions).order_by(*conditions.primary_key)
+    query = select(conditions)
     if tester is not None:
         query = query.where(conditions.c.tester == tester)
-    return records(Condition, connection.execute(query).all())
+    found = records(Condition, connection.execute(query).all())
+    return tuple(sorted(found, key=lambda condition: (condition.tester, condition.type)))
 
 
 def newest_events(connection: Connection, tester: str | None, limit: int, before: int | None) -> tuple[Event, ...]:
@@ -113,8 +125,7 @@ def box(connection: Connection, name: str) -> Row[Any] | None:
 
 
 def names_of_boxes(connection: Connection) -> tuple[str, ...]:
-    query = select(sealed.c.name).where(sealed.c.void.is_(False)).order_by(sealed.c.name)
-    return tuple(connection.scalars(query))
+    return tuple(sorted(connection.scalars(select(sealed.c.name).where(sealed.c.void.is_(False)))))
 
 
 def key_ids(connection: Connection) -> frozenset[str]:
@@ -124,3 +135,8 @@ def key_ids(connection: Connection) -> frozenset[str]:
 
 def _boxes() -> Select[Any]:
     return select(sealed.c.name, sealed.c.key_id, sealed.c.box).where(sealed.c.void.is_(False))
+
+
+def _objects(connection: Connection, query: Select[Any]) -> tuple[OutsideObject, ...]:
+    found = records(OutsideObject, connection.execute(query).all())
+    return tuple(sorted(found, key=lambda row: (row.tester, row.step, row.incarnation, row.attempt)))

@@ -36,7 +36,7 @@ from controller.store.sealing import Keyring, KeySource
 from controller.store.sqlite import MemoryDatabase, SqliteDatabase
 from controller.store.tables import metadata
 from reconcilers.clock import Clock
-from reconcilers.facts import ObjectState, OutsideObject
+from reconcilers.facts import ObjectState, OutsideObject, StepFacts
 from reconcilers.secret import Secret
 
 BEFORE_COMMIT: Final = "before commit"
@@ -157,6 +157,11 @@ class Store:
     ) -> tuple[OutsideObject, ...]:
         """All outside objects in our books, also of testers that are no more; None: of any step, in any state."""
         return await self._read(lambda connection: reading.all_objects(connection, step, states))
+
+    async def facts_of_all(self, steps: tuple[str, ...]) -> dict[str, dict[str, StepFacts]]:
+        """Tester → step → facts, for lists. Only steps whose facts live on no machine."""
+        found = await self._read(lambda connection: reading.facts_of_all(connection, steps))
+        return {tester: {step: kept for step, (kept, _) in of.items()} for tester, of in found.items()}
 
     async def conditions(self, tester: str | None = None) -> tuple[Condition, ...]:
         """By tester and type; None: of all, those of the fleet (tester "") included."""

@@ -53,18 +53,21 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+def keepable(words: str) -> str:
+    """Text as every database can hold it: NUL becomes U+FFFD, half a surrogate pair `?`."""
+    if not words.isascii():
+        words = words.encode("utf-8", "replace").decode("utf-8")
+    return words.replace("\x00", "\ufffd")
+
+
 class Words(TypeDecorator[str]):
-    """Text that may come from outside. What no database can hold becomes U+FFFD (NUL) or `?` (half a surrogate pair)."""
+    """Text that may come from outside, kept as `keepable`."""
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        if value is None:
-            return None
-        if not value.isascii():
-            value = value.encode("utf-8", "replace").decode("utf-8")
-        return value.replace("\x00", "\ufffd")
+        return None if value is None else keepable(value)
 
 
 class Word(TypeDecorator[StrEnum]):

@@ -49,7 +49,18 @@ from controller.store.statements import (
     UNSEAL,
     VOID,
 )
-from controller.store.tables import STATUS_COLUMNS, conditions, events, fleet, journal, objects, sealed, source, testers
+from controller.store.tables import (
+    STATUS_COLUMNS,
+    conditions,
+    events,
+    fleet,
+    journal,
+    keepable,
+    objects,
+    sealed,
+    source,
+    testers,
+)
 from reconcilers.facts import ObjectState
 
 Ring = Callable[[], Keyring]
@@ -159,12 +170,13 @@ def _newest_events(connection: Connection, names: set[str]) -> dict[str, Values]
 
 
 def _saying(event: Event) -> tuple[str, str, str]:
-    row = _event_row(event)
-    return row["step"], row["reason"], row["message"]
+    return event.step, keepable(event.reason), keepable(event.message)
 
 
 def _event_row(event: Event) -> Values:
-    row = {**values(events, event), "last_at": event.last_at or event.at}
+    step, reason, message = _saying(event)
+    said = {"step": step, "reason": reason, "message": message, "last_at": event.last_at or event.at}
+    row = {**values(events, event), **said}
     del row["id"]  # the database gives it
     return row
 

@@ -100,6 +100,12 @@ class Drift:
         held = self._world.machine_named(vm).files.read(AUTHORISED) or b""
         return held.decode("utf-8", "replace").splitlines()
 
+    def cut_connections(self, vm: str) -> None:
+        """The overlay hiccups: every SSH connection to the machine breaks; what runs there goes on."""
+        machine = self._world.machine_named(vm)
+        for cut in self._world.on_cut:
+            cut(machine)
+
     # -- on the grid
 
     def delete_vm(self, vm: str) -> None:

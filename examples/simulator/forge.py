@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -35,6 +36,9 @@ class Caller:
         return self.account is not None and self.account.admin
 
 
+Shows = Callable[[str, str, float], bool]
+
+
 def digest(password: str) -> str:
     return hashlib.sha256(password.encode()).hexdigest()
 
@@ -42,8 +46,10 @@ def digest(password: str) -> str:
 class Forge:
     """One Forgejo server. `oauth`: sign-in and its applications. `repositories`: releases, statuses, collaborators."""
 
-    def __init__(self, state: ForgeState, realm: Realm) -> None:
+    def __init__(self, state: ForgeState, realm: Realm, shows: Shows = lambda listing, name, age: True) -> None:
+        """`shows(listing, name, age)`: whether a listing has a thing of this name and age in simulated seconds already."""
         self.state = state
+        self.shows = shows
         self.realm = realm
         self.oauth = OAuth(self, realm)
         self.repositories = Repositories(self, realm)

@@ -56,11 +56,16 @@ def token_refused(call: Call) -> Answer:
     return refuse(403, "minting tokens is not part of this world")
 
 
+def _shown(call: Call, listing: str, name: str, created: float) -> bool:
+    return call.forge.shows(listing, name, call.forge.realm.now() - created)
+
+
 # -- administration of accounts
 
 
 def admin_list(call: Call) -> Answer:
-    rows = sorted(call.forge.state.accounts.values(), key=lambda account: account.id)
+    accounts = sorted(call.forge.state.accounts.values(), key=lambda account: account.id)
+    rows = [account for account in accounts if _shown(call, "GET /admin/users", account.name, account.created)]
     return call.paged(rows, lambda account: account_shape(call.forge, account, call.caller))
 
 
@@ -138,7 +143,9 @@ def _app_fields(call: Call) -> tuple[str, list[str], bool]:
 
 
 def app_list(call: Call) -> Answer:
-    return call.paged(call.forge.oauth.of(call.me()), lambda app: app_shape(call.forge, app), all_without_page=True)
+    mine = call.forge.oauth.of(call.me())
+    rows = [app for app in mine if _shown(call, "GET /user/applications/oauth2", app.name, app.created)]
+    return call.paged(rows, lambda app: app_shape(call.forge, app), all_without_page=True)
 
 
 def app_create(call: Call) -> Answer:

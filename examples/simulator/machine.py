@@ -42,6 +42,7 @@ class Machine:
         self.state = state
         self.files = files
         self.around = around
+        self.apt_is_busy = False
         self.door = FrontDoor(state, around.realm, around.faults, around.sign_in, self.proxy_alive, self.through_router)
 
     @property

@@ -16,7 +16,6 @@ ARCHIVE = {
 }
 PREINSTALLED = {"dash": "0.5.12-6ubuntu5", "coreutils": "9.4-3ubuntu6", "util-linux": "2.39.3-9ubuntu6"}
 CURL_STAND_IN = "../sim/bin/curl"
-_busy: set[str] = set()
 
 
 async def apt_get(machine: "Machine", words: list[str]) -> Outcome:
@@ -24,14 +23,13 @@ async def apt_get(machine: "Machine", words: list[str]) -> Outcome:
     verbs = [word for word in words if not word.startswith("-")]
     if not verbs or verbs[0] not in ("update", "install"):
         return failed("E: Invalid operation", 100)
-    lock = f"{id(machine.around)}:{machine.state.key}"
-    if lock in _busy:
+    if machine.apt_is_busy:
         return failed("E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 311 (apt-get)", 100)
-    _busy.add(lock)
+    machine.apt_is_busy = True
     try:
         return await (_update(machine) if verbs[0] == "update" else _install(machine, verbs[1:]))
     finally:
-        _busy.discard(lock)
+        machine.apt_is_busy = False
 
 
 async def _update(machine: "Machine") -> Outcome:

@@ -23,8 +23,18 @@ AUTHORISED = ".ssh/authorized_keys"
 class _Login(asyncssh.SSHServer):
     """Root only, by a public key that the machine's own file lists at this moment."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, connections: set[asyncssh.SSHServerConnection]) -> None:
         self._machine = machine
+        self._connections = connections
+        self._mine: asyncssh.SSHServerConnection | None = None
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._mine = conn
+        self._connections.add(conn)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._mine is not None:
+            self._connections.discard(self._mine)
 
     def begin_auth(self, username: str) -> bool:
         return True
@@ -63,6 +73,7 @@ class Host:
         }
         self._shell = str(tools / "sh")
         self._acceptor: asyncssh.SSHAcceptor | None = None
+        self._connections: set[asyncssh.SSHServerConnection] = set()
         self._bell: Bell | None = None
 
     async def open(self) -> int:
@@ -70,7 +81,7 @@ class Host:
         self._bell = Bell(self._machine, self._place / "sim")
         key = asyncssh.import_private_key(self._machine.state.host_key)
         self._acceptor = await asyncssh.create_server(
-            lambda: _Login(self._machine),
+            lambda: _Login(self._machine, self._connections),
             "127.0.0.1",
             0,
             server_host_keys=[key],
@@ -81,8 +92,14 @@ class Host:
         )
         return self._acceptor.get_port()
 
+    def cut(self) -> None:
+        """Breaks every connection; processes go on."""
+        for connection in list(self._connections):
+            connection.abort()
+
     def close(self) -> None:
         """Ends everything of this machine, at once."""
+        self.cut()
         if self._acceptor is not None:
             self._acceptor.close()
         if self._bell is not None:
@@ -182,6 +199,7 @@ class Hosts:
             if place := world.machine_dir(machine.state):
                 kill_all(str(place / "home"))
         world.on_buried.append(self._bury)
+        world.on_cut.append(self._cut)
 
     async def port_of(self, machine: Machine) -> int:
         key = machine.state.key
@@ -198,8 +216,13 @@ class Hosts:
         if host := self._hosts.pop(machine.state.key, None):
             host.close()
 
+    def _cut(self, machine: Machine) -> None:
+        if host := self._hosts.get(machine.state.key):
+            host.cut()
+
     def close(self) -> None:
         self._world.on_buried.remove(self._bury)
+        self._world.on_cut.remove(self._cut)
         for host in self._hosts.values():
             host.close()
         self._hosts.clear()

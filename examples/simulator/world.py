@@ -48,9 +48,10 @@ class World(MachineYard):
         self.realm = Realm(self.state, self.clock)
         self.faults = Faults(self.state.faults, self.clock)
         self.grid = Grid(self.state.daemons)
-        self.forge = Forge(self.state.forge, self.realm)
+        self.forge = Forge(self.state.forge, self.realm, lambda *thing: self.faults.listed("forge", *thing))
         self.machines: dict[str, Machine] = {}
         self.on_buried: list[Callable[[Machine], None]] = []
+        self.on_cut: list[Callable[[Machine], None]] = []
         self.open_now: set[str] = set()
         self.drift = Drift(self)
         self._dirty = False

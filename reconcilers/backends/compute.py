@@ -116,13 +116,13 @@ class ComputeClient:
 
     async def list_nodes(self) -> tuple[Node, ...]:
         """The daemon's hosts and what is free on them. The chain's word lags by up to a minute (P)."""
-        return await self._list(self.dialect.list_nodes, node_of, "nodes", "items")
+        return await self._list(self.dialect.list_nodes, node_of, "nodes", "items", plain=True)
 
     async def aclose(self) -> None:
         await self.wire.aclose()
 
-    async def _list(self, method: str, make: Callable[[Any], T], *keys: str) -> tuple[T, ...]:
-        result = await self._call(method, {}, writing=False)
+    async def _list(self, method: str, make: Callable[[Any], T], *keys: str, plain: bool = False) -> tuple[T, ...]:
+        result = await self._call(method, {}, writing=False, plain=plain)
         try:
             rows = rows_of(result, *keys)
         except TypeError as error:
@@ -157,13 +157,16 @@ class ComputeClient:
         if reply.get("id") != number and not (error and reply.get("id") is None):
             self.wire.unclear(writing, f"{method} got the answer to another call")
         if error:
-            raise self._error(method, error, writing)
+            raise self._error(method, error, writing, sought=self.dialect.id_param in params)
         if "result" not in reply:
             self.wire.unclear(writing, f"{method} answered neither a result nor an error")
         return reply["result"]
 
-    def _error(self, method: str, error: Any, writing: bool) -> OutsideError:
-        """What an error of the daemon means (S for -32602 and "restart required", the rest A)."""
+    def _error(self, method: str, error: Any, writing: bool, *, sought: bool) -> OutsideError:
+        """What an error of the daemon means (S for -32602 and "restart required", the rest A).
+
+        `sought`: the call named one object, so that "not found" speaks of it.
+        """
         code = error.get("code") if isinstance(error, Mapping) else None
         text = self._clean(error)
         lower = text.lower()
@@ -176,7 +179,7 @@ class ComputeClient:
             )
         if any(words in lower for words in self.dialect.name_taken):
             return NameTaken(f"{method}: {text}", system=system)
-        if any(words in lower for words in self.dialect.not_found) and code != -32601:
+        if sought and code != -32601 and any(words in lower for words in self.dialect.not_found):
             return NotThere(f"{method}: {text}", system=system, reason="NotFound")
         if code == -32602:
             return Rejected(f"{method}: {text}", system=system, reason="InvalidParameters")

@@ -68,7 +68,9 @@ def _lines(function: Function) -> int:
 @pytest.mark.parametrize("path", [path for path in FILES if named(path) not in CLOCKS], ids=named)
 def test_nobody_but_the_clock_asks_for_the_time(path: Path) -> None:
     calls = (node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call))
-    asking = [f"{ast.unparse(one.func)}:{one.lineno}" for one in calls if ast.unparse(one.func) in ASKS_THE_TIME | ALIASED]
+    asking = [
+        f"{ast.unparse(one.func)}:{one.lineno}" for one in calls if ast.unparse(one.func) in ASKS_THE_TIME | ALIASED
+    ]
     assert not asking
 
 
@@ -93,9 +95,9 @@ def test_every_reconciler_is_held_apart_from_the_others() -> None:
 
 def _is_a_step(path: Path) -> bool:
     classes = (node for node in tree_of(path).body if isinstance(node, ast.ClassDef))
-    return any({"observe", "plan", "apply"} <= {one.name for one in node.body if isinstance(one, Function)} for node in classes) and (
-        path.stem != "contract"
-    )
+    return any(
+        {"observe", "plan", "apply"} <= {one.name for one in node.body if isinstance(one, Function)} for node in classes
+    ) and (path.stem != "contract")
 
 
 def test_the_lock_holds_hashes_and_no_place_to_fetch_from() -> None:

@@ -33,7 +33,7 @@ BOMB = (
     "a: &a ["
     + "x," * 10
     + "]\n"
-    + "".join(f"{new}: &{new} [{f'*{old},' * 10}]\n" for old, new in zip("abcdefgh", "bcdefghi"))
+    + "".join(f"{new}: &{new} [{f'*{old},' * 10}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True))
 )
 
 RAW = {
@@ -42,12 +42,12 @@ RAW = {
     "UTF-16": (GOOD.encode("utf-16"), (1, 1), "not UTF-8"),
     "a zero byte": (GOOD.encode() + b"  address: a\x00b\n", (8, 13), "U+0000"),
     "an escape sequence of a terminal": (GOOD.encode() + b"  address: \x1b[31m\n", (8, 12), "U+001B"),
-    "a program": (b"\x7fELF\x02\x01\x01\x00" + bytes(range(256)), (1, 1), "not UTF-8"),
+    "a program": (b"\x7fELF\x02\x01\x01\x00" + bytes(range(256)), (2, 118), "not UTF-8"),
     "an alias bomb": (BOMB.encode(), (5, 8), "grows too large"),
     "fifty thousand brackets": (b"[" * 50_000, (1, 51), "nested too deeply"),
     "fifty thousand dashes": (b"- " * 50_000, (1, 101), "nested too deeply"),
     "fifty thousand braces": (b"{a: " * 50_000, (1, 201), "nested too deeply"),
-    "a list without end": (GOOD.encode() + b"  allowlist:\n" + b"    - bob\n" * 30_000, (19991, 7), "grows too large"),
+    "a list without end": (GOOD.encode() + b"  allowlist:\n" + b"    - bob\n" * 30_000, (19992, 7), "grows too large"),
     "a setting of 33 KiB": (
         GOOD.encode() + b"  components: {settings: {hero_books: {BOOKS_X: %s}}}\n" % (b"x" * 33_792),
         (8, 49),

@@ -1,0 +1,130 @@
+"""`testerctl describe`: everything that is known of one tester, each thing with its age."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from api.commands.events import show
+from api.complaint import Complaint
+from api.models import TesterWhole
+from api.options import STATE, OutputForm, StateFolder, queries
+from api.terminal import PHASE_STYLE, STATUS_STYLE, Output, out, print_json, table, text
+from api.words import ago, ahead, one_line
+from controller.queries import TesterDetail
+from reconcilers.clock import SystemClock
+
+NEWEST_EVENTS = 15
+NEWEST_WRITES = 10
+
+
+def command(
+    name: Annotated[str, typer.Argument(help="The tester.")],
+    state: StateFolder = STATE,
+    output: OutputForm = Output.TEXT,
+) -> None:
+    """Show one tester whole: conditions, facts, outside objects, writes, events."""
+    asyncio.run(_describe(name, state, output))
+
+
+async def _describe(name: str, state: Path, output: Output) -> None:
+    async with queries(state) as ask:
+        detail = await ask.tester(name)
+        if detail is None:
+            known = ", ".join(one.record.name for one in await ask.testers())
+            raise Complaint(f"There is no tester {name}. Known: {known or 'none'}.")
+    if output is Output.JSON:
+        print_json(TesterWhole.of(detail).model_dump(mode="json"))
+    else:
+        _show(out(), detail, SystemClock().now())
+
+
+def _show(console: Console, detail: TesterDetail, now: datetime) -> None:
+    console.print(_head(detail, now))
+    _section(console, "Conditions", _conditions(detail, now))
+    _section(console, "Facts", _facts(detail, now))
+    _section(console, "Outside", _objects(detail, now))
+    _section(console, "Writes", _writes(detail, now))
+    if detail.events:
+        console.print(text("\nEvents", "bold"))
+        show(reversed(detail.events[:NEWEST_EVENTS]))
+
+
+def _section(console: Console, title: str, content: Table) -> None:
+    if content.row_count:
+        console.print(text(f"\n{title}", "bold"))
+        console.print(content)
+
+
+def _head(detail: TesterDetail, now: datetime) -> Table:
+    record, summary = detail.summary.record, detail.summary
+    made = table("", "")
+    made.show_header = False
+    rows = {
+        "Tester": text(record.name, "bold"),
+        "Phase": text(f"{record.phase} ({record.progress}%)", PHASE_STYLE[record.phase]),
+        "Reason": text(f"{summary.reason}: {one_line(summary.message)}"),
+        "Now": text(one_line(record.current)),
+        "Link": text(summary.link),
+        "Account": text(record.desired.account.name),
+        "Node": text(summary.node),
+        "Spec": text(f"{record.source_file}:{record.source_line}, revision {record.revision}"),
+        "File": text(one_line(record.source_error), "yellow"),
+        "Generation": text(f"{record.generation} (seen through: {record.observed_generation})"),
+        "Added": text(ago(record.added_at, now)),
+        "Changed": text(ago(record.changed_at, now)),
+        "Removed": text(ago(record.removed_at, now) if record.removed_at else ""),
+        "Next look": text(ahead(record.next_look_at, now)),
+    }
+    for label, words in rows.items():
+        if words.plain:
+            made.add_row(text(label, "dim"), words)
+    return made
+
+
+def _conditions(detail: TesterDetail, now: datetime) -> Table:
+    made = table("TYPE", "STATUS", "FOR", "REASON", "MESSAGE")
+    for one in detail.conditions:
+        message = one_line(one.message)
+        if one.blames:
+            message += f" [{one.blames}{', ' + ahead(one.until, now) if one.until else ''}]"
+        since = ago(one.since, now).removesuffix(" ago")
+        made.add_row(
+            text(one.type), text(one.status, STATUS_STYLE[one.status]), text(since), text(one.reason), text(message)
+        )
+    return made
+
+
+def _facts(detail: TesterDetail, now: datetime) -> Table:
+    made = table("STEP", "FACT", "VALUE", "LEARNT")
+    for facts, at in detail.facts:
+        for key, value in facts.model_dump(mode="json").items():
+            if value not in ("", None, {}, []):
+                made.add_row(text(facts.step), text(key), text(one_line(str(value))), text(ago(at, now)))
+    return made
+
+
+def _objects(detail: TesterDetail, now: datetime) -> Table:
+    made = table("STEP", "NAME", "STATE", "INCARNATION", "SINCE")
+    for one in detail.objects:
+        made.add_row(
+            text(one.step),
+            text(one.name),
+            text(one.state),
+            text(f"{one.incarnation}.{one.attempt}"),
+            text(ago(one.since, now)),
+        )
+    return made
+
+
+def _writes(detail: TesterDetail, now: datetime) -> Table:
+    made = table("WHEN", "STEP", "WHAT", "OUTCOME")
+    for one in detail.journal[:NEWEST_WRITES][::-1]:
+        made.add_row(text(ago(one.began_at, now)), text(one.step), text(f"{one.verb} {one.target}"), text(one.outcome))
+    return made

@@ -1,0 +1,96 @@
+"""`testerctl get`: the testers in a table."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.live import Live
+from rich.table import Table
+
+from api.complaint import Complaint
+from api.models import Tester
+from api.options import STATE, OutputForm, StateFolder, queries
+from api.terminal import PHASE_STYLE, Output, out, print_json, table, text
+from api.words import one_line, span
+from controller.queries import Queries, TesterSummary
+from reconcilers.clock import Clock, SystemClock
+
+LOOK_EVERY = 1.0  # seconds
+
+
+def command(
+    testers: Annotated[list[str] | None, typer.Argument(help="Only these.", show_default=False)] = None,
+    state: StateFolder = STATE,
+    output: OutputForm = Output.TEXT,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing until Ctrl-C.")] = False,
+) -> None:
+    """Show how the testers stand."""
+    asyncio.run(_get(tuple(testers or ()), state, output, watch=watch))
+
+
+async def _get(names: tuple[str, ...], state: Path, output: Output, *, watch: bool) -> None:
+    clock = SystemClock()
+    async with queries(state) as ask:
+        found = chosen(await ask.testers(), names)
+        if output is Output.JSON:
+            print_json([Tester.of(one).model_dump(mode="json") for one in found])
+        elif watch:
+            await _watch(ask, names, clock)
+        elif found:
+            out().print(listing(found, clock))
+        else:
+            out().print(text("no testers"))
+
+
+def chosen(all_of_them: tuple[TesterSummary, ...], names: tuple[str, ...]) -> tuple[TesterSummary, ...]:
+    """Those of the names, all for no names. Raises Complaint for a name that nobody has."""
+    known = {one.record.name: one for one in all_of_them}
+    strangers = [name for name in names if name not in known]
+    if strangers:
+        raise Complaint(f"There is no tester {', '.join(strangers)}. Known: {', '.join(known) or 'none'}.")
+    return tuple(known[name] for name in dict.fromkeys(names)) if names else all_of_them
+
+
+async def _watch(ask: Queries, names: tuple[str, ...], clock: Clock) -> None:
+    """On a terminal the table changes in place; elsewhere it is printed again whenever a tester's state changes."""
+    console = out()
+    shown: tuple[object, ...] = ()
+    with Live(console=console, auto_refresh=False, transient=False) as live:
+        while True:
+            found = chosen(await ask.testers(), names)
+            if console.is_terminal:
+                live.update(listing(found, clock), refresh=True)
+            elif (now := tuple((one.record.name, one.record.phase, one.reason) for one in found)) != shown:
+                shown = now
+                console.print(listing(found, clock))
+            await asyncio.sleep(LOOK_EVERY)
+
+
+def listing(testers: tuple[TesterSummary, ...], clock: Clock) -> Table:
+    """One line each: narrow enough for 80 columns, wider where there is room."""
+    now = clock.now()
+    made = table("TESTER", "PHASE", "DONE", "FOR", "WHAT")
+    made.columns[0].no_wrap = made.columns[1].no_wrap = made.columns[3].no_wrap = True
+    for one in testers:
+        record = one.record
+        made.add_row(
+            text(record.name, "bold"),
+            text(record.phase, PHASE_STYLE[record.phase]),
+            text(f"{record.progress}%"),
+            text(span(now - one.since) if one.since else "unknown"),
+            text(_what(one)),
+        )
+    return made
+
+
+def _what(one: TesterSummary) -> str:
+    words = one.link if one.ready else one_line(record_words(one))
+    return f"{words}; its file is broken: {one_line(one.record.source_error)}" if one.record.source_error else words
+
+
+def record_words(one: TesterSummary) -> str:
+    """What a tester who is not ready waits for."""
+    return one.record.current or one.message

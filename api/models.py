@@ -1,0 +1,364 @@
+"""What the read API and `-o json` answer: the controller's records in a form that is promised to programs.
+
+Field names are camelCase as in the specs, moments are ISO 8601 in UTC, and what is not known is null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from controller import records
+from controller.preview import Preview, StepPreview
+from controller.queries import FleetSummary, TesterDetail, TesterSummary
+from controller.records import Outcome, Phase, Severity, Status
+from reconcilers.actions import Action, Disruption, Effect
+from reconcilers.facts import ObjectState, OutsideObject, StepFacts
+
+
+class Answer(BaseModel):
+    """Base of everything that is answered."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True)
+
+
+class Tester(Answer):
+    """One tester, as a list shows it."""
+
+    name: str
+    phase: Phase
+    ready: bool
+    reason: str
+    message: str
+    since: datetime | None
+    progress: int
+    current: str
+    account: str
+    link: str | None
+    node: str | None
+    generation: int
+    observed_generation: int
+    added_at: datetime
+    changed_at: datetime
+    removed_at: datetime | None
+    next_look_at: datetime | None
+    file: str
+    line: int
+    revision: str
+    file_error: str | None
+
+    @classmethod
+    def of(cls, summary: TesterSummary) -> Tester:
+        record = summary.record
+        return cls(
+            name=record.name,
+            phase=record.phase,
+            ready=summary.ready,
+            reason=summary.reason,
+            message=summary.message,
+            since=summary.since,
+            progress=record.progress,
+            current=record.current,
+            account=record.desired.account.name,
+            link=summary.link or None,
+            node=summary.node or None,
+            generation=record.generation,
+            observed_generation=record.observed_generation,
+            added_at=record.added_at,
+            changed_at=record.changed_at,
+            removed_at=record.removed_at,
+            next_look_at=record.next_look_at,
+            file=record.source_file,
+            line=record.source_line,
+            revision=record.revision,
+            file_error=record.source_error or None,
+        )
+
+
+class Condition(Answer):
+    """One statement about a tester, and the generation that it speaks of."""
+
+    type: str
+    status: Status
+    reason: str
+    message: str
+    generation: int
+    since: datetime
+    until: datetime | None
+    blames: str | None
+    failures: int
+
+    @classmethod
+    def of(cls, one: records.Condition) -> Condition:
+        return cls(
+            type=one.type,
+            status=one.status,
+            reason=one.reason,
+            message=one.message,
+            generation=one.generation,
+            since=one.since,
+            until=one.until,
+            blames=one.blames or None,
+            failures=one.failures,
+        )
+
+
+class Event(Answer):
+    """Something happened; `count` times, the last time at `lastAt`."""
+
+    id: int
+    tester: str | None
+    step: str | None
+    reason: str
+    message: str
+    severity: Severity
+    generation: int
+    at: datetime
+    count: int
+    last_at: datetime
+
+    @classmethod
+    def of(cls, one: records.Event) -> Event:
+        return cls(
+            id=one.id,
+            tester=one.tester or None,
+            step=one.step or None,
+            reason=one.reason,
+            message=one.message,
+            severity=one.severity,
+            generation=one.generation,
+            at=one.at,
+            count=one.count,
+            last_at=one.last_at or one.at,
+        )
+
+
+class Fact(Answer):
+    """What a step learnt, and when."""
+
+    step: str
+    at: datetime
+    values: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, facts: StepFacts, at: datetime) -> Fact:
+        return cls(step=facts.step, at=at, values=facts.model_dump(mode="json"))
+
+
+class Thing(Answer):
+    """One object outside that is, was or may be ours."""
+
+    step: str
+    name: str
+    state: ObjectState
+    incarnation: int
+    attempt: int
+    identity: Mapping[str, str]
+    since: datetime | None
+
+    @classmethod
+    def of(cls, one: OutsideObject) -> Thing:
+        return cls(
+            step=one.step,
+            name=one.name,
+            state=one.state,
+            incarnation=one.incarnation,
+            attempt=one.attempt,
+            identity=one.identity,
+            since=one.since,
+        )
+
+
+class Write(Answer):
+    """One outside write, written down before it was made."""
+
+    step: str
+    verb: str
+    target: str
+    outcome: Outcome
+    detail: str
+    began_at: datetime
+    ended_at: datetime | None
+
+    @classmethod
+    def of(cls, one: records.JournalEntry) -> Write:
+        return cls(
+            step=one.step,
+            verb=one.verb,
+            target=one.target,
+            outcome=one.outcome,
+            detail=one.detail,
+            began_at=one.began_at,
+            ended_at=one.ended_at,
+        )
+
+
+class TesterWhole(Answer):
+    """One tester with everything that is known of it."""
+
+    tester: Tester
+    conditions: tuple[Condition, ...]
+    facts: tuple[Fact, ...]
+    objects: tuple[Thing, ...]
+    writes: tuple[Write, ...]
+    events: tuple[Event, ...]
+
+    @classmethod
+    def of(cls, detail: TesterDetail) -> TesterWhole:
+        return cls(
+            tester=Tester.of(detail.summary),
+            conditions=tuple(map(Condition.of, detail.conditions)),
+            facts=tuple(Fact.of(facts, at) for facts, at in detail.facts),
+            objects=tuple(map(Thing.of, detail.objects)),
+            writes=tuple(map(Write.of, detail.journal)),
+            events=tuple(map(Event.of, detail.events)),
+        )
+
+
+class Source(Answer):
+    """Where the specs come from, as last read."""
+
+    source: str
+    revision: str
+    read_at: datetime
+    readable: bool
+    errors: tuple[str, ...]
+    held: tuple[str, ...]
+
+
+class Fleet(Answer):
+    """All testers in numbers."""
+
+    total: int
+    phases: Mapping[Phase, int]
+    source: Source | None
+
+    @classmethod
+    def of(cls, summary: FleetSummary) -> Fleet:
+        known = summary.source
+        source = known and Source(
+            source=known.source,
+            revision=known.revision,
+            read_at=known.read_at,
+            readable=known.readable,
+            errors=known.errors,
+            held=known.held,
+        )
+        return cls(total=summary.total, phases=summary.phases, source=source)
+
+
+class FieldChange(Answer):
+    """One field; a secret's values show as (secret)."""
+
+    path: str
+    before: str | None
+    after: str | None
+
+
+class PlannedAction(Answer):
+    """One outside write that would be made."""
+
+    verb: str
+    target: str
+    effect: Effect
+    disruption: Disruption
+    consequences: tuple[str, ...]
+    changes: tuple[FieldChange, ...]
+
+    @classmethod
+    def of(cls, action: Action) -> PlannedAction:
+        return cls(
+            verb=action.verb,
+            target=action.target,
+            effect=action.effect,
+            disruption=action.disruption,
+            consequences=action.consequences,
+            changes=tuple(FieldChange(path=one.path, before=one.before, after=one.after) for one in action.changes),
+        )
+
+
+class PlannedWait(Answer):
+    """What would be waited for."""
+
+    reason: str
+    message: str
+    blames: str
+
+
+class PlannedStep(Answer):
+    """One step's part of a plan; `knownAfter` names the steps that must come first for the rest to be known."""
+
+    step: str
+    actions: tuple[PlannedAction, ...]
+    waits: tuple[PlannedWait, ...]
+    known_after: tuple[str, ...]
+    error: str | None
+    note: str | None
+
+    @classmethod
+    def of(cls, step: StepPreview) -> PlannedStep:
+        return cls(
+            step=step.step,
+            actions=tuple(map(PlannedAction.of, step.actions)),
+            waits=tuple(PlannedWait(reason=one.reason, message=one.message, blames=one.blames) for one in step.waits),
+            known_after=step.known_after,
+            error=step.error or None,
+            note=step.note or None,
+        )
+
+
+class Plan(Answer):
+    """What the next passes would do to one tester. Making it changed nothing."""
+
+    tester: str
+    new: bool
+    leaving: bool
+    changes: bool
+    disruption: Disruption
+    steps: tuple[PlannedStep, ...]
+
+    @classmethod
+    def of(cls, preview: Preview, *, new: bool = False) -> Plan:
+        return cls(
+            tester=preview.tester,
+            new=new,
+            leaving=preview.leaving,
+            changes=preview.changes,
+            disruption=preview.disruption,
+            steps=tuple(map(PlannedStep.of, preview.steps)),
+        )
+
+
+class Alive(Answer):
+    """The loop turns."""
+
+    alive: bool
+    passes: int
+
+
+class Check(Answer):
+    """One of the things that must be well for the controller to work."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class Ready(Answer):
+    """Whether the controller can do its work."""
+
+    ready: bool
+    checks: tuple[Check, ...]
+
+
+class Problem(Answer):
+    """An error, as RFC 9457 has it."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str

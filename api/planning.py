@@ -1,0 +1,164 @@
+"""Plans for a folder as it is now: what the next passes would do once it is taken in. Nothing is written anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from api.complaint import Complaint
+from api.options import has_books
+from controller.engine import fleet_references
+from controller.preview import Preview, preview
+from controller.records import TesterBooks, TesterRecord
+from controller.references import References
+from controller.running import Places, opened_store
+from controller.store import Keyring, Store
+from controller.world import World
+from reconcilers.backends.opening import Options, open_backends
+from reconcilers.clock import Clock
+from reconcilers.looks import Looks
+from reconcilers.steps import all_steps
+from specs.desired import needs_of_secret
+from specs.errors import SpecError
+from specs.fleet import Fleet
+from specs.loading import Loaded, LoadedTester, load_folder
+from specs.names import new_uid
+from specs.suggest import nearest
+
+IN_MEMORY = "sqlite://"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One tester's plan. `provisional` is the uid that stands in for one that is not chosen yet, "" for a known tester."""
+
+    preview: Preview
+    provisional: str = ""
+
+
+@dataclass(frozen=True)
+class FolderPlan:
+    """All plans, the errors of the folder, and testers whose removal would be held back."""
+
+    plans: tuple[Planned, ...]
+    errors: tuple[SpecError, ...] = ()
+    held: tuple[str, ...] = ()
+
+
+async def plan_folder(where: Places, names: tuple[str, ...], clock: Clock) -> FolderPlan:
+    """Raises Complaint when there is no usable Fleet, or nobody of a name; StoreError, OutsideError as they come."""
+    async with _books_or_none(where, clock) as store:
+        records = {record.name: record for record in await store.testers()}
+        known = await store.fleet()
+        last = Fleet.model_validate_json(known[0]) if known else None
+        loaded = load_folder(where.folder, clock.now().date(), frozenset(records), last)
+        if loaded.fleet is None:
+            raise Complaint(_no_fleet(loaded, where.folder))
+        expected, held = _expected(records, loaded, clock.now())
+        chosen = _chosen(expected, names)
+        async with _world(loaded.fleet, where.folder, store, clock) as world:
+            found = await asyncio.gather(*(_one(record, records, store, world, where.folder) for record in chosen))
+    return FolderPlan(tuple(found), loaded.errors, held)
+
+
+async def plan_known(name: str, store: Store, world: World, references: References) -> Preview | None:
+    """The plan of a tester as it was taken in last, in a world that is open already; None when there is no such tester."""
+    books = await store.books(name)
+    if books is None:
+        return None
+    return await preview(books, await references.resolve(needs_of_secret(books.record.desired)), world, store)
+
+
+@asynccontextmanager
+async def _books_or_none(where: Places, clock: Clock) -> AsyncIterator[Store]:
+    """The controller's books; empty ones in memory where it has never worked."""
+    if has_books(where):
+        async with opened_store(where, clock) as store:
+            yield store
+        return
+    store = await Store.open(IN_MEMORY, Keyring.generate(), clock)
+    try:
+        yield store
+    finally:
+        await store.aclose()
+
+
+@asynccontextmanager
+async def _world(fleet: Fleet, folder: Path, store: Store, clock: Clock) -> AsyncIterator[World]:
+    secrets = await References(store, folder).resolve(fleet_references(fleet))
+    backends = open_backends(fleet, secrets, clock, Options(folder=folder))
+    try:
+        yield World(fleet, backends, Looks(backends, clock, fleet.spec.timing.look_age), all_steps(backends))
+    finally:
+        await backends.aclose()
+
+
+def _no_fleet(loaded: Loaded, folder: Path) -> str:
+    errors = " ".join(f"{error}." for error in loaded.errors[:3])
+    return f"There is no usable Fleet in {folder}. {errors} `testerctl validate {folder}` shows everything."
+
+
+def _expected(
+    records: Mapping[str, TesterRecord], loaded: Loaded, now: datetime
+) -> tuple[dict[str, TesterRecord], tuple[str, ...]]:
+    """The rows as they will be once this folder is taken in, and the names whose removal would be held back."""
+    expected = dict(records)
+    for name, tester in loaded.testers.items():
+        expected[name] = _with_spec(records.get(name), name, tester, now)
+    absent = [row for row in records.values() if not row.leaving and row.name not in loaded.testers]
+    if not loaded.whole or loaded.fleet is None:
+        return expected, ()
+    safety = loaded.fleet.spec.safety
+    wanted = sum(not row.leaving for row in records.values())
+    if len(absent) > safety.removals_of(wanted) and safety.allow_removals != len(absent):
+        return expected, tuple(sorted(row.name for row in absent))
+    for row in absent:
+        expected[row.name] = replace(row, generation=row.generation + 1, removed_at=now)
+    return expected, ()
+
+
+def _with_spec(row: TesterRecord | None, name: str, tester: LoadedTester, now: datetime) -> TesterRecord:
+    if row is None:
+        return TesterRecord(
+            name=name,
+            uid=new_uid(random.Random()),  # noqa: S311 - a stand-in that nobody keeps
+            generation=1,
+            desired=tester.desired,
+            digest=tester.digest,
+            source_file=tester.file,
+            source_line=tester.line,
+            revision="",
+            added_at=now,
+            changed_at=now,
+        )
+    if row.desired == tester.desired and not row.leaving:
+        return row
+    return replace(row, generation=row.generation + 1, desired=tester.desired, removed_at=None)
+
+
+def _chosen(expected: Mapping[str, TesterRecord], names: tuple[str, ...]) -> list[TesterRecord]:
+    wanted = dict.fromkeys(names) if names else sorted(expected)
+    strangers = [name for name in wanted if name not in expected]
+    if strangers:
+        raise Complaint(_stranger(strangers[0], expected))
+    return [expected[name] for name in wanted]
+
+
+def _stranger(name: str, known: Iterable[str]) -> str:
+    near = nearest(name, known)
+    hint = f" Did you mean {near}?" if near else ""
+    return f"There is no tester {name} in the folder, and none in the books.{hint}"
+
+
+async def _one(
+    record: TesterRecord, records: Mapping[str, TesterRecord], store: Store, world: World, folder: Path
+) -> Planned:
+    books = await store.books(record.name) or TesterBooks(record)
+    secrets = await References(store, folder).resolve(needs_of_secret(record.desired))
+    found = await preview(replace(books, record=record), secrets, world, store)
+    return Planned(found, provisional="" if record.name in records else record.uid)

@@ -1,0 +1,121 @@
+"""The read API: the app, where it may listen, and serving it inside the controller's own loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Generator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+import uvicorn
+from fastapi import FastAPI
+
+from api import problems
+from api.complaint import Complaint
+from api.guard import Guard
+from api.page import STYLE_HASH
+from api.routes import health, page, testers
+from api.window import Window
+
+LISTEN = "127.0.0.1:8484"
+GRACE = 2  # seconds that open requests get when the server stops
+
+
+@dataclass(frozen=True)
+class Place:
+    """A loopback address and a port; port 0 takes any that is free."""
+
+    address: IPv4Address | IPv6Address
+    port: int
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.address}]" if self.address.version == 6 else str(self.address)
+        return f"http://{host}:{self.port}"
+
+
+def make_app(window: Window) -> FastAPI:
+    """The whole API. No documentation pages: they would load scripts from elsewhere; /openapi.json has everything."""
+    app = FastAPI(
+        title="Tester controller",
+        version="0.1.0",
+        summary="How the testers stand. Read only.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+    )
+    app.state.window = window
+    for router in (page.router, testers.router, health.router):
+        app.include_router(router)
+    problems.register(app)
+    app.add_middleware(Guard, style_hash=STYLE_HASH)
+    return app
+
+
+def place(listen: str) -> Place:
+    """`127.0.0.1:8484` or `[::1]:8484`. Raises Complaint for what is none, and for what is not loopback."""
+    host, colon, port = listen.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        address = ip_address("127.0.0.1" if bare == "localhost" else bare)
+        number = int(port)
+    except ValueError:
+        address, number = None, -1
+    if not colon or address is None or not 0 <= number <= 65535:
+        raise Complaint(f"{listen!r} is no place to listen: write an address and a port, like {LISTEN} or [::1]:8484.")
+    if not address.is_loopback:
+        raise Complaint(
+            f"{listen} is not on loopback. The API does not know authentication yet, so anybody who reaches it could read "
+            f"everything; it listens on 127.0.0.1 or [::1] only. "
+            f"To look from elsewhere: ssh -L {number}:127.0.0.1:{number} <host>."
+        )
+    return Place(address, number)
+
+
+def bound(where: Place) -> tuple[socket.socket, Place]:
+    """A socket that listens there, and the place with its real port. Raises Complaint when somebody else has it."""
+    family = socket.AF_INET6 if where.address.version == 6 else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((str(where.address), where.port))
+    except OSError as error:
+        sock.close()
+        raise Complaint(
+            f"{where.url} cannot be listened at ({error.strerror}). Perhaps another controller runs; "
+            "--listen takes another place."
+        ) from error
+    return sock, Place(where.address, int(sock.getsockname()[1]))
+
+
+class _Quiet(uvicorn.Server):
+    """Signals belong to the controller, which ends passes first."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+async def serve(app: FastAPI, sock: socket.socket, stop: asyncio.Event) -> None:
+    """Answer until `stop`, in the loop of the caller."""
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        log_level="warning",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=GRACE,
+    )
+    server = _Quiet(config)
+    serving = asyncio.ensure_future(server.serve(sockets=[sock]))
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        server.should_exit = True
+        stopping.cancel()
+        await serving

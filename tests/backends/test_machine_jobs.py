@@ -1,0 +1,180 @@
+"""Detached jobs: they go on without us, are never begun twice at once, and say how they ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from reconcilers.backends.machine import Job, JobState, MachineAddress, MachineQuery
+from reconcilers.backends.machine_client import ShellMachines
+from reconcilers.errors import Transient
+from reconcilers.secret import Secret
+
+LAB_URL = "https://forge.test/lhumina_code/lab/releases/download/latest/lab-linux-x86_64?a='b'&c"
+Until = Callable[..., Awaitable[None]]
+
+
+async def job(machines: ShellMachines, address: MachineAddress, name: str) -> Job | None:
+    return (await machines.look(address, MachineQuery())).jobs.get(name)
+
+
+async def ended(machines: ShellMachines, address: MachineAddress, name: str, until: Until) -> Job:
+    async def over() -> bool:
+        found = await job(machines, address, name)
+        return found is not None and found.state is not JobState.RUNNING
+
+    await until(over)
+    found = await job(machines, address, name)
+    assert found is not None
+    return found
+
+
+async def test_a_bare_machine_gets_its_supervisor(
+    home: Any, machines: ShellMachines, address: MachineAddress, until: Until
+) -> None:
+    await machines.start_supervisor_job(address, LAB_URL, None)
+    done = await ended(machines, address, "supervisor", until)
+    assert (done.state, done.rc, done.result, done.wanted) == (JobState.SUCCEEDED, 0, "v1.0.0", "")
+    assert done.began.endswith("Z")
+    assert home.read("calls").splitlines() == [
+        "apt-get update",
+        "apt-get install -y --no-install-recommends curl ca-certificates",
+        "lab build hero_proc --download --install",
+        "lab service hero_proc start",
+    ]
+    look = await machines.look(address, MachineQuery())
+    assert look.supervisor_up
+    assert look.tools == {"curl", "lab", "hero_proc"}
+    # What is there is left alone, and another version is taken when it is asked for.
+    await machines.start_supervisor_job(address, LAB_URL, "1.0.0")
+    assert (await ended(machines, address, "supervisor", until)).state is JobState.SUCCEEDED
+    assert len(home.read("calls").splitlines()) == 4
+    await machines.start_supervisor_job(address, LAB_URL, "v1.1.0")
+    done = await ended(machines, address, "supervisor", until)
+    assert (done.state, done.wanted) == (JobState.SUCCEEDED, "v1.1.0")
+    assert home.read("calls").splitlines()[4:] == [
+        "lab build hero_proc --download --install --version v1.1.0",
+        "lab service hero_proc stop",
+        "lab service hero_proc start",
+    ]
+
+
+async def test_an_install_tells_its_version_and_starts_its_services(
+    furnished: Any, machines: ShellMachines, address: MachineAddress, until: Until
+) -> None:
+    readers = {("core", "A"): ("hero_books", "hero_slides")}
+    await machines.write_settings(address, {("core", "A"): Secret("1")}, readers, owned=False)
+    await machines.start_install(address, "hero_books", "v0.3.1", ("hero_books",))
+    done = await ended(machines, address, "component-hero_books", until)
+    assert (done.state, done.result, done.wanted) == (JobState.SUCCEEDED, "v0.3.1", "v0.3.1")
+    look = await machines.look(address, MachineQuery(components=("hero_books",)))
+    assert look.versions == {"hero_books": "v0.3.1"}
+    assert look.services == {"hero_books": "running"}
+    assert look.owned_components == {"hero_books"}
+    assert look.stale == {"hero_slides"}  # what starts for the first time has read everything
+    furnished.touch("release", "v0.4.0")
+    await machines.start_install(address, "hero_books", None, ("hero_books",))
+    assert (await ended(machines, address, "component-hero_books", until)).result == "v0.4.0"
+    assert furnished.read("calls").splitlines()[-2:] == [
+        "lab build hero_books --download --install",
+        "restart hero_books",
+    ]
+    await machines.remove_component(address, "hero_books", ("hero_books",))
+    look = await machines.look(address, MachineQuery(components=("hero_books",)))
+    assert (look.versions, look.owned_components, look.jobs) == ({}, frozenset(), {})
+
+
+async def test_a_second_start_of_a_running_job_changes_nothing(
+    furnished: Any, machines: ShellMachines, address: MachineAddress, until: Until
+) -> None:
+    furnished.touch("hold.hero_books")
+    await asyncio.gather(*(machines.start_install(address, "hero_books", "v1", ("hero_books",)) for _ in range(3)))
+
+    async def building() -> bool:
+        return "building hero_books" in await machines.job_log(address, "component-hero_books")
+
+    await until(building)
+    running = await job(machines, address, "component-hero_books")
+    assert running is not None
+    assert (running.state, running.rc, running.wanted) == (JobState.RUNNING, None, "v1")
+    with pytest.raises(Transient) as caught:
+        await machines.remove_component(address, "hero_books", ("hero_books",))
+    assert caught.value.reason == "MachineBusy"
+    # Another component does not wait for it.
+    await machines.start_install(address, "hero_slides", None, ())
+    assert (await ended(machines, address, "component-hero_slides", until)).state is JobState.SUCCEEDED
+    (furnished.path / "hold.hero_books").unlink()
+    assert (await ended(machines, address, "component-hero_books", until)).state is JobState.SUCCEEDED
+    assert furnished.read("calls").count("lab build hero_books") == 1
+
+
+async def test_a_failing_install_says_why(
+    furnished: Any, machines: ShellMachines, address: MachineAddress, until: Until
+) -> None:
+    furnished.touch("fail.hero_books")
+    await machines.start_install(address, "hero_books", None, ("hero_books",))
+    done = await ended(machines, address, "component-hero_books", until)
+    assert (done.state, done.rc, done.result) == (JobState.FAILED, 1, "")
+    assert "no such release of hero_books" in done.log
+    assert await machines.job_log(address, "component-hero_books") == done.log
+    assert "lab service" not in furnished.read("calls")
+    (furnished.path / "fail.hero_books").unlink()
+    await machines.start_install(address, "hero_books", None, ("hero_books",))
+    done = await ended(machines, address, "component-hero_books", until)
+    assert done.state is JobState.SUCCEEDED
+    assert "no such release" not in done.log
+
+
+async def test_a_job_whose_processes_are_gone_has_died(
+    furnished: Any, machines: ShellMachines, address: MachineAddress, until: Until
+) -> None:
+    furnished.touch("hold.hero_books")
+    await machines.start_install(address, "hero_books", None, ())
+
+    async def building() -> bool:
+        return "building" in await machines.job_log(address, "component-hero_books")
+
+    await until(building)
+    _kill_all_of(str(furnished.path))
+    done = await ended(machines, address, "component-hero_books", until)
+    assert (done.state, done.rc) == (JobState.DIED, None)
+    (furnished.path / "hold.hero_books").unlink()
+    await machines.start_install(address, "hero_books", None, ())
+    assert (await ended(machines, address, "component-hero_books", until)).state is JobState.SUCCEEDED
+
+
+async def test_the_log_keeps_the_end_and_is_bounded(
+    furnished: Any, machines: ShellMachines, address: MachineAddress, until: Until
+) -> None:
+    furnished.place(
+        "hero/bin/lab",
+        '#!/bin/sh\n[ "$1" = build ] || exit 0\nyes "0123456789012345678901234567890123456789" | head -n 8000\n'
+        "printf 'the \\033[31mend\\000 \\303\\244 without a newline'\n",
+    )
+    (furnished.tools / "yes").symlink_to("/usr/bin/yes")
+    await machines.start_install(address, "hero_books", None, ())
+    done = await ended(machines, address, "component-hero_books", until)
+    assert done.log.rstrip().endswith("the [31mend ä without a newline")
+    assert len(done.log.encode()) <= 4096
+    log = await machines.job_log(address, "component-hero_books")
+    assert 60_000 < len(log) <= 64 * 1024
+    size = next(furnished.path.glob(".tester-controller/jobs/*/log")).stat().st_size
+    assert size <= 2 * 64 * 1024
+    assert await machines.job_log(address, "nothing") == ""
+
+
+def _kill_all_of(home: str) -> None:
+    """Kill every process whose HOME is that one, and nobody else."""
+    for line in subprocess.run(["ps", "-eo", "pid="], capture_output=True, text=True, check=True).stdout.split():
+        try:
+            with open(f"/proc/{line}/environ", "rb") as environment:
+                if f"HOME={home}".encode() in environment.read().split(b"\0"):
+                    os.kill(int(line), signal.SIGKILL)
+        except OSError:
+            continue

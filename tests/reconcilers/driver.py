@@ -1,0 +1,225 @@
+"""Drives reconcilers as the engine does, without its store, queue and clock: enough to live one tester's life in a world."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from examples.simulator.server import Addresses
+from examples.simulator.world import World
+from reconcilers.actions import Action, Effect, Finding
+from reconcilers.actions import Step as Planned
+from reconcilers.backends import Backends
+from reconcilers.backends.opening import open_backends
+from reconcilers.clock import SystemClock
+from reconcilers.contract import Reconciler, TesterView
+from reconcilers.errors import OutsideError, Transient
+from reconcilers.facts import Facts, MachineFacts, ObjectState, OutsideObject, StepFacts
+from reconcilers.looks import Looks, TesterLooks
+from reconcilers.secret import Secret
+from reconcilers.steps import all_steps
+from specs.desired import DesiredTester
+from specs.fleet import Fleet
+from tests.reconcilers.data import UID, a_tester, merged
+
+ROUNDS = 200
+POLL = 0.02
+LIMIT = 60.0  # real seconds for one step to settle; generous, never reached
+
+
+class DidNotSettle(AssertionError):
+    """A step still wants something after many rounds."""
+
+
+def fleet_of(addresses: Addresses, **spec: Any) -> Fleet:
+    """The Fleet that describes a simulated world, with a small component set."""
+    described = {
+        "admins": [{"account": "mik"}],
+        "installer": {"privateKey": "env:INSTALLER_KEY"},
+        "forge": {"url": addresses.forge_url, "token": "env:FORGE_TOKEN"},
+        "compute": [
+            {
+                "name": each.name,
+                "url": each.url,
+                "secret": "env:COMPUTE",
+                "gatewayDomain": each.gateway_domain,
+                "nodes": [{"sid": node["sid"], "gridNode": node["grid_node"]} for node in each.nodes],
+            }
+            for each in addresses.compute
+        ],
+        "componentSets": {"demo": ["hero_db", "hero_indexer"]},
+        "providers": {"openrouter": {"setting": "OPENROUTER_API_KEY", "default": "env:OPENROUTER"}},
+        "machineAccess": {"labUrl": addresses.lab_url},
+        "network": {
+            "myceliumProxy": addresses.socks,
+            "outsideProxy": addresses.socks,
+            "certificateAuthority": f"file:{addresses.ca_file}",
+        },
+        "timing": {"backoffBase": "1ms", "lookAge": "1s"},
+        "limits": {"outside": {"inFlight": 16, "perSecond": 500}, "machine": {"inFlight": 32, "perSecond": 500}},
+    }
+    head = {"apiVersion": "hero.tester/v1", "kind": "Fleet", "metadata": {"name": "lab"}}
+    return Fleet.model_validate({**head, "spec": merged(described, spec)})
+
+
+def secrets_of(addresses: Addresses) -> dict[str, Secret]:
+    return {
+        "env:INSTALLER_KEY": Secret(Path(addresses.installer_key_file).read_bytes()),
+        "env:FORGE_TOKEN": Secret(addresses.forge_token),
+        "env:COMPUTE": Secret(addresses.compute[0].secret),
+        "env:OPENROUTER": Secret("provider-key"),
+    }
+
+
+@dataclass
+class Life:
+    """One tester's books, and the reconcilers. `did` is every action in order, as `step verb`."""
+
+    world: World
+    fleet: Fleet
+    backends: Backends
+    desired: DesiredTester
+    steps: dict[str, Reconciler[Any]]
+    secrets: dict[str, Secret]
+    facts: dict[str, StepFacts] = field(default_factory=dict)
+    rows: dict[str, OutsideObject] = field(default_factory=dict)
+    leaving: bool = False
+    did: list[str] = field(default_factory=list)
+    actions: dict[str, list[Action]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def vm(self) -> str:
+        machine = self.facts["machine"]
+        assert isinstance(machine, MachineFacts)
+        return machine.key
+
+    # ------------------------------------------------------------ the engine's part
+
+    def view(self, step: str) -> TesterView:
+        row = self.rows.get(step) or self._fresh(step)
+        facts = Facts(self.desired.name, UID, self.fleet, dict(self.facts), row, dict(self.secrets), self.leaving)
+        return TesterView(self.desired, facts)
+
+    def _fresh(self, step: str) -> OutsideObject | None:
+        if not self.steps[step].makes:
+            return None
+        plain = Facts(self.desired.name, UID, self.fleet, dict(self.facts))
+        name = self.steps[step].name_for(self.desired, plain, 1, 1)
+        return OutsideObject(self.desired.name, step, 1, 1, name, ObjectState.GONE)
+
+    def looks(self) -> TesterLooks:
+        """Nothing but the present will do."""
+        clock = SystemClock()
+        return TesterLooks(Looks(self.backends, clock, timedelta(seconds=30)), newer_than=clock.now())
+
+    async def seen(self, step: str) -> Any:
+        """Observe and learn, as at the start of a turn."""
+        found = await self.steps[step].observe(self.view(step), self.looks())
+        if found is not None and not self.leaving:
+            self._learn(step, found)
+        row = self.rows.get(step)
+        if found is not None and row is not None and row.state is ObjectState.INTENDED:
+            self.rows[step] = replace(row, state=ObjectState.EXISTING, identity=self.steps[step].identity(found))
+        return found
+
+    def planned(self, step: str, found: Any) -> tuple[Planned, ...]:
+        view = self.view(step)
+        return self.steps[step].plan(None if self.leaving else view.desired, found, view.facts)
+
+    async def plan(self, step: str) -> tuple[Planned, ...]:
+        return self.planned(step, await self.seen(step))
+
+    async def perform(self, step: str, action: Action) -> None:
+        """One action, with its row and its voided secrets written down before, and its answer after."""
+        self.did.append(f"{step} {action.verb}")
+        self.actions.setdefault(step, []).append(action)
+        row = self.view(step).facts.object
+        if action.effect is Effect.CREATE and row is not None:
+            self.rows[step] = replace(row, state=ObjectState.INTENDED)
+        for name in action.voids:
+            self.secrets.pop(f"{self.desired.name}/{name}", None)
+        answer = await self.steps[step].apply(action, self.view(step), Ports(self, step))
+        if answer is None or action.effect is Effect.DELETE:
+            return
+        if action.effect is Effect.CREATE:
+            identity = self.steps[step].identity(answer)
+            self.rows[step] = replace(self.rows[step], state=ObjectState.EXISTING, identity=identity)
+        self._learn(step, answer)
+
+    def _learn(self, step: str, found: Any) -> None:
+        learnt = self.steps[step].learn(found, self.view(step).facts)
+        if learnt is not None:
+            self.facts[step] = learnt
+
+    # ------------------------------------------------------------ the tests' part
+
+    async def settle(self, step: str) -> None:
+        """Turn after turn until the plan is empty. Failures that may pass are tried again. Raises DidNotSettle."""
+        last: object = None
+        async with asyncio.timeout(LIMIT):
+            for _ in range(int(LIMIT / POLL)):
+                try:
+                    last = steps = await self.plan(step)
+                    if not steps:
+                        return
+                    for each in steps:
+                        if isinstance(each, Action):
+                            await self.perform(step, each)
+                    if all(isinstance(each, Action) for each in steps):
+                        continue
+                except Transient as error:
+                    last = error
+                await asyncio.sleep(POLL)
+        raise DidNotSettle(f"{step}: {last}")
+
+    async def converge(self, *names: str) -> None:
+        """Settle these steps in graph order; all when none is named."""
+        for name in names or tuple(self.steps):
+            await self.settle(name)
+
+    async def again(self, step: str) -> None:
+        """Something that existed is no more: the next incarnation is due, as after the engine's missing window."""
+        row = self.rows[step]
+        name = self.steps[step].name_for(self.desired, self.view(step).facts, row.incarnation + 1, 1)
+        self.rows[step] = OutsideObject(self.desired.name, step, row.incarnation + 1, 1, name, ObjectState.GONE)
+        self.facts.pop(step, None)
+
+    async def findings(self, step: str) -> dict[str, Finding]:
+        found = await self.seen(step)
+        view = self.view(step)
+        return {each.type: each for each in self.steps[step].findings(view.desired, found, view.facts)}
+
+
+@dataclass
+class Ports:
+    """What `apply` asks of the engine, kept in the life's books."""
+
+    life: Life
+    step: str
+
+    async def seal(self, name: str, value: Secret) -> None:
+        self.life.secrets[f"{self.life.desired.name}/{name}"] = value
+
+    async def record(self, facts: StepFacts) -> None:
+        self.life.facts[self.step] = facts
+
+    async def note(self, text: str) -> None:
+        self.life.notes.append(text)
+
+
+def new_life(world: World, addresses: Addresses, spec: Mapping[str, Any] | None = None, **fleet_spec: Any) -> Life:
+    """A tester that has nothing yet."""
+    fleet = fleet_of(addresses, **fleet_spec)
+    secrets = secrets_of(addresses)
+    backends = open_backends(fleet, secrets, SystemClock())
+    steps = {step.name: step for step in all_steps(backends)}
+    desired = a_tester(fleet, **(spec or {}))
+    return Life(world, fleet, backends, desired, steps, secrets)
+
+
+__all__ = ["DidNotSettle", "Life", "OutsideError", "new_life"]

@@ -1,0 +1,146 @@
+"""hero_compute in virtual time: how long things take, what is seen meanwhile, whose ids are whose."""
+
+import asyncio
+import ipaddress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from examples.simulator.records import Fault
+from examples.simulator.server import COMPUTE_SECRET
+from examples.simulator.world import World
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.simulator.conftest import Town, TownOf, Virtually
+
+
+def test_a_vm_comes_up_within_a_minute_and_finds_its_network_later(town: "Town", virtually: "Virtually") -> None:
+    async def scenario() -> None:
+        clock, began = town.world.clock, town.world.clock.now()
+        deploying = asyncio.create_task(town.deploy())
+        seen = []
+        while not deploying.done():
+            listed = await town.rpc("list_vms", secret=COMPUTE_SECRET)
+            seen += [vm["state"] for vm in listed]
+            await clock.sleep(1)
+        assert list(dict.fromkeys(seen)) == ["provisioning", "starting"]
+        assert (await deploying)["state"] == "running"
+        assert 55 <= clock.now() - began <= 62
+        address = town.world.machine_named("alice_1").state.mycelium_ip
+        assert ipaddress.ip_address(address) in ipaddress.ip_network("400::/7")
+        assert town.world.reachable_at(address) is None
+        await clock.sleep(60)
+        while town.world.reachable_at(address) is None:
+            await clock.sleep(1)
+        assert clock.now() - began <= 61 + 181
+
+    virtually(scenario())
+
+
+def test_the_address_may_be_empty_at_first(virtually: "Virtually", town: "Town") -> None:
+    async def scenario() -> None:
+        vms = [await town.deploy(f"vm_{number}", memory_mb=512, disk_gb=5) for number in range(8)]
+        late = [vm for vm in vms if vm["mycelium_ip"] == ""]
+        assert late
+        await town.world.clock.sleep(10)
+        assert (await town.rpc("get_vm", sid=late[0]["sid"], secret=COMPUTE_SECRET))["mycelium_ip"]
+
+    virtually(scenario())
+
+
+def test_a_caller_who_gives_up_leaves_a_vm_behind(town: "Town", virtually: "Virtually") -> None:
+    async def scenario() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(10):
+                await town.deploy()
+        await town.world.clock.sleep(60)
+        assert [vm["state"] for vm in await town.rpc("list_vms", secret=COMPUTE_SECRET)] == ["running"]
+
+    virtually(scenario())
+
+
+def test_two_daemons_give_out_the_same_id_but_gateway_names_are_unique_on_the_grid(
+    virtually: "Virtually", town_of: "TownOf"
+) -> None:
+    async def scenario() -> None:
+        town = town_of(World(speed=1.0, daemons=2))
+        one, two = await town.deploy("a_1"), await town.deploy("b_1", "compute2")
+        assert one["sid"] == two["sid"]
+        gateway = {"name": "same", "backends": ["http://[400::1]:9988"], "secret": COMPUTE_SECRET}
+        assert (await town.rpc("deploy_webgateway", node_sid="2", **gateway))["fqdn"] == "same.gent1.grid.test"
+        refused = await town.rpc("deploy_webgateway", "compute2", node_sid="4", **gateway)
+        assert "NameExists" in refused
+        held = await town.rpc("list_webgateways", secret=COMPUTE_SECRET)
+        await town.rpc("delete_webgateway", sid=held[0]["sid"], secret=COMPUTE_SECRET)
+        assert "fqdn" in await town.rpc("deploy_webgateway", "compute2", node_sid="4", **gateway)
+
+    virtually(scenario())
+
+
+def test_disk_counts_per_pool_and_memory_per_node(town: "Town", virtually: "Virtually") -> None:
+    async def scenario() -> None:
+        await town.deploy("a", disk_gb=640)
+        await town.deploy("b", disk_gb=240)
+        assert "no disk pool" in await town.rpc("deploy_vm", **{**VM, "name": "c", "disk_gb": 60})
+        assert "not enough memory" in await town.rpc(
+            "deploy_vm", **{**VM, "name": "c", "disk_gb": 1, "memory_mb": 98_304}
+        )
+        node = (await town.rpc("list_nodes"))[0]
+        assert [pool["gb_used"] for pool in node["disk_pools"]] == [650, 250]
+        assert node["memory_mb_used"] == 2 * 8192
+
+    virtually(scenario())
+
+
+VM = {
+    "name": "x",
+    "node_sid": "0001",
+    "image": "Ubuntu 24.04",
+    "cpu": 2,
+    "memory_mb": 8192,
+    "disk_gb": 50,
+    "rootfs_gb": 10,
+    "ssh_keys": [],
+    "secret": COMPUTE_SECRET,
+}
+
+
+def test_keys_are_split_on_newlines_and_commas(town: "Town", virtually: "Virtually") -> None:
+    async def scenario() -> None:
+        await town.deploy(ssh_keys=["ssh-ed25519 AAAA one\nssh-ed25519 BBBB two,ssh-ed25519 CCCC three"])
+        assert [line.split()[-1] for line in town.world.drift.authorized_keys("alice_1")] == ["one", "two", "three"]
+
+    virtually(scenario())
+
+
+def test_a_machine_that_never_finds_its_network(town: "Town", virtually: "Virtually") -> None:
+    async def scenario() -> None:
+        town.world.faults.add(Fault(system="compute", method="deploy_vm", kind="never_reachable"))
+        addresses = []
+        for name in ("a", "b"):
+            await town.deploy(name)
+            addresses.append(town.world.machine_named(name).state.mycelium_ip)
+        await town.world.clock.sleep(86_400)
+        assert [town.world.reachable_at(address) is None for address in addresses] == [True, False]
+
+    virtually(scenario())
+
+
+def test_deploying_goes_on_after_a_restart_of_the_world(
+    virtually: "Virtually", town_of: "TownOf", tmp_path: "Path"
+) -> None:
+    async def scenario() -> None:
+        town = town_of(World(speed=1.0, state_dir=tmp_path))
+        deploying = asyncio.create_task(town.deploy())
+        await town.world.clock.sleep(30)
+        deploying.cancel()
+        again = town_of(World(speed=1.0, state_dir=tmp_path))
+        vm = (await again.rpc("list_vms", secret=COMPUTE_SECRET))[0]
+        assert vm["state"] in ("provisioning", "starting")
+        await again.world.clock.sleep(61)
+        assert (await again.rpc("get_vm", sid=vm["sid"], secret=COMPUTE_SECRET))["state"] == "running"
+        assert "alice_1" in {machine.name for machine in again.world.machines.values()}
+
+    virtually(scenario())
