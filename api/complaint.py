@@ -1,35 +1,7 @@
-"""What went wrong, as one readable paragraph for the person at the terminal."""
+"""What a command says when it cannot do what was asked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from controller.store import StoreError
-from reconcilers.errors import OutsideError
-
 
 class Complaint(Exception):
-    """A command cannot do what was asked. The message is a paragraph: what, where, and what to do."""
-
-
-def paragraph(error: BaseException) -> str | None:
-    """The paragraph for an error that people can act on; None for one that is our own mistake."""
-    for kind, words in _WORDS.items():
-        if isinstance(error, kind):
-            return words(error)
-    return None
-
-
-def _of_system(error: BaseException) -> str:
-    if not isinstance(error, OSError):
-        return str(error)
-    what = error.strerror or str(error)
-    return f"{error.filename}: {what}." if error.filename else f"{what}."
-
-
-_WORDS: dict[type[BaseException], Callable[[BaseException], str]] = {
-    Complaint: str,
-    StoreError: str,
-    OutsideError: str,
-    OSError: _of_system,
-}
+    """The message is one readable paragraph for the person at the terminal: what, where, and what to do."""

@@ -61,9 +61,9 @@ def _head(planned: Planned) -> Text:
         made.append_text(text(" new", "green"))
     if preview.leaving:
         made.append_text(text(" leaves", "red"))
-    if preview.changes:
+    if preview.changes and not planned.provisional:
         made.append_text(text(f"  disruption: {preview.disruption}", DISRUPTION_STYLE[preview.disruption]))
-    elif not preview.errors:
+    elif not preview.changes and not preview.errors:
         made.append_text(text("  nothing to do", "dim"))
     return made
 
@@ -96,11 +96,16 @@ def _wait(wait: Wait) -> Text:
 def _action(action: Action) -> Iterator[Text]:
     sign, style = SIGNS[action.effect]
     disruption = "" if action.disruption is Disruption.NONE else f"  ({action.disruption})"
-    yield text(f"    {sign} {one_line(action.verb)} {one_line(action.target)}{disruption}", style)
+    yield text(f"    {sign} {verb_words(action.verb)} {one_line(action.target)}{disruption}", style)
     for change in action.changes:
         yield _field(change)
     for consequence in action.consequences:
         yield text(f"        ! {one_line(consequence)}", "yellow")
+
+
+def verb_words(verb: str) -> str:
+    """`restart_proxy` → `restart proxy`."""
+    return one_line(verb.replace("_", " "))
 
 
 def _field(change: FieldChange) -> Text:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from api.books import has_books
 from api.complaint import Complaint
-from api.options import has_books
 from controller.engine import fleet_references
 from controller.preview import Preview, preview
 from controller.records import TesterBooks, TesterRecord
@@ -22,6 +22,7 @@ from controller.world import World
 from reconcilers.backends.opening import Options, open_backends
 from reconcilers.clock import Clock
 from reconcilers.looks import Looks
+from reconcilers.secret import Secret
 from reconcilers.steps import all_steps
 from specs.desired import needs_of_secret
 from specs.errors import SpecError
@@ -71,7 +72,7 @@ async def plan_known(name: str, store: Store, world: World, references: Referenc
     books = await store.books(name)
     if books is None:
         return None
-    return await preview(books, await references.resolve(needs_of_secret(books.record.desired)), world, store)
+    return await preview(books, await _secrets(references, world, books.record), world, store)
 
 
 @asynccontextmanager
@@ -159,6 +160,11 @@ async def _one(
     record: TesterRecord, records: Mapping[str, TesterRecord], store: Store, world: World, folder: Path
 ) -> Planned:
     books = await store.books(record.name) or TesterBooks(record)
-    secrets = await References(store, folder).resolve(needs_of_secret(record.desired))
+    secrets = await _secrets(References(store, folder), world, record)
     found = await preview(replace(books, record=record), secrets, world, store)
     return Planned(found, provisional="" if record.name in records else record.uid)
+
+
+async def _secrets(references: References, world: World, record: TesterRecord) -> dict[str, Secret]:
+    """What the tester's own spec refers to, and the Fleet's credentials: what a pass is given too."""
+    return await references.resolve([*fleet_references(world.fleet), *needs_of_secret(record.desired)])

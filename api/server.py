@@ -116,6 +116,20 @@ async def serve(app: FastAPI, sock: socket.socket, stop: asyncio.Event) -> None:
     try:
         await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        server.should_exit = True
         stopping.cancel()
-        await serving
+        server.should_exit = True
+        await _ended(serving, server)
+
+
+async def _ended(serving: asyncio.Task[None], server: uvicorn.Server) -> None:
+    """Wait for the server's own end. A cancellation hurries it and never cuts it off: it would leave its socket with the loop."""
+    cancelled: asyncio.CancelledError | None = None
+    while not serving.done():
+        try:
+            await asyncio.wait((serving,))
+        except asyncio.CancelledError as error:
+            server.force_exit = True
+            cancelled = error
+    serving.result()
+    if cancelled is not None:
+        raise cancelled

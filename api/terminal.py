@@ -14,22 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from api.words import safe
-from controller.records import Phase, Severity, Status
 
 PIPE_WIDTH = 160  # of tables that go into a file or a pipe, where nothing has to fit a screen
-
-PHASE_STYLE = {
-    Phase.READY: "green",
-    Phase.PROGRESSING: "cyan",
-    Phase.WAITING: "cyan",
-    Phase.PENDING: "dim",
-    Phase.FAILING: "yellow",
-    Phase.STALLED: "bold red",
-    Phase.PAUSED: "magenta",
-    Phase.REMOVING: "magenta",
-}
-STATUS_STYLE = {Status.TRUE: "green", Status.FALSE: "yellow", Status.UNKNOWN: "dim"}
-SEVERITY_STYLE = {Severity.NORMAL: "", Severity.WARNING: "yellow"}
 
 
 class Output(StrEnum):

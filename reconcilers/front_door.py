@@ -6,7 +6,7 @@ from reconcilers.actions import Action, Step
 from reconcilers.backends import Backends
 from reconcilers.contract import Base, Ports, TesterView
 from reconcilers.facts import Facts, FrontDoorFacts, SignInGateFacts
-from reconcilers.installs import UNKNOWN_VERSION, Standing, State, judge
+from reconcilers.installs import ROUTER, UNKNOWN_VERSION, Standing, State, judge
 from reconcilers.listener import LISTENER_KEY, LISTENER_OFF, LISTENER_ON, PROXY, shut_actions, write_gate_settings
 from reconcilers.looks import TesterLooks
 from reconcilers.machine_look import Seen, is_listening, look_supervised, machine_address
@@ -21,8 +21,6 @@ from reconcilers.repairs import (
     watched,
 )
 from specs.desired import DesiredComponent, DesiredTester
-
-ROUTER = "hero_router"
 
 
 class FrontDoorReconciler(Base):

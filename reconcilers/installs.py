@@ -12,6 +12,7 @@ from enum import StrEnum
 from reconcilers.backends.machine import Job, JobState, MachineLook, install_job
 from specs.desired import DesiredComponent
 
+ROUTER = "hero_router"
 HEALTHY = 200
 RUNNING = "running"
 STARTING = "starting"
@@ -101,7 +102,7 @@ def _off_the_pin(component: DesiredComponent, pin: str, version: str | None, our
 
 def _judge_services(component: DesiredComponent, look: MachineLook) -> State:
     version = look.versions.get(component.name)
-    code = look.health.get(component.health) if component.health else None
+    code = health_of(component.health, look) if component.health else None
     by_state: dict[Standing, list[str]] = {}
     for service in component.services:
         if service == component.health and code == HEALTHY:
@@ -113,12 +114,20 @@ def _judge_services(component: DesiredComponent, look: MachineLook) -> State:
             return State(component, standing, f"{', '.join(services)} {_SAID[standing]}", services, version)
     if component.health and code is None:
         return State(
-            component, Standing.STARTING, f"the health of {component.health} could not be asked", version=version
+            component, Standing.STARTING, f"{component.health} cannot be asked for its health", version=version
         )
     if component.health and code != HEALTHY:
         answer = f"answers its health check with {code}" if code else "does not answer its health check"
         return State(component, Standing.UNWELL, f"{component.health} {answer}", (component.health,), version)
     return State(component, Standing.WELL, version=version)
+
+
+def health_of(service: str, look: MachineLook) -> int | None:
+    """What its health check answers, 0: nothing; None: not known. Checks go through hero_router: while that does not answer,
+    its silence says nothing about the others."""
+    if service != ROUTER and look.health.get(ROUTER, HEALTHY) != HEALTHY:
+        return None
+    return look.health.get(service)
 
 
 _SAID = {Standing.BROKEN: "failed", Standing.STOPPED: "does not run", Standing.STARTING: "is starting"}

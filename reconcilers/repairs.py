@@ -15,7 +15,7 @@ from reconcilers.backends.machine import MachineAddress, MachineLook, Machines
 from reconcilers.contract import Ports, TesterView
 from reconcilers.errors import Transient, Unreachable
 from reconcilers.facts import Facts, WatchedFacts
-from reconcilers.installs import HEALTHY, RUNNING, SETTLED, Standing, State
+from reconcilers.installs import HEALTHY, RUNNING, SETTLED, Standing, State, health_of
 from reconcilers.machine_look import machine_address, machine_system
 from specs.desired import DesiredComponent
 
@@ -110,7 +110,7 @@ def watched(
     unwell = {
         service: before.get(service, at)
         for service in services
-        if look.health.get(service, HEALTHY) != HEALTHY and look.services.get(service) == RUNNING
+        if health_of(service, look) not in (HEALTHY, None) and look.services.get(service) == RUNNING
     }
     restarted = known.restarted if known else {}
     return {"unwell": unwell, "restarted": {each: when for each, when in restarted.items() if each in unwell}}

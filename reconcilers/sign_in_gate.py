@@ -103,12 +103,17 @@ class SignInGateReconciler(Base):
         chosen = _due(door, asked, facts)
         if not chosen:
             return door
-        answers = await looks.outside(chosen[0].host, tuple(each.path for each in chosen))
-        by_demand = {each: answers[each.path] for each in chosen if each.path in answers}
-        proof = prove(chosen, by_demand, self._sign_in(facts), outside=True)
+        proof = await self._ask(chosen, facts, looks)
+        if proof.verdict is not Verdict.PROTECTED and len(chosen) < len(asked):
+            chosen, proof = asked, await self._ask(asked, facts, looks)  # one odd answer is not judged alone
         whole = len(chosen) == len(asked)
         next_path = door.next_path if whole else (door.next_path + 1) % len(asked)
         return replace(door, outside=proof, whole=whole, next_path=next_path)
+
+    async def _ask(self, chosen: tuple[Demand, ...], facts: Facts, looks: TesterLooks) -> SideProof:
+        answers = await looks.outside(chosen[0].host, tuple(each.path for each in chosen))
+        by_demand = {each: answers[each.path] for each in chosen if each.path in answers}
+        return prove(chosen, by_demand, self._sign_in(facts), outside=True)
 
     def _sign_in(self, facts: Facts) -> SignIn:
         return SignIn(self.backends.forge.authorize_url(), facts.need(SignInAppFacts).client_id)

@@ -11,6 +11,7 @@ from specs.errors import SpecError
 from specs.yaml_reader import MAX_BYTES
 
 MAX_FILES: Final = 10_000
+MAX_TOTAL: Final = 64 * 1024 * 1024
 _ENDINGS: Final = (".yaml", ".yml")
 
 
@@ -29,17 +30,22 @@ def read_folder(root: Path) -> Folder:
     """All .yaml and .yml files in the folder and below, without hidden ones. Never raises."""
     files: dict[str, bytes] = {}
     errors: list[SpecError] = []
+    total = 0
     try:
         if not root.is_dir():
             return _unreadable(root, "there is no such folder", "give the folder that holds the fleet's YAML files")
         base = root.resolve(strict=True)
         for name, path in _candidates(root, base, errors):
-            if len(files) >= MAX_FILES:
-                errors.append(_error(name, f"the folder holds more than {MAX_FILES} files", "give a smaller folder"))
+            if len(files) >= MAX_FILES or total > MAX_TOTAL:
+                problem = (
+                    f"the folder holds more than {MAX_FILES} files or {MAX_TOTAL // 1024**2} MiB; the rest is not read"
+                )
+                errors.append(_error(name, problem, "give a smaller folder"))
                 break
             content = _content(name, path, base, errors)
             if content is not None:
                 files[name] = content
+                total += len(content)
     except OSError as error:
         return _unreadable(root, f"the folder cannot be read: {error.strerror or error}", "see to its permissions")
     if not files and not errors:

@@ -20,6 +20,7 @@ TYPES: Final = (
     "sk-ecdsa-sha2-nistp256@openssh.com",
 )
 MIN_RSA_BITS: Final = 2048
+MAX_LENGTH: Final = 16 * 1024
 PATTERN: Final = (
     r"^(" + "|".join(each.replace(".", r"\.") for each in TYPES) + r") [A-Za-z0-9+/]+={0,3}( [^,\u0000-\u001f]*)?$"
 )
@@ -32,6 +33,8 @@ def parse_ssh_key(value: str) -> str:
     Raises a refusal for private keys, options before the type, unknown types, damaged data, short RSA keys, and for the
     newlines and commas at which the grid would split one key into two (P).
     """
+    if len(value) > MAX_LENGTH:
+        raise refusal(f"this is {len(value)} characters long", f"a key has at most {MAX_LENGTH}; {_EXAMPLE}")
     if looks_private_key(value):
         raise refusal("this is a private key", "take it out, make a new pair, and write the public half")
     if any(ord(character) < 32 or ord(character) == 127 for character in value.strip()):

@@ -10,7 +10,7 @@ from specs import forge_rules
 from specs.errors import refusal
 from specs.secrecy import shown
 
-TESTER_NAME_PATTERN: Final = r"^[a-z](-?[a-z0-9]){1,38}$"
+TESTER_NAME_PATTERN: Final = r"^[a-z](-?[a-z0-9]){1,39}$"
 _LABEL: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 DOMAIN_PATTERN: Final = rf"^{_LABEL}(\.{_LABEL})+$"
 SETTING_LIMIT: Final = 32 * 1024

@@ -2,6 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
 
-def command() -> None:
-    """Show three testers come to life."""
+import typer
+
+from api.demo.show import Wishes, show
+from api.server import LISTEN
+
+
+def command(
+    state: Annotated[Path, typer.Option("--state", help="Folder of the demo: world, books, specs.")] = Path(".demo"),
+    speed: Annotated[
+        float, typer.Option(min=1, max=1000, help="How much faster than real time a new world runs.")
+    ] = 60,
+    ends: Annotated[
+        bool, typer.Option("--exit", help="End when all are ready: exit code 0, else 1 with the reasons.")
+    ] = False,
+    timeout: Annotated[int, typer.Option(min=1, help="With --exit: seconds to wait.")] = 300,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the world running at the end.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Throw the last demo away and begin anew.")] = False,
+    listen: Annotated[
+        str, typer.Option("--listen", help="Where the read API and the page answer; loopback only.")
+    ] = LISTEN,
+) -> None:
+    """Show three testers come to life: simulator, controller and read API together. Ctrl-C stops; the next start goes on."""
+    asyncio.run(show(Wishes(state, speed, ends, keep, fresh, timedelta(seconds=timeout)), listen))

@@ -11,11 +11,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from api.books import queries
 from api.commands.events import show
 from api.complaint import Complaint
 from api.models import TesterWhole
-from api.options import STATE, OutputForm, StateFolder, queries
-from api.terminal import PHASE_STYLE, STATUS_STYLE, Output, out, print_json, table, text
+from api.options import STATE, OutputForm, StateFolder
+from api.plan_view import verb_words
+from api.styles import PHASE_STYLE, STATUS_STYLE
+from api.terminal import Output, out, print_json, table, text
 from api.words import ago, ahead, one_line
 from controller.queries import TesterDetail
 from reconcilers.clock import SystemClock
@@ -106,8 +109,15 @@ def _facts(detail: TesterDetail, now: datetime) -> Table:
     for facts, at in detail.facts:
         for key, value in facts.model_dump(mode="json").items():
             if value not in ("", None, {}, []):
-                made.add_row(text(facts.step), text(key), text(one_line(str(value))), text(ago(at, now)))
+                made.add_row(text(facts.step), text(key), text(_value(value)), text(ago(at, now)))
     return made
+
+
+def _value(value: object) -> str:
+    """A mapping as `hero_books v0.3.1, hero_db v0.3.1`."""
+    if isinstance(value, dict):
+        value = ", ".join(f"{key} {one}" for key, one in value.items())
+    return one_line(str(value))
 
 
 def _objects(detail: TesterDetail, now: datetime) -> Table:
@@ -126,5 +136,6 @@ def _objects(detail: TesterDetail, now: datetime) -> Table:
 def _writes(detail: TesterDetail, now: datetime) -> Table:
     made = table("WHEN", "STEP", "WHAT", "OUTCOME")
     for one in detail.journal[:NEWEST_WRITES][::-1]:
-        made.add_row(text(ago(one.began_at, now)), text(one.step), text(f"{one.verb} {one.target}"), text(one.outcome))
+        what = f"{verb_words(one.verb)} {one_line(one.target)}"
+        made.add_row(text(ago(one.began_at, now)), text(one.step), text(what), text(one.outcome))
     return made

@@ -10,10 +10,12 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from api.books import queries
 from api.complaint import Complaint
 from api.models import Event as EventAnswer
-from api.options import STATE, OutputForm, StateFolder, queries
-from api.terminal import SEVERITY_STYLE, Output, out, print_json, text
+from api.options import STATE, OutputForm, StateFolder
+from api.styles import SEVERITY_STYLE
+from api.terminal import Output, out, print_json, text
 from api.words import one_line
 from controller.queries import Queries
 from controller.records import Event

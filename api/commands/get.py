@@ -10,10 +10,12 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
+from api.books import queries
 from api.complaint import Complaint
 from api.models import Tester
-from api.options import STATE, OutputForm, StateFolder, queries
-from api.terminal import PHASE_STYLE, Output, out, print_json, table, text
+from api.options import STATE, OutputForm, StateFolder
+from api.styles import PHASE_STYLE
+from api.terminal import Output, out, print_json, table, text
 from api.words import one_line, span
 from controller.queries import Queries, TesterSummary
 from reconcilers.clock import Clock, SystemClock

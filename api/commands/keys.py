@@ -7,7 +7,8 @@ from pathlib import Path
 
 import typer
 
-from api.options import STATE, StateFolder, books
+from api.books import books
+from api.options import STATE, StateFolder
 from api.terminal import err, progress, text
 
 group = typer.Typer(

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from api.books import places
 from api.commands.validate import tell_errors
 from api.models import Plan
-from api.options import FLEET, STATE, FleetFolder, OutputForm, StateFolder, places
+from api.options import FLEET, STATE, FleetFolder, OutputForm, StateFolder
 from api.plan_view import show_plan, show_sum
 from api.planning import FolderPlan, plan_folder
 from api.terminal import Output, err, out, print_json, progress, text

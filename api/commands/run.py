@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 from typing import Annotated
 
 import typer
 
 from api import logs
+from api.alone import alone
+from api.books import places
 from api.complaint import Complaint
-from api.options import FLEET, STATE, FleetFolder, StateFolder, places
+from api.options import FLEET, STATE, FleetFolder, StateFolder
 from api.server import LISTEN, Place, bound, make_app, place, serve
+from api.signals import stop_on_signals
 from api.terminal import err, text
 from api.window import Window
 from controller.running import Controller, Places, opened_store
@@ -35,7 +37,7 @@ def command(
     where = place(listen)
     logs.set_up(verbose=verbose)
     sock, real = bound(where)
-    with sock:
+    with sock, alone(state):
         asyncio.run(_run(places(fleet, state), sock, real))
 
 
@@ -46,13 +48,6 @@ async def _run(where: Places, sock: socket.socket, real: Place) -> None:
         _say(f"The controller works on {where.folder}; see {real.url}/ (Ctrl-C ends it).")
         await controller.run(serve(make_app(Window(controller)), sock, controller.stop))
     _say("stopped; everything is written down, the next start goes on from here")
-
-
-def stop_on_signals(stop: asyncio.Event) -> None:
-    """SIGTERM and Ctrl-C end passes at their next safe point."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
 
 
 def _say(words: str) -> None:

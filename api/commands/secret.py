@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
+from api.books import books, places
 from api.complaint import Complaint
-from api.options import FLEET, STATE, OutputForm, StateFolder, books, places
+from api.options import FLEET, STATE, OutputForm, StateFolder
 from api.terminal import Output, err, out, print_json, text
 from controller.records import Seal
 from controller.running import opened_store

@@ -84,7 +84,7 @@ NEWEST_EVENTS: Final = select(events).where(
 COUNT_UP: Final = (
     update(events)
     .where(events.c.id == bindparam("row"))
-    .values(count=bindparam("new_count"), last_at=bindparam("new_last_at"))
+    .values(count=events.c.count + bindparam("by"), last_at=bindparam("new_last_at"))
 )
 VOID: Final = update(sealed).where(sealed.c.name == bindparam("row")).values(void=True)
 UNSEAL: Final = delete(sealed).where(sealed.c.name == bindparam("row"))

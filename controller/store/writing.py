@@ -154,10 +154,12 @@ def _add_events(connection: Connection, changes: Sequence[AddEvent], _: Ring) ->
             row = newest[event.tester] = _event_row(event)
             added.append(row)
             continue
-        row["count"] += event.count
         row["last_at"] = event.last_at or event.at
-        if "id" in row:
-            counted[row["id"]] = {"row": row["id"], "new_count": row["count"], "new_last_at": row["last_at"]}
+        if "id" not in row:
+            row["count"] += event.count
+            continue
+        before = counted.get(row["id"], {"by": 0})
+        counted[row["id"]] = {"row": row["id"], "by": before["by"] + event.count, "new_last_at": row["last_at"]}
     if counted:
         connection.execute(COUNT_UP, list(counted.values()))
     if added:

@@ -17,6 +17,8 @@ from examples.simulator.processes import is_there
 
 PIPE_HOLDS = 32_768
 """Bytes that surely fit into a FIFO at once; longer outputs go through a file."""
+PATIENCE = 30.0
+"""Real seconds to wait for a stand-in to read: its process id may belong to somebody else by now."""
 RETRY = 0.0005
 """Real seconds between two looks whether the stand-in waits for its answer."""
 
@@ -72,7 +74,9 @@ class Bell:
 
     async def _reply(self, pid: int, fifo: Path, script: bytes) -> None:
         """Waits until the stand-in reads; gives up when it is gone."""
-        while is_there(pid):
+        loop = asyncio.get_running_loop()
+        limit = loop.time() + PATIENCE
+        while is_there(pid) and loop.time() < limit:
             try:
                 fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
             except OSError as error:

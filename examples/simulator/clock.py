@@ -3,6 +3,7 @@ or on a virtual loop.
 """
 
 import asyncio
+import datetime as dt
 
 WORLD_BEGINS = 1_767_225_600.0
 """2026-01-01T00:00:00Z, in epoch seconds: the same for every new world, so that a seed tells everything."""
@@ -34,3 +35,8 @@ class WorldClock:
         """Waits for a simulated moment (epoch seconds); returns at once when it has passed."""
         while (left := moment - self.now()) > 0:
             await self.sleep(left)
+
+
+def real_time() -> dt.datetime:
+    """The real time, for what real clients check against it: certificates."""
+    return dt.datetime.now(dt.UTC)

@@ -134,6 +134,8 @@ class FrontDoor:
 
     def _callback(self, request: Request) -> Answer:
         query, config = request.params(), self._config
+        if not query.get("code"):
+            return page("Sign-in failed", 400, "<p>The address lacks the code that Forge gives.</p>")
         form = {
             "grant_type": "authorization_code",
             "code": query.get("code", ""),

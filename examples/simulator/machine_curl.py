@@ -4,7 +4,7 @@ import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from examples.simulator.curl_options import Options, UsageError, parse
 from examples.simulator.files import OutsideError
@@ -83,7 +83,7 @@ async def _ask(
 ) -> tuple[Answer | None, int]:
     parts = urlsplit(url if "://" in url else f"http://{url}")
     headers = {"host": parts.netloc, "user-agent": "curl/8.5.0", "accept": "*/*", **headers}
-    request = Request(verb, parts.path or "/", parts.query, headers, options.body or b"")
+    request = Request(verb, unquote(parts.path) or "/", parts.query, headers, options.body or b"")
     if options.unix_socket is not None:
         answer = _over_socket(machine, options.unix_socket, request)
         return answer, 0 if answer else _REFUSED

@@ -4,7 +4,6 @@ A Mycelium address leads to that machine's SSH (22) or front door (9988), a gate
 """
 
 import asyncio
-import contextlib
 import ipaddress
 import socket
 import struct
@@ -147,11 +146,15 @@ def _is_ipv6(host: str) -> bool:
 
 
 async def _joined(near: Join, far: Join, alive: Callable[[], bool]) -> None:
-    """Copies both ways until both ends are closed; a machine that is gone takes its connections along."""
-    copies = [asyncio.create_task(_copy(near[0], far[1])), asyncio.create_task(_copy(far[0], near[1]))]
+    """Copies both ways until both ends are closed or one breaks; a machine that is gone takes its connections along."""
+    copies = {asyncio.create_task(_copy(near[0], far[1])), asyncio.create_task(_copy(far[0], near[1]))}
+    running = set(copies)
     try:
-        while any(not copy.done() for copy in copies) and alive():
-            await asyncio.wait(copies, timeout=0.5, return_when=asyncio.ALL_COMPLETED)
+        while running and alive():
+            done, running = await asyncio.wait(running, timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
+            broken = [error for copy in done if (error := copy.exception())]
+            if broken:
+                break
     finally:
         for copy in copies:
             copy.cancel()
@@ -159,9 +162,8 @@ async def _joined(near: Join, far: Join, alive: Callable[[], bool]) -> None:
 
 
 async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
-        while chunk := await source.read(CHUNK):
-            sink.write(chunk)
-            await sink.drain()
-        if sink.can_write_eof():
-            sink.write_eof()
+    while chunk := await source.read(CHUNK):
+        sink.write(chunk)
+        await sink.drain()
+    if sink.can_write_eof():
+        sink.write_eof()

@@ -8,6 +8,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from examples.simulator.clock import real_time
+
 VALID = dt.timedelta(days=3650)
 
 
@@ -36,7 +38,7 @@ def _name(name: str) -> x509.Name:
 
 
 def _begun(subject: str, issuer: str, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-    now = dt.datetime.now(dt.UTC)
+    now = real_time()
     return (
         x509.CertificateBuilder()
         .subject_name(_name(subject))

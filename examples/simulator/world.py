@@ -27,7 +27,7 @@ from examples.simulator.http import Answer, Request, page
 from examples.simulator.log import Log
 from examples.simulator.machine import Machine, Surroundings
 from examples.simulator.realm import Realm
-from examples.simulator.records import Gateway, MachineState, Vm, WorldState
+from examples.simulator.records import Gateway, MachineState, Violation, Vm, WorldState
 from examples.simulator.standin import BARE_PROGRAMS, STAND_IN
 
 FORGE_DELAY = 0.1
@@ -225,6 +225,11 @@ class World(MachineYard):
             return None
         account = self.forge.oauth.bearer(f"bearer {tokens['access_token']}")
         return account.name if account and not account.prohibit_login else None
+
+    @property
+    def violations(self) -> list[Violation]:
+        """What was true at some instant and must never be."""
+        return self.state.violations
 
     # -- books and file
 

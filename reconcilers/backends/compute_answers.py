@@ -165,7 +165,7 @@ def node_of(body: Mapping[str, Any]) -> Node:
     """A node from its JSON (A). Free is what it says is free, else total less used; not said counts as nothing free."""
     pools = body.get("disk_pools_free_gb")
     if pools is None:
-        pools = [_free(pool, "gb") for pool in body.get("disk_pools") or ()]
+        pools = [_free(pool, "gb") for pool in body.get("disk_pools") or () if pool is not None]
     return Node(
         sid=NodeSid(_identity(body, "sid", "node_sid")),
         grid_node=GridNode(_identity(body, "grid_node", "grid_node_id", "node_id")),

@@ -54,7 +54,7 @@ keep() {
     [ "$size" -le LARGEST ] || cut_log
   done
 }
-call() { echo "+ $1 $2 $3 $4"; "$@" 8>&-; }
+call() { echo "+ $*"; "$@" 8>&-; }
 quiet() { timeout -k 1 15 "$@" 8>&-; }
 clear_stale() { if [ "$(cat "$1" 2>/dev/null)" = "$2" ]; then rm -f "$1"; fi; }
 version_of() { [ -x "$B/$1" ] && quiet VERSION 2>/dev/null | { read -r name version rest; printf %s "$version"; }; }
@@ -76,7 +76,7 @@ def start(dialect: MachineDialect, job: JobScript) -> list[str]:
         f'J={folder}; mkdir -p "$J" || {{ failed files; return; }}',
         'exec 8>"$J/lock"',
         # A look may hold the lock for an instant, so the answer is waited for a little.
-        "timeout 2 flock 8 || { frame running; frame end; return; }",
+        "timeout 1 flock 8 || { frame running; frame end; return; }",
         f"ID=$N; RESULT=; WANTED={shlex.quote(job.wanted)}; BEGAN=$(date -u +%Y-%m-%dT%H:%M:%SZ)",
         f'B="$HOME"/{shlex.quote(dialect.bin)}',
         f"script={shlex.quote(_text(dialect, job))}",
@@ -108,21 +108,21 @@ def supervisor(dialect: MachineDialect, lab_url: str, version: str | None) -> Jo
     answers = f"quiet {line(dialect.service_list)} >/dev/null 2>&1"
     work = f"""\
   if ! command -v curl >/dev/null 2>&1; then
-    call {line(dialect.packages_refresh)} || return 1
-    call {packages} || return 1
+    call {line(dialect.packages_refresh)} || return
+    call {packages} || return
   fi
-  mkdir -p "$B" || return 1
+  mkdir -p "$B" || return
   if ! [ -x {lab} ]; then
-    call curl -fsSL -o {lab}.part {shlex.quote(lab_url)} && chmod +x {lab}.part && mv -f {lab}.part {lab} || return 1
+    call curl -fsSL -o {lab}.part {shlex.quote(lab_url)} && chmod +x {lab}.part && mv -f {lab}.part {lab} || return
   fi
   have=$(version_of {name})
   want={shlex.quote(wanted)}
   if ! [ -x "$B"/{name} ] || {{ [ -n "$want" ] && [ "${{have#v}}" != "${{want#v}}" ]; }}; then
-    {build} || return 1
+    {build} || return
     if {answers}; then call {line(dialect.lab_stop, service=dialect.supervisor)}; fi
   fi
   if ! {answers}; then
-    call {line(dialect.lab_start, service=dialect.supervisor)} || return 1
+    call {line(dialect.lab_start, service=dialect.supervisor)} || return
     waited=0
     until {answers}; do
       waited=$((waited + 1))
@@ -148,7 +148,7 @@ def install(dialect: MachineDialect, component: str, version: str | None, servic
   fresh=yes
   if [ -x "$B"/{name} ]; then fresh=; fi
   before=$(version_of {name})
-  {_build(dialect, component, version)} || return 1
+  {_build(dialect, component, version)} || return
   RESULT=$(version_of {name})
 {steps}
   return 0"""
@@ -162,12 +162,12 @@ def _start_after_install(dialect: MachineDialect, service: str) -> str:
     return f"""\
   was=$(cat {mark} 2>/dev/null)
   if [ -n "$fresh" ]; then
-    {start} || return 1
+    {start} || return
     clear_stale {mark} "$was"
   elif [ "$before" != "$RESULT" ] && {restart}; then
     clear_stale {mark} "$was"
   else
-    {start} || return 1
+    {start} || return
   fi"""
 
 

@@ -146,7 +146,7 @@ def remove_component(dialect: MachineDialect, component: str, services: tuple[st
     stops = "\n".join(f"  told {line(dialect.lab_stop, service=each)}" for each in services)
     stale = " ".join(f'"$D"/stale/{shlex.quote(file_name(each))}' for each in services)
     return [
-        f"if [ -d {job} ]; then exec 8>{job}/lock; timeout 5 flock 8 || {{ frame busy; frame end; return; }}; fi",
+        f"if [ -d {job} ]; then exec 8>{job}/lock; timeout 2 flock 8 || {{ frame busy; frame end; return; }}; fi",
         'call() { "$@" 8>&- 9>&-; }',
         f"if [ -e {binary} ]; then\n{stops}\n  {must(line(dialect.lab_uninstall, component=component), 'remove')}\nfi",
         f"[ ! -e {binary} ] || {{ failed remove; return; }}",

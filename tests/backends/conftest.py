@@ -19,9 +19,34 @@ from reconcilers.backends.machine_shell import Ran
 
 HOST_KEY = "ssh-ed25519 AAAAhost"
 ADDRESS = MachineAddress("compute1/0001", "400:1::1")
-TOOLS = (
-    "cat mkdir mv rm chmod sleep flock setsid nohup tail head ls date timeout sed grep wc tr cut id true false touch cksum ps"
-).split()
+TOOLS = [
+    "cat",
+    "mkdir",
+    "mv",
+    "rm",
+    "chmod",
+    "sleep",
+    "flock",
+    "setsid",
+    "nohup",
+    "tail",
+    "head",
+    "ls",
+    "date",
+    "timeout",
+    "sed",
+    "grep",
+    "wc",
+    "tr",
+    "cut",
+    "id",
+    "true",
+    "false",
+    "touch",
+    "cksum",
+    "ps",
+    "yes",
+]
 
 HERO_PROC = r"""#!/bin/sh
 [ "$1" = --version ] && { echo "hero_proc v1.0.0"; exit 0; }
@@ -201,7 +226,7 @@ def machines(home: Home) -> ShellMachines:
 
 async def _until(condition: Callable[[], Awaitable[bool]], limit: float = 20.0) -> None:
     async with asyncio.timeout(limit):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - what we wait for happens in another process
             await asyncio.sleep(0.02)
 
 

@@ -19,7 +19,9 @@ RAW = Secret(b"\xff\xfe not text \x01\n")
 
 
 async def test_a_bare_machine_answers_what_it_can(home: Any, machines: ShellMachines, address: MachineAddress) -> None:
-    query = MachineQuery(("hero_books",), ("hero_books",), (("core", "A"),), ("core",), (Probe("inner", "a.test", "/"),))
+    query = MachineQuery(
+        ("hero_books",), ("hero_books",), (("core", "A"),), ("core",), (Probe("inner", "a.test", "/"),)
+    )
     look = await machines.look(address, query)
     assert (look.tools, look.supervisor_up, look.domains) == (frozenset(), False, None)
     assert (look.versions, look.health, look.secrets, look.listed, look.jobs) == ({}, {}, {}, {}, {})
@@ -87,7 +89,8 @@ async def test_a_supervisor_that_hangs_or_dies_makes_its_answers_unknown(
     # One that dies between two questions says "not there" of everything (lesson 29): that must not be believed.
     (furnished.path / "hang").unlink()
     furnished.place(
-        "hero/bin/hero_proc", '#!/bin/sh\n[ "$1" = service ] && [ ! -e "$HOME/t" ] && { touch "$HOME/t"; echo "[]"; exit; }\nexit 1'
+        "hero/bin/hero_proc",
+        '#!/bin/sh\n[ "$1" = service ] && [ ! -e "$HOME/t" ] && { touch "$HOME/t"; echo "[]"; exit; }\nexit 1',
     )
     assert not (await machines.look(address, query)).supervisor_up
 
@@ -105,7 +108,7 @@ async def test_values_come_back_byte_for_byte(furnished: Any, machines: ShellMac
     look = await machines.look(address, MachineQuery(secrets=tuple(values)))
     assert look.secrets == values
     assert look.owned_settings == set(values)
-    assert not [each for each in furnished.path.rglob("x")]
+    assert not list(furnished.path.rglob("x"))
 
 
 async def test_a_value_that_reads_back_as_another_is_named(
@@ -211,7 +214,11 @@ async def test_authorized_keys_are_replaced_whole(home: Any, machines: ShellMach
     for _ in range(2):
         await machines.set_authorized_keys(address, keys)
     assert (home.path / ".ssh/authorized_keys").read_text() == "".join(f"{each}\n" for each in keys)
-    assert (home.mode(".ssh"), home.mode(".ssh/authorized_keys"), home.mode(".tester-controller")) == (0o700, 0o600, 0o700)
+    assert (home.mode(".ssh"), home.mode(".ssh/authorized_keys"), home.mode(".tester-controller")) == (
+        0o700,
+        0o600,
+        0o700,
+    )
     assert (await machines.look(address, MachineQuery())).authorized_keys == keys
     home.touch(".ssh/authorized_keys", "# by hand\n\n  ssh-rsa CCCC x  \nssh-ed25519 BBBB installer")
     assert (await machines.look(address, MachineQuery())).authorized_keys == ("ssh-rsa CCCC x", keys[1])

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from examples.simulator.server import serving
 from examples.simulator.world import World
+from reconcilers.secret import Secret
 from tests.reconcilers.driver import Life, new_life
 
 SPEED = 1200.0
@@ -31,3 +34,12 @@ async def lives(tmp_path: Path) -> AsyncIterator[Lives]:
             return life
 
         yield begin
+
+
+@pytest.fixture(scope="session")
+def installer_key() -> tuple[Secret, str]:
+    """The installer's private key as a secret, and the line that must be on every machine."""
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    return Secret(private), f"{public} installer"

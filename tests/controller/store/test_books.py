@@ -16,7 +16,7 @@ from reconcilers.clock import Clock
 from reconcilers.facts import AccountFacts, ComponentsFacts, GatewayFacts, StepFacts, SupervisorFacts
 from reconcilers.secret import HIDDEN, Secret
 from tests.controller.store.conftest import OpenStore
-from tests.controller.store.samples import MINUTE, NOON, an_object, machine_facts, tester
+from tests.controller.store.samples import MINUTE, NOON, a_tester, an_object, machine_facts
 
 ACCOUNT = AccountFacts(account="Alice", forge_id=7, made_by_us=True)
 GATEWAY = GatewayFacts(daemon="gent", gateway_id="3", gateway_name="alicex7k2p9", fqdn="alicex7k2p9.gent.example.org")
@@ -40,7 +40,7 @@ async def test_there_are_no_books_of_nobody(store: Store) -> None:
 
 async def test_facts_come_back_as_they_were_learnt(store: Store) -> None:
     machine = machine_facts()
-    await store.write(PutTester(tester()), put(ACCOUNT), put(machine), put(GATEWAY), put(COMPONENTS, machine.key))
+    await store.write(PutTester(a_tester()), put(ACCOUNT), put(machine), put(GATEWAY), put(COMPONENTS, machine.key))
     books = await store.books("alice")
     assert books is not None
     assert books.facts == {"account": ACCOUNT, "machine": machine, "gateway": GATEWAY, "components": COMPONENTS}
@@ -49,19 +49,19 @@ async def test_facts_come_back_as_they_were_learnt(store: Store) -> None:
 
 async def test_facts_of_another_machine_are_left_out(store: Store) -> None:
     old, new = machine_facts("17"), machine_facts("18")
-    await store.write(PutTester(tester()), put(old), put(GATEWAY), put(COMPONENTS, old.key), put(SUPERVISOR, old.key))
+    await store.write(PutTester(a_tester()), put(old), put(GATEWAY), put(COMPONENTS, old.key), put(SUPERVISOR, old.key))
     await store.write(put(new), put(SUPERVISOR, new.key))
     assert await facts_in(store) == {"machine", "gateway", "supervisor"}
 
 
 async def test_without_a_machine_nothing_is_known_about_what_is_on_it(store: Store) -> None:
-    await store.write(PutTester(tester()), put(COMPONENTS, "gent/17"), put(SUPERVISOR, ""), put(ACCOUNT))
+    await store.write(PutTester(a_tester()), put(COMPONENTS, "gent/17"), put(SUPERVISOR, ""), put(ACCOUNT))
     assert await facts_in(store) == {"account"}
 
 
 async def test_newer_facts_replace_older_ones(store: Store) -> None:
     again = ACCOUNT.model_copy(update={"account": "alice-b"})
-    await store.write(PutTester(tester()), put(ACCOUNT))
+    await store.write(PutTester(a_tester()), put(ACCOUNT))
     await store.write(PutFacts("alice", again, "", NOON + MINUTE))
     books = await store.books("alice")
     assert books is not None
@@ -72,7 +72,7 @@ async def test_newer_facts_replace_older_ones(store: Store) -> None:
 async def test_the_books_of_one_tester_hold_nothing_of_another(store: Store) -> None:
     names = ("alice", "alice2")
     await store.write(
-        *(PutTester(tester(name)) for name in names),
+        *(PutTester(a_tester(name)) for name in names),
         *(PutObject(an_object(of=name)) for name in names),
         *(PutFacts(name, ACCOUNT, "", NOON) for name in names),
         *(Seal(f"{name}/key", Secret(name), NOON) for name in names),
@@ -95,7 +95,7 @@ def run_sql(url: str, statement: str) -> None:
 async def test_facts_of_a_step_that_this_program_does_not_know_are_left_alone(
     store: Store, any_database_url: str
 ) -> None:
-    await store.write(PutTester(tester()), put(ACCOUNT))
+    await store.write(PutTester(a_tester()), put(ACCOUNT))
     run_sql(any_database_url, "UPDATE facts SET step = 'telepathy'")
     assert await facts_in(store) == set()
 
@@ -110,7 +110,7 @@ async def test_facts_of_a_step_that_this_program_does_not_know_are_left_alone(
 async def test_rows_of_another_shape_are_named_without_their_values(
     store: Store, any_database_url: str, statement: str, named: str
 ) -> None:
-    await store.write(PutTester(tester()), put(ACCOUNT))
+    await store.write(PutTester(a_tester()), put(ACCOUNT))
     run_sql(any_database_url, statement)
     with pytest.raises(StoreError) as refused:
         await store.books("alice")
@@ -120,7 +120,7 @@ async def test_rows_of_another_shape_are_named_without_their_values(
 
 async def test_everything_is_still_there_when_the_store_is_opened_again(open_store: OpenStore) -> None:
     first = await open_store()
-    await first.write(PutTester(tester()), put(ACCOUNT), PutObject(an_object()), Seal("alice/key", Secret("k"), NOON))
+    await first.write(PutTester(a_tester()), put(ACCOUNT), PutObject(an_object()), Seal("alice/key", Secret("k"), NOON))
     before = await first.books("alice")
     await first.aclose()
     assert await (await open_store()).books("alice") == before
@@ -129,7 +129,7 @@ async def test_everything_is_still_there_when_the_store_is_opened_again(open_sto
 async def test_a_sqlite_store_is_its_owners_only(sqlite_url: str, clock: Clock) -> None:
     file = Path(str(make_url(sqlite_url).database))
     store = await Store.open(sqlite_url, KeySource({}, file.with_name("sealing.key")), clock)
-    await store.write(PutTester(tester()))
+    await store.write(PutTester(a_tester()))
     modes = {each.name: each.stat().st_mode & 0o777 for each in file.parent.iterdir()}
     await store.aclose()
     assert file.parent.stat().st_mode & 0o777 == 0o700
@@ -141,7 +141,7 @@ async def test_a_sqlite_store_is_its_owners_only(sqlite_url: str, clock: Clock) 
 
 async def test_a_store_in_memory_is_complete_and_gone_afterwards(keyring: Keyring, clock: Clock) -> None:
     store = await Store.open("sqlite://", keyring, clock)
-    await store.write(PutTester(tester()), put(ACCOUNT), Seal("alice/key", Secret("k"), NOON))
+    await store.write(PutTester(a_tester()), put(ACCOUNT), Seal("alice/key", Secret("k"), NOON))
     assert await facts_in(store) == {"account"}
     await store.aclose()
     again = await Store.open("sqlite://", keyring, clock)

@@ -14,7 +14,7 @@ from controller.records import AddEvent, Change, PutJournal, PutObject, PutTeste
 from controller.store import Keyring, Store
 from reconcilers.secret import Secret
 from tests.controller.store.conftest import OpenStore
-from tests.controller.store.samples import NOON, an_entry, an_event, an_object, tester
+from tests.controller.store.samples import NOON, a_tester, an_entry, an_event, an_object
 
 CRASHING = """
 import asyncio, os, signal, sys
@@ -53,7 +53,7 @@ async def test_a_killed_process_leaves_whole_writes(
 
 async def test_many_writers_at_once_lose_nothing(store: Store) -> None:
     names = [f"t{n}" for n in range(12)]
-    await store.write(*(PutTester(tester(name)) for name in names))
+    await store.write(*(PutTester(a_tester(name)) for name in names))
     before = store.commits
 
     async def work(name: str) -> None:
@@ -81,6 +81,7 @@ async def test_writers_of_the_same_rows_in_opposite_order_all_get_through(store:
     await asyncio.gather(work(rows), work(rows[::-1]), work(rows), work(rows[::-1]))
     assert store.commits == 60
     assert len(await store.objects()) == 2
+    assert sum(event.count for event in await store.events()) == 60
 
 
 async def test_two_stores_on_one_database_write_in_turn(open_store: OpenStore) -> None:
@@ -103,7 +104,7 @@ async def test_a_reader_does_not_wait_for_a_writer_and_sees_no_half(store: Store
             await go_on.wait()
 
     store.hooks.append(hold)
-    writing = asyncio.create_task(store.write(PutTester(tester()), PutObject(an_object())))
+    writing = asyncio.create_task(store.write(PutTester(a_tester()), PutObject(an_object())))
     await entered.wait()
     assert await store.testers() == ()
     assert await store.objects() == ()

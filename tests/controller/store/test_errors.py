@@ -15,7 +15,7 @@ from controller.records import AddEvent, PutTester
 from controller.store import Keyring, Store, StoreError, sqlite
 from reconcilers.clock import Clock
 from tests.controller.store.conftest import OpenStore
-from tests.controller.store.samples import an_event, tester
+from tests.controller.store.samples import a_tester, an_event
 
 
 @contextmanager
@@ -78,7 +78,7 @@ async def test_a_full_disk_says_so_and_nothing_is_changed(sqlite_url: str, keyri
     store = await Store.open(sqlite_url, keyring, clock)
     await store._database.write(_no_more_pages, None)
     with refused("disk is full", "make room"):
-        await store.write(PutTester(tester()), *(AddEvent(an_event(f"{n}" * 3000)) for n in range(50)))
+        await store.write(PutTester(a_tester()), *(AddEvent(an_event(f"{n}" * 3000)) for n in range(50)))
     assert await store.testers() == ()
     await store.aclose()
 

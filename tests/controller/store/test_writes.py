@@ -13,6 +13,7 @@ from controller.records import (
     DropCondition,
     DropFacts,
     DropTester,
+    Event,
     Outcome,
     Phase,
     PutCondition,
@@ -36,11 +37,11 @@ from tests.controller.store.samples import (
     MINUTE,
     NOON,
     a_condition,
+    a_tester,
     an_entry,
     an_event,
     an_object,
     machine_facts,
-    tester,
 )
 
 LATER = NOON + 10 * MINUTE
@@ -49,7 +50,7 @@ STATUS = SetStatus("alice", Phase.READY, 100, "", 1, LATER)
 
 async def test_a_tester_comes_back_as_it_was_put(store: Store) -> None:
     record = replace(
-        tester(), removed_at=LATER, source_error="broken", next_look_at=LATER, phase=Phase.WAITING, progress=40
+        a_tester(), removed_at=LATER, source_error="broken", next_look_at=LATER, phase=Phase.WAITING, progress=40
     )
     await store.write(PutTester(record))
     assert await store.tester("alice") == record
@@ -58,13 +59,13 @@ async def test_a_tester_comes_back_as_it_was_put(store: Store) -> None:
 
 
 async def test_testers_come_by_name(store: Store) -> None:
-    await store.write(*(PutTester(tester(name)) for name in ("carol", "alice", "bob")))
+    await store.write(*(PutTester(a_tester(name)) for name in ("carol", "alice", "bob")))
     assert [record.name for record in await store.testers()] == ["alice", "bob", "carol"]
 
 
 async def test_an_intake_keeps_the_status_and_a_pass_keeps_the_intake(store: Store) -> None:
-    await store.write(PutTester(tester()), STATUS)
-    changed = replace(tester(), generation=2, revision="r2", changed_at=LATER)  # as read before the pass ended
+    await store.write(PutTester(a_tester()), STATUS)
+    changed = replace(a_tester(), generation=2, revision="r2", changed_at=LATER)  # as read before the pass ended
     await store.write(PutTester(changed))
     await store.write(replace(STATUS, progress=50, current="machine"))
     after = await store.tester("alice")
@@ -74,8 +75,8 @@ async def test_an_intake_keeps_the_status_and_a_pass_keeps_the_intake(store: Sto
 
 
 async def test_another_tester_of_the_same_name_starts_with_a_status_of_its_own(store: Store) -> None:
-    await store.write(PutTester(tester()), STATUS)
-    newcomer = tester(uid="a1b2c3")
+    await store.write(PutTester(a_tester()), STATUS)
+    newcomer = a_tester(uid="a1b2c3")
     await store.write(PutTester(newcomer))
     assert await store.tester("alice") == newcomer
 
@@ -102,7 +103,7 @@ async def test_a_row_is_put_twice_in_one_write_and_the_last_one_stays(store: Sto
 async def test_changes_are_made_in_their_order(store: Store) -> None:
     condition = a_condition()
     await store.write(
-        PutTester(tester()), PutCondition(condition), DropCondition("alice", "Ready"), PutCondition(condition)
+        PutTester(a_tester()), PutCondition(condition), DropCondition("alice", "Ready"), PutCondition(condition)
     )
     assert await store.conditions("alice") == (condition,)
     await store.write(PutCondition(condition), DropCondition("alice", "Ready"))
@@ -113,7 +114,7 @@ async def test_a_condition_is_replaced_by_type(store: Store) -> None:
     worse = replace(
         a_condition(), status=Status.FALSE, reason="Waiting", until=LATER, blames="compute", failures=3, retry_at=LATER
     )
-    await store.write(PutTester(tester()), PutCondition(a_condition()), PutCondition(a_condition("Machine")))
+    await store.write(PutTester(a_tester()), PutCondition(a_condition()), PutCondition(a_condition("Machine")))
     await store.write(PutCondition(worse))
     assert await store.conditions() == (a_condition("Machine"), worse)
 
@@ -126,7 +127,7 @@ async def test_the_fleet_has_conditions_but_a_tester_that_is_no_more_has_none(st
 async def test_facts_of_nobody_are_let_go_and_the_rest_of_the_write_stays(store: Store) -> None:
     """A late answer: what was made outside must stay in the books though its tester is no more."""
     await store.write(PutObject(an_object()), PutFacts("alice", machine_facts(), "", NOON))
-    await store.write(PutTester(tester()))
+    await store.write(PutTester(a_tester()))
     books = await store.books("alice")
     assert books is not None
     assert books.facts == {}
@@ -136,7 +137,7 @@ async def test_facts_of_nobody_are_let_go_and_the_rest_of_the_write_stays(store:
 async def test_facts_are_dropped_by_step(store: Store) -> None:
     account = AccountFacts(account="Alice")
     await store.write(
-        PutTester(tester()), PutFacts("alice", account, "", NOON), PutFacts("alice", machine_facts(), "", NOON)
+        PutTester(a_tester()), PutFacts("alice", account, "", NOON), PutFacts("alice", machine_facts(), "", NOON)
     )
     await store.write(DropFacts("alice", "machine"))
     books = await store.books("alice")
@@ -153,9 +154,9 @@ async def test_the_same_event_again_only_counts_up(store: Store) -> None:
     assert (counted.count, counted.at, counted.last_at, counted.generation) == (3, NOON, LATER + MINUTE, 0)
 
 
-@pytest.mark.parametrize("other", [{"message": "lost"}, {"reason": "Deleted"}])
-async def test_an_event_that_says_something_else_between_them_starts_anew(store: Store, other: dict[str, str]) -> None:
-    await store.write(AddEvent(an_event()), AddEvent(replace(an_event(), **other)), AddEvent(an_event(at=LATER)))
+@pytest.mark.parametrize("other", [an_event("lost"), an_event(reason="Deleted")])
+async def test_an_event_that_says_something_else_between_them_starts_anew(store: Store, other: Event) -> None:
+    await store.write(AddEvent(an_event()), AddEvent(other), AddEvent(an_event(at=LATER)))
     assert [event.count for event in await store.events("alice")] == [1, 1, 1]
 
 
@@ -176,7 +177,7 @@ async def test_events_come_newest_first_and_page_by_page(store: Store) -> None:
 async def test_a_journal_entry_is_unfinished_until_it_has_an_end(store: Store) -> None:
     begun = an_entry()
     await store.write(
-        PutJournal(begun), PutJournal(replace(an_entry("e0"), began_at=NOON - MINUTE)), PutTester(tester())
+        PutJournal(begun), PutJournal(replace(an_entry("e0"), began_at=NOON - MINUTE)), PutTester(a_tester())
     )
     assert [entry.id for entry in await store.unfinished()] == ["e0", "e1"]
     done = replace(begun, outcome=Outcome.UNKNOWN, ended_at=LATER, detail="timed out")
@@ -191,7 +192,7 @@ async def test_a_journal_entry_is_unfinished_until_it_has_an_end(store: Store) -
 
 async def test_secrets_are_sealed_voided_and_forgotten(store: Store) -> None:
     value = Secret(b"\x00-----BEGIN\n\xff\n")
-    await store.write(PutTester(tester()), Seal("alice/key", value, NOON), Seal("alice/other", Secret("o"), NOON))
+    await store.write(PutTester(a_tester()), Seal("alice/key", value, NOON), Seal("alice/other", Secret("o"), NOON))
     assert await store.sealed("alice/key") == value
     await store.write(Void("alice/key"))
     books = await store.books("alice")
@@ -218,7 +219,7 @@ async def test_a_dropped_tester_leaves_history_and_what_still_stands(store: Stor
     kept, gone = an_object("account"), an_object("machine", ObjectState.GONE)
     watched = an_object("gateway", ObjectState.LOST)
     await store.write(
-        *(PutTester(tester(name, removed_at=LATER)) for name in ("alice", "alice2")),
+        *(PutTester(a_tester(name, removed_at=LATER)) for name in ("alice", "alice2")),
         *(PutObject(each) for each in (kept, gone, watched)),
         PutFacts("alice", machine_facts(), "", NOON),
         PutCondition(a_condition()),
@@ -235,7 +236,7 @@ async def test_a_dropped_tester_leaves_history_and_what_still_stands(store: Stor
     assert await store.sealed_names() == ("alice2/key",)
     assert len(await store.events("alice")) == 1
     assert len(await store.journal("alice")) == 1
-    await store.write(PutTester(tester()))
+    await store.write(PutTester(a_tester()))
     books = await store.books("alice")
     assert books is not None
     assert books.facts == {}
@@ -243,8 +244,8 @@ async def test_a_dropped_tester_leaves_history_and_what_still_stands(store: Stor
 
 
 async def test_a_tester_that_came_back_meanwhile_is_not_dropped(store: Store) -> None:
-    back = tester()
-    await store.write(PutTester(tester(removed_at=LATER)), PutObject(an_object(state=ObjectState.GONE)))
+    back = a_tester()
+    await store.write(PutTester(a_tester(removed_at=LATER)), PutObject(an_object(state=ObjectState.GONE)))
     await store.write(PutCondition(a_condition()), PutTester(back), Seal("alice/key", Secret("k"), NOON))
     await store.write(DropTester("alice"))
     books = await store.books("alice")
@@ -313,7 +314,7 @@ async def test_objects_are_found_by_step_and_state(store: Store) -> None:
 
 async def test_pruning_forgets_only_what_is_over(store: Store) -> None:
     await store.write(
-        PutTester(tester("bob")),
+        PutTester(a_tester("bob")),
         AddEvent(an_event("old")),
         AddEvent(an_event("old, but seen again", at=NOON)),
         PutJournal(an_entry("unfinished")),

@@ -1,0 +1,47 @@
+"""Where a controller keeps its books, and opening them. Looking never makes any."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from api.complaint import Complaint
+from api.options import FLEET
+from controller.queries import Queries
+from controller.running import Places, opened_store
+from controller.store import Store
+from reconcilers.clock import SystemClock
+
+DATABASE_VARIABLE = "DATABASE_URL"
+
+
+def places(fleet: Path, state: Path) -> Places:
+    """Where this controller's things are; a database other than the state folder's comes from DATABASE_URL."""
+    return Places(fleet, state, os.environ.get(DATABASE_VARIABLE, ""))
+
+
+def has_books(where: Places) -> bool:
+    """Whether a controller has ever worked here: looking must not make a store."""
+    return bool(where.database_url) or (where.state / "controller.db").exists()
+
+
+@asynccontextmanager
+async def books(state: Path) -> AsyncIterator[Store]:
+    """The store of a controller that has worked here. Raises Complaint when there is none."""
+    where = places(FLEET, state)
+    if not has_books(where):
+        raise Complaint(
+            f"There are no books in {state}: no controller has worked there. Start one with "
+            f"`testerctl run --state {state}`, or point --state (or TESTERCTL_STATE) to the folder of the one that runs."
+        )
+    async with opened_store(where, SystemClock()) as store:
+        yield store
+
+
+@asynccontextmanager
+async def queries(state: Path) -> AsyncIterator[Queries]:
+    """What may be asked of those books."""
+    async with books(state) as store:
+        yield Queries(store)

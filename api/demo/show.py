@@ -1,0 +1,180 @@
+"""The demo from start to end: world, fleet, controller and API together, watched until every tester is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+from rich.console import Console
+
+from api import logs
+from api.alone import alone
+from api.complaint import Complaint
+from api.demo.checks import checks, counts
+from api.demo.folder import write_fleet
+from api.demo.screen import Screen, finished, numbers, show_checks, show_reasons
+from api.demo.world import World, alive, opened
+from api.server import LISTEN, Place, bound, make_app, place, serve
+from api.signals import stop_on_signals
+from api.terminal import err, out, progress, text
+from api.window import Window
+from api.words import span
+from controller.queries import Queries, TesterSummary
+from controller.records import Phase
+from controller.running import Controller, Places, opened_store
+from reconcilers.clock import SystemClock
+
+LOOK_EVERY = 0.25  # seconds
+WORLD, FLEET, BOOKS = "world", "fleet", "controller"  # below the demo's folder
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What was asked for on the command line."""
+
+    state: Path
+    speed: float
+    ends: bool  # --exit: end when all are ready
+    keep: bool  # leave the world running
+    fresh: bool  # begin with a new one
+    timeout: timedelta
+
+    @property
+    def log(self) -> Path:
+        """Where the controller's own log goes: the terminal shows the table."""
+        return self.state / "controller.log"
+
+
+@dataclass(frozen=True)
+class Demo:
+    """One demo that runs."""
+
+    wishes: Wishes
+    world: World
+    controller: Controller
+    place: Place
+    console: Console
+
+    @property
+    def ask(self) -> Queries:
+        return Queries(self.controller.store)
+
+    async def watch(self) -> None:
+        """Show testers come to life, then what came of it; with --exit that is the end, else until `stop`."""
+        testers = await self._until_ready()
+        if not testers:
+            return
+        self.console.print(finished(testers))
+        if self.wishes.ends:
+            await self._check(testers)
+            return
+        await self._tell(testers)
+        await self.controller.stop.wait()
+
+    async def _until_ready(self) -> tuple[TesterSummary, ...]:
+        """Nobody when the demo was stopped before. Raises Complaint when it takes too long, with --exit."""
+        clock = self.controller.clock
+        began = clock.now()
+        with Screen(self.console, began) as screen:
+            while not self.controller.stop.is_set():
+                testers = await self.ask.testers()
+                screen.show(testers, clock.now())
+                if self._all_ready(testers):
+                    return testers
+                if self.wishes.ends and clock.now() - began > self.wishes.timeout:
+                    break
+                await asyncio.sleep(LOOK_EVERY)
+            else:
+                return ()
+        details = [await self.ask.tester(one.record.name) for one in testers if not one.ready]
+        show_reasons(err(), tuple(one for one in details if one is not None))
+        raise Complaint(f"Not everybody was ready within {span(self.wishes.timeout)}; {self.wishes.log} may tell more.")
+
+    def _all_ready(self, testers: tuple[TesterSummary, ...]) -> bool:
+        """Everybody is ready, and was looked at since this start: what the books of the last one say may be old."""
+        seen = self.controller.engine.passes >= len(testers) > 0
+        return seen and all(
+            one.record.phase is Phase.READY and one.record.observed_generation == one.record.generation
+            for one in testers
+        )
+
+    async def _check(self, testers: tuple[TesterSummary, ...]) -> None:
+        with progress("people of the world sign in at every door"):
+            found = await checks(self.world, testers)
+        show_checks(self.console, found)
+        if not all(one.ok for one in found):
+            raise Complaint("All are ready, but not everything is as it should be: see the lines marked ✗.")
+
+    async def _tell(self, testers: tuple[TesterSummary, ...]) -> None:
+        addresses, root = self.world.addresses, self.wishes.state
+        proxy = addresses.socks.replace("socks5:", "socks5h:")
+        lines = {
+            "Page": f"{self.place.url}/",
+            "Specs": f"{root / FLEET} (change a file, add one, remove one: it is picked up at once)",
+            "World": f"{numbers(counts(await self.world.books(), testers))}; its own books: {addresses.control_url}/_sim/books",
+            "A door": f"curl --proxy {proxy} --cacert {addresses.ca_file} -i {testers[0].link}",
+            "Ask": f"testerctl describe {testers[0].record.name} --state {root / BOOKS}",
+        }
+        self.console.print()
+        for label, words in lines.items():
+            self.console.print(text(f"{label:<7} {words}"), soft_wrap=True)
+        self.console.print(text("It goes on keeping them so, until Ctrl-C.", "dim"))
+
+
+async def show(wishes: Wishes, listen: str) -> None:
+    """The whole demo. Raises Complaint when something is not as it should be."""
+    with alone(wishes.state):
+        if wishes.fresh:
+            await _forget(wishes)
+        with alone(wishes.state / BOOKS):
+            logs.set_up(wishes.log)
+            with progress("making a world"):
+                world = await opened(wishes.state / WORLD, wishes.speed, wishes.state / "world.log")
+            try:
+                await _control(wishes, world, listen)
+            finally:
+                if not wishes.keep:
+                    await world.stop()
+
+
+async def _control(wishes: Wishes, world: World, listen: str) -> None:
+    where = Places(write_fleet(wishes.state, world.addresses), wishes.state / BOOKS)
+    sock, real = _somewhere(listen)
+    with sock:
+        async with opened_store(where, SystemClock()) as store:
+            controller = Controller(where, store)
+            stop_on_signals(controller.stop)
+            demo = Demo(wishes, world, controller, real, out())
+            demo.console.print(text(_greeting(world, real)), soft_wrap=True)
+            await controller.run(serve(make_app(Window(controller)), sock, controller.stop), demo.watch())
+
+
+def _greeting(world: World, real: Place) -> str:
+    found = "was alive already" if world.found else "began"
+    return (
+        f"A make-believe world {found}, {world.addresses.speed:g} times as fast as the real one. Watch: {real.url}/\n"
+    )
+
+
+def _somewhere(listen: str) -> tuple[socket.socket, Place]:
+    """The usual place, or any other when that one is taken: a demo need not care."""
+    try:
+        return bound(place(listen))
+    except Complaint:
+        if listen != LISTEN:
+            raise
+        return bound(replace(place(LISTEN), port=0))
+
+
+async def _forget(wishes: Wishes) -> None:
+    """Begin anew: end the world that may still run, and throw its state away with everything that was made from it."""
+    addresses = await alive(wishes.state / WORLD)
+    if addresses is not None:
+        await World(addresses, found=True).stop()
+    for name in (WORLD, BOOKS, FLEET, "secrets"):
+        shutil.rmtree(wishes.state / name, ignore_errors=True)
+    (wishes.state / "written.json").unlink(missing_ok=True)

@@ -1,0 +1,167 @@
+"""The simulator as a process of its own: started, found again after a crash of the demo, asked for its books, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from api.complaint import Complaint
+
+STARTS_WITHIN = 30.0  # seconds
+ENDS_WITHIN = 10.0
+LOOK_EVERY = 0.05
+ANSWERS_WITHIN = 5.0
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """One compute daemon of the world; `nodes` are pairs of a daemon's node id and the grid's."""
+
+    name: str
+    url: str
+    secret: str
+    gateway_domain: str
+    nodes: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the world's parts are, as it tells in `addresses.json`."""
+
+    pid: int
+    speed: float
+    forge_url: str
+    forge_token: str = field(repr=False)
+    daemons: tuple[Daemon, ...] = ()
+    socks: str = ""
+    ca_file: str = ""
+    installer_key_file: str = ""
+    control_url: str = ""
+    lab_url: str = ""
+
+    @classmethod
+    def read(cls, path: Path) -> Addresses | None:
+        """None while there are none, or half a file."""
+        try:
+            told = json.loads(path.read_text())
+            return cls(
+                pid=told["pid"],
+                speed=told["speed"],
+                forge_url=told["forge_url"],
+                forge_token=told["forge_token"],
+                daemons=tuple(_daemon(one) for one in told["compute"]),
+                socks=told["socks"],
+                ca_file=told["ca_file"],
+                installer_key_file=told["installer_key_file"],
+                control_url=told["control_url"],
+                lab_url=told["lab_url"],
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def _daemon(told: dict[str, Any]) -> Daemon:
+    nodes = tuple((node["sid"], node["grid_node"]) for node in told["nodes"])
+    return Daemon(told["name"], told["url"], told["secret"], told["gateway_domain"], nodes)
+
+
+@dataclass(frozen=True)
+class World:
+    """A simulator that answers."""
+
+    addresses: Addresses
+    found: bool  # it ran already
+
+    async def books(self) -> dict[str, Any]:
+        """What the world itself says that it holds. Raises Complaint when it does not answer."""
+        books = await _ask(self.addresses, "/_sim/books")
+        if books is None:
+            raise Complaint(
+                "The make-believe world does not answer any more; start the demo again, it goes on from here."
+            )
+        return books
+
+    async def stop(self) -> None:
+        """End it; its state stays. Only a process that answers as the world is ended."""
+        if await _ask(self.addresses, "/_sim/books") is None:
+            return
+        os.kill(self.addresses.pid, signal.SIGTERM)
+        await _until_gone(self.addresses.pid)
+
+
+async def opened(folder: Path, speed: float, log: Path) -> World:
+    """The world of this folder: the one that runs, else a new process. Raises Complaint when it does not come up."""
+    running = await alive(folder)
+    if running is not None:
+        return World(running, found=True)
+    process = _start(folder, speed, log)
+    for _ in range(int(STARTS_WITHIN / LOOK_EVERY)):
+        await asyncio.sleep(LOOK_EVERY)
+        if process.poll() is not None:
+            break
+        told = Addresses.read(folder / "addresses.json")
+        if told is not None and told.pid == process.pid:
+            return World(told, found=False)
+    raise Complaint(f"The make-believe world does not start; {log} says why.")
+
+
+async def alive(folder: Path) -> Addresses | None:
+    """The addresses of the world that runs on this folder: its process is there, and it answers."""
+    told = Addresses.read(folder / "addresses.json")
+    if told is None or not _process_is_there(told.pid) or await _ask(told, "/_sim/books") is None:
+        return None
+    return told
+
+
+def _start(folder: Path, speed: float, log: Path) -> subprocess.Popen[bytes]:
+    """In a session of its own: Ctrl-C is for the controller, and a killed demo finds its world alive again."""
+    command = [sys.executable, "-m", "examples.simulator", "--state", str(folder), "--speed", str(speed)]
+    root = Path(__file__).parents[2]
+    folder.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=root, start_new_session=True
+        )
+
+
+async def _ask(addresses: Addresses, path: str) -> dict[str, Any] | None:
+    try:
+        async with httpx.AsyncClient(trust_env=False, timeout=ANSWERS_WITHIN) as client:
+            answer = await client.get(addresses.control_url + path)
+            found = answer.json() if answer.status_code == 200 else None
+    except (httpx.HTTPError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _process_is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+async def _until_gone(pid: int) -> None:
+    for _ in range(int(ENDS_WITHIN / LOOK_EVERY)):
+        if _reaped(pid) or not _process_is_there(pid):
+            return
+        await asyncio.sleep(LOOK_EVERY)
+    raise Complaint(f"The make-believe world (process {pid}) does not end; end it by hand.")
+
+
+def _reaped(pid: int) -> bool:
+    """Whether it was a child of ours that has ended."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return False

@@ -1,0 +1,186 @@
+"""Forge's client where the wire fixtures do not reach: shifting pages, odd answers, rights, what is never sent."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from reconcilers.backends.forge import Account, ForgeClient
+from reconcilers.backends.forge_answers import account_of
+from reconcilers.backends.limits import Gate
+from reconcilers.backends.transport import Wire
+from reconcilers.clock import SystemClock
+from reconcilers.errors import Blocked, OutcomeUnknown, OutsideError, Rejected, Transient
+from reconcilers.secret import Secret
+
+
+class Forge:
+    """Answers from a list, and remembers what it was asked."""
+
+    def __init__(self, *answers: httpx.Response) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[str, str, Any]] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content) if request.content else None
+        self.asked.append((request.method, request.url.raw_path.decode(), body))
+        return self.answers.pop(0)
+
+    @property
+    def client(self) -> ForgeClient:
+        gate = Gate("Forge", SystemClock(), 8, 1000)
+        url = "https://forge.test"
+        return ForgeClient(Wire(url, httpx.MockTransport(self), gate, {"Authorization": "token t"}), url)
+
+
+def user(number: int, **more: Any) -> dict[str, Any]:
+    return {"id": number, "login": f"u{number}", "email": f"u{number}@example.org"} | more
+
+
+def page(numbers: range, total: int) -> httpx.Response:
+    return httpx.Response(200, json=[user(each) for each in numbers], headers={"X-Total-Count": str(total)})
+
+
+async def test_all_pages_are_read() -> None:
+    forge = Forge(page(range(50), 120), page(range(50, 100), 120), page(range(100, 120), 120))
+    assert [each.id for each in await forge.client.accounts()] == list(range(120))
+    assert [path for _, path, _ in forge.asked] == [f"/api/v1/admin/users?page={n}&limit=50" for n in (1, 2, 3)]
+
+
+async def test_pages_that_shift_are_read_again() -> None:
+    # One of the first page went meanwhile: number 50 moved from the second page to the first and was seen on neither.
+    shifted = (page(range(50), 60), page(range(51, 60), 59))
+    forge = Forge(*shifted, page(range(1, 51), 59), page(range(51, 60), 59))
+    assert {each.id for each in await forge.client.accounts()} == set(range(1, 60))
+    # The same with an unchanged total (one went, one came): the count of different accounts gives it away.
+    forge = Forge(page(range(50), 60), page(range(49, 59), 60), page(range(0), 60), page(range(2), 2))
+    assert len(await forge.client.accounts()) == 2
+
+
+async def test_pages_that_never_stop_shifting_are_no_answer() -> None:
+    forge = Forge(*[page(range(3), 5), page(range(0), 5)] * 3)
+    with pytest.raises(Transient) as caught:
+        await forge.client.accounts()
+    assert caught.value.reason == "ListingShifts"
+    assert len(forge.asked) == 6
+
+
+async def test_apps_that_are_not_all_there_are_no_answer() -> None:
+    forge = Forge(httpx.Response(200, json=[], headers={"X-Total-Count": "3"}))
+    with pytest.raises(Transient):
+        await forge.client.oauth_apps()
+
+
+@pytest.mark.parametrize(
+    ("body", "source"),
+    [
+        (user(1), 0),
+        (user(1, login_name=""), 0),
+        (user(1, login_name="U1"), 0),
+        (user(1, login_name="ldap-name"), -1),
+        (user(1, source_id=3), 3),
+        (user(1, source_id=0, login_name="other"), 0),
+    ],
+)
+def test_where_an_account_signs_in_is_told_across_versions(body: dict[str, Any], source: int) -> None:
+    assert account_of(body).source_id == source
+
+
+@pytest.mark.parametrize("source", [-1, 3])
+async def test_an_account_of_another_source_is_never_edited(source: int) -> None:
+    forge = Forge()
+    account = Account(1, "x", "x@example.org", source_id=source)
+    for edit in (forge.client.set_prohibited(account, True), forge.client.reset_password(account, Secret("p"))):
+        with pytest.raises(Blocked) as caught:
+            await edit
+        assert caught.value.reason == "ForeignSource"
+    assert forge.asked == []
+
+
+async def test_a_used_address_is_told_from_a_taken_name() -> None:
+    refused = httpx.Response(422, json={"message": "e-mail already in use [email: a@example.org]"})
+    forge = Forge(refused, httpx.Response(404), httpx.Response(404))
+    with pytest.raises(Blocked) as caught:
+        await forge.client.create_account("alice", "a@example.org", Secret("hidden-password"))
+    assert caught.value.reason == "EmailTaken"
+    assert "hidden-password" not in str(caught.value)
+
+
+async def test_missing_rights_name_the_scope() -> None:
+    message = "token does not have at least one of required scope(s): [write:admin]"
+    for ask, right in (("accounts", "write:admin"), ("oauth_apps", "write:user")):
+        forge = Forge(httpx.Response(403, json={"message": message}))
+        with pytest.raises(Blocked, match=right):
+            await getattr(forge.client, ask)()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(201, json={"id": 1, "name": "a", "client_id": "c", "redirect_uris": [], "client_secret": ""}),
+        httpx.Response(201, json={"id": 1}),
+        httpx.Response(201, json=[]),
+        httpx.Response(201, text='{"id":'),
+        httpx.Response(200, html="<html>"),
+        httpx.Response(302, headers={"Location": "/user/login"}),
+        httpx.Response(500, json={"message": "x"}),
+    ],
+)
+async def test_a_made_app_without_its_secret_is_an_unknown_outcome(answer: httpx.Response) -> None:
+    with pytest.raises(OutcomeUnknown):
+        await Forge(answer).client.create_oauth_app("a", "https://a.test/oauth/callback")
+
+
+async def test_a_rotation_always_says_confidential_and_of_a_missing_app_says_so() -> None:
+    forge = Forge(httpx.Response(404, json={"message": "not found"}))
+    with pytest.raises(Transient) as caught:
+        await forge.client.rotate_oauth_app(7, "a", "https://a.test/oauth/callback")
+    assert caught.value.reason == "AppGone"
+    body = {"name": "a", "redirect_uris": ["https://a.test/oauth/callback"], "confidential_client": True}
+    assert forge.asked == [("PATCH", "/api/v1/user/applications/oauth2/7", body)]
+
+
+async def test_names_cannot_climb_out_of_their_place() -> None:
+    forge = Forge(*[httpx.Response(404)] * 3)
+    await forge.client.account("../admin")
+    await forge.client.account("..")
+    await forge.client.account("a?b#c d")
+    assert [path for _, path, _ in forge.asked] == [
+        "/api/v1/users/..%2Fadmin",
+        "/api/v1/users/%2E%2E",
+        "/api/v1/users/a%3Fb%23c%20d",
+    ]
+
+
+async def test_a_renamed_user_is_looked_up_on_the_same_server_only() -> None:
+    away = {"Location": "https://evil.test/api/v1/users/robert?x=1"}
+    forge = Forge(httpx.Response(307, headers=away), httpx.Response(200, json=user(4, login="robert")))
+    found = await forge.client.account("bob")
+    assert found is not None
+    assert found.login == "robert"
+    assert forge.asked[1][1] == "/api/v1/users/robert"
+    with pytest.raises(Transient):
+        await Forge(httpx.Response(307, headers={"Location": "https://evil.test/x"})).client.account("bob")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(400, Rejected), (401, Blocked), (403, Blocked), (405, Rejected), (418, Rejected), (301, Transient)],
+)
+async def test_any_other_status_has_a_meaning(status: int, kind: type[OutsideError]) -> None:
+    with pytest.raises(kind):
+        await Forge(httpx.Response(status)).client.keys("bob")
+
+
+async def test_taken_for_anonymous_is_a_refused_token() -> None:
+    for answer in (httpx.Response(401), httpx.Response(200, json={}), httpx.Response(200, json={"id": 0, "login": ""})):
+        with pytest.raises(Blocked) as caught:
+            await Forge(answer).client.whoami()
+        assert caught.value.reason == "TokenRefused"
+
+
+def test_the_sign_in_page_is_where_people_are_sent() -> None:
+    assert Forge().client.authorize_url() == "https://forge.test/login/oauth/authorize"

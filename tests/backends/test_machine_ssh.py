@@ -1,0 +1,275 @@
+"""The machines over a real SSH server: kept connections, host keys, cut connections, jobs that outlive them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import asyncssh
+import pytest
+
+from reconcilers.backends.limits import Gate
+from reconcilers.backends.machine import JobState, MachineAddress, MachineQuery
+from reconcilers.backends.machine_client import ShellMachines
+from reconcilers.backends.machine_ssh import SshShell, openssh_form
+from reconcilers.clock import SystemClock
+from reconcilers.errors import Blocked, OutcomeUnknown, Transient, Unreachable
+from reconcilers.secret import Secret
+
+Until = Callable[..., Awaitable[None]]
+KEY = asyncssh.generate_private_key("ssh-ed25519")
+
+
+@dataclass
+class Server:
+    """An SSH server that runs commands in a machine's home directory."""
+
+    home: Any
+    keys: list[asyncssh.SSHKey] = field(default_factory=lambda: [asyncssh.generate_private_key("ssh-ed25519")])
+    allowed: set[str] = field(default_factory=lambda: {openssh_form(KEY)})
+    logins: int = 0
+    running: list[asyncio.subprocess.Process] = field(default_factory=list)
+    links: list[asyncssh.SSHServerConnection] = field(default_factory=list)
+    _listener: asyncssh.SSHAcceptor | None = None
+    port: int = 0
+
+    async def start(self) -> None:
+        server = self
+
+        class Door(asyncssh.SSHServer):
+            def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+                server.links.append(conn)
+
+            def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+                return username == "root" and openssh_form(key) in server.allowed
+
+            def public_key_auth_supported(self) -> bool:
+                return True
+
+            def auth_completed(self) -> None:
+                server.logins += 1
+
+        self._listener = await asyncssh.listen(
+            "127.0.0.1",
+            self.port,
+            server_factory=Door,
+            server_host_keys=self.keys,
+            process_factory=self._serve,
+            encoding=None,
+        )
+        self.port = self._listener.get_port()
+
+    async def _serve(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
+        child = await asyncio.create_subprocess_exec(
+            f"{self.home.tools}/sh",
+            *("-c", process.command or ""),
+            env=self.home.environment,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        self.running.append(child)
+        out, err = await child.communicate(await process.stdin.read())
+        with contextlib.suppress(OSError):  # the caller may be gone
+            process.stdout.write(out)
+            process.stderr.write(err)
+            process.exit(child.returncode or 0)
+
+    def cut(self) -> None:
+        """Break every connection, as a network does."""
+        for link in self.links:
+            link.abort()
+        self.links.clear()
+
+    async def stop(self) -> None:
+        self.cut()
+        if self._listener is not None:
+            self._listener.close()
+            await self._listener.wait_closed()
+        for child in self.running:
+            if child.returncode is None:
+                os.killpg(child.pid, signal.SIGKILL)
+                await child.wait()
+
+
+@pytest.fixture
+async def server(furnished: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
+    monkeypatch.setattr("reconcilers.backends.machine_look.COMMAND_TIME", 1)  # what hangs here hangs on purpose
+    here = Server(furnished)
+    await here.start()
+    yield here
+    await here.stop()
+
+
+@pytest.fixture
+async def over_ssh() -> AsyncIterator[ShellMachines]:
+    key = Secret(KEY.export_private_key())
+    machines = ShellMachines(SshShell(key, Gate("machines", SystemClock(), in_flight=8, per_second=100)))
+    yield machines
+    await machines.aclose()
+
+
+def at(server: Server, host_key: str | None = None) -> MachineAddress:
+    return MachineAddress("compute1/0001", "127.0.0.1", port=server.port, host_key=host_key)
+
+
+async def test_one_connection_is_opened_once_and_kept(server: Server, over_ssh: ShellMachines) -> None:
+    values = {("core", "A"): Secret("$(touch x)'\";|&\n\n"), ("core", "RAW"): Secret(b"\xff\n")}
+    await asyncio.gather(*(over_ssh.look(at(server), MachineQuery()) for _ in range(6)))
+    await over_ssh.write_settings(at(server), values, {}, owned=True)
+    look = await over_ssh.look(at(server), MachineQuery(secrets=tuple(values)))
+    assert look.secrets == values
+    assert look.host_key == openssh_form(server.keys[0])
+    assert server.logins == 1
+    await over_ssh.forget("compute1/0001")
+    await over_ssh.look(at(server, look.host_key), MachineQuery())
+    assert server.logins == 2
+
+
+async def test_a_connection_that_broke_while_idle_is_replaced(server: Server, over_ssh: ShellMachines) -> None:
+    await over_ssh.look(at(server), MachineQuery())
+    server.cut()
+    await over_ssh.stop_service(at(server), "hero_books")
+    assert server.logins == 2
+
+
+async def test_another_host_key_is_refused_also_on_a_kept_connection(server: Server, over_ssh: ShellMachines) -> None:
+    other = openssh_form(asyncssh.generate_private_key("ssh-ed25519"))
+    scripts = len(server.running)
+    for _ in range(2):
+        with pytest.raises(Blocked) as caught:
+            await over_ssh.look(at(server, other), MachineQuery())
+        assert caught.value.reason == "HostKeyChanged"
+        assert other in caught.value.message
+        await over_ssh.forget("compute1/0001")
+    assert len(server.running) == scripts
+    await over_ssh.look(at(server), MachineQuery())
+    with pytest.raises(Blocked):
+        await over_ssh.look(at(server, other), MachineQuery())
+
+
+async def test_a_pinned_key_is_asked_for_among_several(furnished: Any, over_ssh: ShellMachines) -> None:
+    keys = [asyncssh.generate_private_key(kind) for kind in ("ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa")]
+    server = Server(furnished, keys=keys)
+    await server.start()
+    for key in keys:
+        pinned = openssh_form(key)
+        assert (await over_ssh.look(at(server, pinned), MachineQuery())).host_key == pinned
+        await over_ssh.forget("compute1/0001")
+    await server.stop()
+
+
+async def test_a_refused_login_and_a_closed_port_are_told_apart(server: Server, over_ssh: ShellMachines) -> None:
+    server.allowed.clear()
+    with pytest.raises(Transient) as caught:
+        await over_ssh.look(at(server), MachineQuery())
+    assert caught.value.reason == "LoginRefused"
+    server.allowed.add(openssh_form(KEY))
+    assert (await over_ssh.look(at(server), MachineQuery())).supervisor_up
+    await server.stop()
+    for _ in range(2):
+        with pytest.raises(Unreachable):
+            await over_ssh.stop_service(at(server), "hero_books")
+
+
+async def test_a_server_that_never_speaks_is_unreachable(
+    over_ssh: ShellMachines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconcilers.backends.machine_ssh.CONNECT_LIMIT", 0.2)
+    silent = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    with pytest.raises(Unreachable):
+        await over_ssh.look(MachineAddress("a/1", "127.0.0.1", port=port), MachineQuery())
+    silent.close()
+
+
+@pytest.mark.parametrize("writing", [True, False])
+async def test_a_connection_cut_under_a_script_leaves_the_outcome_unknown(
+    server: Server, over_ssh: ShellMachines, until: Until, writing: bool
+) -> None:
+    server.home.touch("hang")
+    key = ("core", "A")
+    call = (
+        over_ssh.write_settings(at(server), {key: Secret("s3cret")}, {}, owned=False)
+        if writing
+        else over_ssh.look(at(server), MachineQuery(secrets=(key,)))
+    )
+    task = asyncio.create_task(call)
+
+    async def asked() -> bool:
+        return "secret get" in server.home.read("asked")
+
+    await until(asked)
+    server.cut()
+    with pytest.raises(OutcomeUnknown if writing else Transient) as lost:
+        await task
+    assert lost.value.reason == "ConnectionLost"
+    assert "s3cret" not in str(lost.value)
+
+
+async def test_a_caller_that_gives_up_ends_its_channel_and_nobody_elses(
+    server: Server, over_ssh: ShellMachines, until: Until
+) -> None:
+    await over_ssh.look(at(server), MachineQuery())
+    server.home.touch("hang")
+    task = asyncio.create_task(over_ssh.look(at(server), MachineQuery(secrets=(("core", "A"),))))
+
+    async def asked() -> bool:
+        return "secret" in server.home.read("asked")
+
+    await until(asked)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    (server.home.path / "hang").unlink()
+    assert (await over_ssh.look(at(server), MachineQuery())).supervisor_up
+    assert server.logins == 1
+
+
+async def test_giving_up_while_connecting_does_not_end_the_connection_of_others(
+    server: Server, over_ssh: ShellMachines
+) -> None:
+    first = asyncio.create_task(over_ssh.look(at(server), MachineQuery()))
+    second = asyncio.create_task(over_ssh.look(at(server), MachineQuery()))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert (await second).supervisor_up
+    assert server.logins == 1
+
+
+async def test_a_job_goes_on_without_the_connection(server: Server, over_ssh: ShellMachines, until: Until) -> None:
+    server.home.touch("hold.hero_books")
+    await over_ssh.start_install(at(server), "hero_books", "v0.3.1", ("hero_books",))
+    await over_ssh.forget("compute1/0001")
+    server.cut()
+    (server.home.path / "hold.hero_books").unlink()
+
+    async def done() -> bool:
+        job = (await over_ssh.look(at(server), MachineQuery())).jobs["component-hero_books"]
+        return job.state is JobState.SUCCEEDED and job.result == "v0.3.1"
+
+    await until(done)
+
+
+async def test_a_machine_that_moved_is_connected_to_anew(
+    server: Server, over_ssh: ShellMachines, furnished: Any
+) -> None:
+    await over_ssh.look(at(server), MachineQuery())
+    other = Server(furnished)
+    await other.start()
+    look = await over_ssh.look(replace(at(server), port=other.port), MachineQuery())
+    assert look.host_key == openssh_form(other.keys[0])
+    await other.stop()
+
+
+async def test_a_key_that_is_none_says_so_without_showing_it() -> None:
+    with pytest.raises(Blocked) as caught:
+        SshShell(Secret("-----BEGIN PRIVATE nonsense"), Gate("machines", SystemClock()))
+    assert caught.value.reason == "KeyUnreadable"
+    assert "nonsense" not in str(caught.value) + repr(caught.value.__cause__)

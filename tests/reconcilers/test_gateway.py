@@ -1,0 +1,173 @@
+"""The gateway: what the daemon lists, what follows, and where the address comes from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reconcilers.actions import Disruption, Effect
+from reconcilers.backends import Backends
+from reconcilers.backends.compute import Gateway, GatewayOrder
+from reconcilers.contract import TesterView
+from reconcilers.facts import (
+    Facts,
+    FrontDoorFacts,
+    GatewayFacts,
+    MachineFacts,
+    ObjectState,
+    SignInGateFacts,
+    StepFacts,
+)
+from reconcilers.gateway import GatewayReconciler, SeenGateway
+from reconcilers.looks import TesterLooks
+from tests.reconcilers.data import ADDRESS, FQDN, a_fleet, a_row, a_tester, actions, brief, some_facts
+
+NAME = "alicex7k2p9"
+OURS = f"http://[{ADDRESS}]:9988"
+CREATE, DELETE = [f"create gateway {NAME}"], [f"delete gateway {NAME}"]
+
+
+class FakeDaemon:
+    def __init__(self, *gateways: Gateway) -> None:
+        self.held = gateways
+        self.ordered: list[GatewayOrder] = []
+
+    async def gateways(self, daemon: str) -> tuple[Gateway, ...]:
+        return self.held if daemon == "gent" else ()
+
+    async def deploy_gateway(self, order: GatewayOrder) -> Gateway:
+        self.ordered.append(order)
+        return Gateway("4", order.name, FQDN, (OURS,))
+
+
+def step(daemon: FakeDaemon | None = None) -> GatewayReconciler:
+    return GatewayReconciler(Backends(None, {"gent": daemon}, None, None))  # type: ignore[arg-type, dict-item]
+
+
+async def seen(daemon: FakeDaemon, facts: Facts) -> SeenGateway | None:
+    looks: TesterLooks = daemon  # type: ignore[assignment]
+    return await step().observe(TesterView(a_tester(), facts), looks)
+
+
+def there(*backends: str, fqdn: str = FQDN, state: str = "ok") -> SeenGateway:
+    return SeenGateway("gent", Gateway("3", NAME, fqdn, backends or (OURS,), state), fqdn)
+
+
+def facts(*more: StepFacts, **row: Any) -> Facts:
+    return some_facts(*more, object=a_row("gateway", **{"name": NAME, **row}))
+
+
+PLANS: dict[str, tuple[SeenGateway | None, list[str]]] = {
+    "absent": (None, CREATE),
+    "ours": (there(), []),
+    "ours in another spelling": (there("http://[400:1:0:0:0:0:0:2]:9988/"), []),
+    "reported failed, but there": (there(state="failed"), []),
+    "to another machine": (there("http://[400:1::3]:9988"), DELETE),
+    "to another port": (there(f"http://[{ADDRESS}]:9989"), DELETE),
+    "to ours and to another": (there(OURS, "http://[400:1::3]:9988"), DELETE),
+    "to nothing that is an address": (there("nonsense"), DELETE),
+    "to nothing": (SeenGateway("gent", Gateway("3", NAME, FQDN, ()), FQDN), DELETE),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_what_is_done_about_a_gateway(name: str) -> None:
+    observed, expected = PLANS[name]
+    assert brief(step().plan(a_tester(), observed, facts())) == expected
+
+
+def test_a_deploy_is_an_operation_and_a_wrong_one_is_rebuilt() -> None:
+    (create,) = actions(step().plan(a_tester(), None, facts()))
+    assert (create.effect, create.limit) == (Effect.CREATE, a_fleet().spec.timing.gateway_limit)
+    (delete,) = actions(step().plan(a_tester(), there("http://[400:1::3]:9988"), facts()))
+    assert (delete.effect, delete.disruption) == (Effect.DELETE, Disruption.REBUILD)
+    assert "http://[400:1::3]:9988" in delete.consequences[0]
+    (removed,) = actions(step().plan(None, there(), facts()))
+    assert (removed.effect, removed.disruption, removed.args) == (Effect.DELETE, Disruption.REMOVE, ("gent", "3"))
+    assert step().plan(None, None, facts()) == ()
+
+
+SHUT = FrontDoorFacts(router="v1", proxy="v1", shut_since_cut=True)
+NOT_YET = FrontDoorFacts(router="v1", proxy="v1")
+CUTS: dict[str, tuple[bool, FrontDoorFacts, list[str]]] = {
+    "cut, and not seen shut since": (True, NOT_YET, ["wait DoorCut"]),
+    "cut, and seen shut since": (True, SHUT, CREATE),
+    "not cut": (False, NOT_YET, CREATE),
+}
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_no_new_address_leads_to_an_open_door(name: str) -> None:
+    cut, door, expected = CUTS[name]
+    assert brief(step().plan(a_tester(), None, facts(SignInGateFacts(cut=cut), door))) == expected
+
+
+def test_a_preview_says_that_the_address_of_the_machine_is_not_known_yet() -> None:
+    (create,) = actions(step().plan(a_tester(), None, some_facts(MachineFacts.unknown())))
+    assert "known after machine" in str(create.changes[1].after)
+
+
+async def test_by_id_where_it_is_known_else_by_name() -> None:
+    other = Gateway("9", NAME, "other.example.org")
+    listed = FakeDaemon(other, Gateway("3", "renamed", FQDN, (OURS,)))
+    by_id = await seen(listed, facts(identity={"daemon": "gent", "gateway_id": "3"}))
+    assert by_id is not None
+    assert by_id.gateway.gateway_id == "3"
+    by_name = await seen(listed, facts())
+    assert by_name is not None
+    assert by_name.gateway.gateway_id == "9"
+    assert await seen(listed, facts(identity={"daemon": "york", "gateway_id": "3"})) is None
+
+
+async def test_without_a_machine_there_is_nothing_to_look_for() -> None:
+    bare = some_facts(without=("machine", "gateway"))
+    assert await seen(FakeDaemon(Gateway("3", NAME)), bare) is None
+
+
+async def test_an_address_that_is_not_told_is_computed_and_said_to_be() -> None:
+    computed = await seen(FakeDaemon(Gateway("3", NAME, "", (OURS,))), facts())
+    assert computed is not None
+    assert (computed.fqdn, computed.computed) == (f"{NAME}.gent.example.org", True)
+
+    learnt = step().learn(computed, some_facts(without=("gateway",)))
+    assert learnt is not None
+    assert learnt.computed
+    (finding,) = step().findings(a_tester(), computed, some_facts(learnt))
+    assert (finding.status, finding.reason) == (None, "AddressComputed")
+
+
+async def test_an_address_that_was_told_once_is_not_computed_again() -> None:
+    """The create told it, the listing does not."""
+    computed = await seen(FakeDaemon(Gateway("3", NAME, "", (OURS,))), facts())
+    assert computed is not None
+    told = GatewayFacts(daemon="gent", gateway_id="3", gateway_name=NAME, fqdn="told.example.org")
+    learnt = step().learn(computed, some_facts(told))
+    assert learnt is not None
+    assert (learnt.fqdn, learnt.computed) == ("told.example.org", False)
+    another = step().learn(computed, some_facts(told.model_copy(update={"gateway_id": "1"})))
+    assert another is not None
+    assert another.computed, "another gateway's address says nothing about this one"
+
+
+async def test_a_gateway_is_ordered_with_the_grids_node_id() -> None:
+    daemon = FakeDaemon()
+    (create,) = actions(step().plan(a_tester(), None, facts()))
+    made = await step(daemon).apply(create, TesterView(a_tester(), facts()), None)  # type: ignore[arg-type]
+    (order,) = daemon.ordered
+    assert (order.name, order.grid_node, order.backend_address) == (NAME, "2", ADDRESS)
+    assert made is not None
+    assert made.fqdn == FQDN
+
+
+def test_names() -> None:
+    auto = [step().name_for(a_tester(), some_facts(), *pair) for pair in ((1, 1), (1, 2), (2, 1))]
+    assert auto[0] == NAME
+    assert len(set(auto)) == 3
+    custom = a_tester(address="alice")
+    assert {step().name_for(custom, some_facts(), each, 1) for each in (1, 2)} == {"alice"}
+
+
+def test_rows_that_were_never_begun_are_planned_by_their_name() -> None:
+    (create,) = actions(step().plan(a_tester(), None, facts(name="another", state=ObjectState.GONE)))
+    assert create.args == ("another",)

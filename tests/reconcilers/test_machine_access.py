@@ -1,0 +1,91 @@
+"""SSH into the machine: what the authorised keys are, and what follows."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconcilers.actions import Wait
+from reconcilers.errors import Blocked
+from reconcilers.facts import Facts, MachineAccessFacts
+from reconcilers.installer_key import installer_public_key
+from reconcilers.machine_access import MachineAccessReconciler, SeenAccess
+from reconcilers.secret import Secret
+from tests.reconcilers.data import ADMIN_KEY, OTHER_KEY, a_fleet, a_look, a_tester, actions, brief, some_facts
+
+STEP = MachineAccessReconciler(None)  # type: ignore[arg-type] - planning asks no backend
+SET = ["set_keys authorised keys"]
+
+
+@pytest.fixture
+def facts(installer_key: tuple[Secret, str]) -> Facts:
+    return some_facts(secrets={"env:INSTALLER_KEY": installer_key[0]})
+
+
+KEYS = {
+    "exactly": (ADMIN_KEY + "\n{ours}", []),
+    "in another order, with spaces and comments": ("# ours\n{ours}\n\n  " + ADMIN_KEY.replace(" ", "  ") + " ", []),
+    "with another comment": (ADMIN_KEY.rsplit(" ", 1)[0] + " renamed\n{ours}", []),
+    "one too many": (ADMIN_KEY + "\n{ours}\n" + OTHER_KEY, SET),
+    "one too few": ("{ours}", SET),
+    "none of ours": (ADMIN_KEY, SET),
+    "one with a command before it": ("{ours}\n" + 'command="id" ' + ADMIN_KEY, SET),
+    "nothing": ("", SET),
+}
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_the_keys_are_exactly_those_of_the_spec_and_the_installers(
+    name: str, facts: Facts, installer_key: tuple[Secret, str]
+) -> None:
+    text, expected = KEYS[name]
+    lines = tuple(text.format(ours=installer_key[1]).split("\n"))
+    assert brief(STEP.plan(a_tester(), SeenAccess(a_look(authorized_keys=lines)), facts)) == expected
+
+
+def test_a_plan_says_which_key_comes_and_which_goes(facts: Facts, installer_key: tuple[Secret, str]) -> None:
+    look = a_look(authorized_keys=(OTHER_KEY, installer_key[1]))
+    (action,) = actions(STEP.plan(a_tester(), SeenAccess(look), facts))
+    gone, new = action.changes
+    assert gone.before is not None
+    assert gone.before.endswith(" other")
+    assert gone.after is None
+    assert new.after is not None
+    assert new.after.endswith(" mik")
+
+
+def test_an_unreachable_machine_is_waited_for_with_a_limit_and_a_name(facts: Facts) -> None:
+    (wait,) = STEP.plan(a_tester(), SeenAccess(None), facts)
+    assert isinstance(wait, Wait)
+    assert (wait.reason, wait.limit) == ("WaitingForNetwork", a_fleet().spec.timing.reachable_limit)
+    assert "grid" in wait.blames
+    assert STEP.learn(SeenAccess(None), facts) is None
+
+
+def test_the_host_key_is_pinned_at_the_first_contact_and_stays(facts: Facts) -> None:
+    unpinned = some_facts(without=("machine_access",))
+    look = SeenAccess(a_look(host_key="ssh-ed25519 NEW"))
+    assert STEP.learn(look, unpinned) == MachineAccessFacts(host_key="ssh-ed25519 NEW")
+    assert STEP.learn(look, facts) == MachineAccessFacts(host_key="ssh-ed25519 HOST")
+
+
+def test_it_goes_with_the_machine(facts: Facts) -> None:
+    assert STEP.plan(None, SeenAccess(a_look()), facts) == ()
+    assert STEP.plan(a_tester(), None, facts) == (), "a preview: the machine is made with its keys"
+
+
+@pytest.mark.parametrize(
+    "value", ["nonsense", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n"]
+)
+def test_a_broken_installer_key_is_named_and_not_shown(value: str) -> None:
+    with pytest.raises(Blocked) as caught:
+        installer_public_key(some_facts(secrets={"env:INSTALLER_KEY": Secret(value)}))
+    assert caught.value.reason == "InstallerKeyUnusable"
+    assert "env:INSTALLER_KEY" in str(caught.value)
+    assert "AAAA" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_missing_installer_key_is_named() -> None:
+    with pytest.raises(Blocked) as caught:
+        installer_public_key(some_facts(secrets={}))
+    assert caught.value.reason == "SecretMissing"

@@ -1,0 +1,177 @@
+"""The OAuth app: when its secret is made anew, and above all when it is not (lesson 19)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reconcilers.actions import Disruption, Effect
+from reconcilers.backends import Backends
+from reconcilers.backends.forge import NewOAuthApp, OAuthApp
+from reconcilers.contract import TesterView
+from reconcilers.errors import Blocked
+from reconcilers.facts import Facts, GatewayFacts, ObjectState, SignInAppFacts
+from reconcilers.looks import TesterLooks
+from reconcilers.secret import HIDDEN, Secret
+from reconcilers.sign_in_app import SeenApps, SignInAppReconciler
+from tests.reconcilers.data import CLIENT_ID, FQDN, SECRETS, a_row, a_tester, actions, brief, some_facts
+
+NAME = "Hero OS alice x7k2p9-1-1"
+REDIRECT = f"https://{FQDN}/oauth/callback"
+ROTATE = [f"rotate OAuth app {NAME}"]
+KEPT = some_facts().steps["sign_in_app"]
+
+
+def app(number: int = 5, client_id: str = CLIENT_ID, *redirects: str, confidential: bool = True) -> OAuthApp:
+    return OAuthApp(number, NAME, client_id, redirects or (REDIRECT,), confidential)
+
+
+def there(*apps: OAuthApp, fresh: bool = False) -> SeenApps:
+    return SeenApps(apps or (app(),), "controller", fresh)
+
+
+def facts(**fields: Any) -> Facts:
+    return some_facts(**{"object": a_row("sign_in_app", name=NAME), **fields})
+
+
+class FakeForge:
+    def __init__(self, *apps: OAuthApp, owner: str = "controller") -> None:
+        self.apps, self.owner = apps, owner
+        self.calls: list[tuple[Any, ...]] = []
+
+    async def forge_owner(self) -> str:
+        return self.owner
+
+    async def oauth_apps(self) -> tuple[OAuthApp, ...]:
+        return (OAuthApp(99, "another app", "x", (), True), *self.apps)
+
+    async def create_oauth_app(self, name: str, redirect_uri: str) -> NewOAuthApp:
+        self.calls.append(("create", name, redirect_uri))
+        return NewOAuthApp(app(6, "client-6"), Secret("fresh"))
+
+    async def rotate_oauth_app(self, app_id: int, name: str, redirect_uri: str) -> NewOAuthApp:
+        self.calls.append(("rotate", app_id, name, redirect_uri))
+        return NewOAuthApp(app(app_id), Secret("rotated"))
+
+    async def delete_oauth_app(self, app_id: int) -> None:
+        self.calls.append(("delete", app_id))
+
+    async def seal(self, name: str, value: Secret) -> None:
+        self.calls.append(("seal", name, value))
+
+
+def step(forge: FakeForge | None = None) -> SignInAppReconciler:
+    return SignInAppReconciler(Backends(forge, {}, None, None))  # type: ignore[arg-type]
+
+
+async def seen(forge: FakeForge, given: Facts) -> SeenApps | None:
+    looks: TesterLooks = forge  # type: ignore[assignment]
+    return await step().observe(TesterView(a_tester(), given), looks)
+
+
+PLANS: dict[str, tuple[SeenApps | None, Facts, list[str]]] = {
+    "absent": (None, facts(), [f"create OAuth app {NAME}"]),
+    "in order": (there(), facts(), []),
+    "redirect changed": (there(app(5, CLIENT_ID, "https://evil.example.org/")), facts(), ROTATE),
+    "one redirect too many": (there(app(5, CLIENT_ID, REDIRECT, "https://evil.example.org/")), facts(), ROTATE),
+    "a new address": (
+        there(),
+        facts(
+            steps={
+                **facts().steps,
+                "gateway": GatewayFacts(daemon="g", gateway_id="8", gateway_name="n", fqdn="n.example.org"),
+            }
+        ),
+        ROTATE,
+    ),
+    "not confidential": (there(app(confidential=False)), facts(), ROTATE),
+    "the secret is void": (there(), facts(secrets={}), ROTATE),
+    "the secret is another app's": (there(app(8, "client-8")), facts(), ROTATE),
+    "found after a lost create": (there(), facts(without=("sign_in_app",), secrets={}), ROTATE),
+    "found, and an old secret lies about": (there(), facts(without=("sign_in_app",)), ROTATE),
+    "twice": (there(app(), app(4, "client-4")), facts(), [f"delete_duplicate OAuth app {NAME} (client-4)"]),
+    "twice, and the redirect changed": (
+        there(app(5, CLIENT_ID, "https://evil.example.org/"), app(4, "client-4")),
+        facts(),
+        [f"delete_duplicate OAuth app {NAME} (client-4)", *ROTATE],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_what_is_done_about_an_app(name: str) -> None:
+    observed, given, expected = PLANS[name]
+    assert brief(step().plan(a_tester(), observed, given)) == expected
+
+
+def test_a_rotation_tells_its_consequences_and_waits_for_the_machine() -> None:
+    (rotation,) = actions(step().plan(a_tester(), there(app(5, CLIENT_ID, "https://evil.example.org/")), facts()))
+    assert rotation.voids == ("oauth_client_secret",)
+    assert rotation.only_while == ("machine_access",)
+    assert rotation.disruption is Disruption.RESTART
+    assert [(each.path, each.before, each.after) for each in rotation.changes] == [
+        ("redirectUri", "https://evil.example.org/", REDIRECT),
+        ("clientSecret", HIDDEN, HIDDEN),
+    ]
+    assert any("new client secret" in each for each in rotation.consequences)
+    assert any("hero_proxy restarts" in each for each in rotation.consequences)
+
+
+def test_a_create_voids_what_was_sealed_for_an_earlier_app() -> None:
+    (create,) = actions(step().plan(a_tester(), None, facts()))
+    assert (create.effect, create.voids) == (Effect.CREATE, ("oauth_client_secret",))
+
+
+def test_removal_takes_every_app_of_the_name() -> None:
+    duplicate, last = actions(step().plan(None, there(app(), app(4, "client-4")), facts()))
+    assert (duplicate.effect, duplicate.args) == (Effect.CHANGE, ("4",))
+    assert (last.effect, last.args) == (Effect.DELETE, ("5",))
+    assert step().plan(None, None, facts()) == ()
+
+
+async def test_the_known_app_is_kept_else_the_newest() -> None:
+    known = await seen(FakeForge(app(9, "client-9"), app(), app(7, "client-7")), facts())
+    assert known is not None
+    assert [each.id for each in known.apps] == [5, 9, 7]
+    unknown = await seen(FakeForge(app(9, "client-9"), app()), facts(without=("sign_in_app",)))
+    assert unknown is not None
+    assert unknown.kept.id == 9
+    assert await seen(FakeForge(), facts()) is None
+
+
+@pytest.mark.parametrize("leaving", [False, True])
+async def test_with_another_account_s_token_nothing_is_concluded(leaving: bool) -> None:
+    with pytest.raises(Blocked) as caught:
+        await seen(FakeForge(owner="somebody"), facts(leaving=leaving))
+    assert caught.value.reason == "ForgeIdentityChanged"
+    assert "controller" in caught.value.message
+
+
+@pytest.mark.parametrize(("kind", "secret"), [("create", "fresh"), ("rotate", "rotated")])
+async def test_a_given_secret_is_sealed_before_anything_else(kind: str, secret: str) -> None:
+    forge = FakeForge()
+    observed = None if kind == "create" else there(app(5, CLIENT_ID, "https://evil.example.org/"))
+    (action,) = actions(step().plan(a_tester(), observed, facts()))
+    given = await step(forge).apply(action, TesterView(a_tester(), facts()), forge)  # type: ignore[arg-type]
+    assert [each[0] for each in forge.calls] == [kind, "seal"]
+    assert forge.calls[-1][1:] == ("oauth_client_secret", Secret(secret))
+    assert given is not None
+    assert given.fresh
+
+
+def test_another_app_is_not_learnt_before_its_secret_is_ours() -> None:
+    other = app(8, "client-8")
+    assert step().learn(there(other), facts()) is None
+    learnt = step().learn(there(other, fresh=True), facts())
+    assert learnt == SignInAppFacts(app_id=8, client_id="client-8", redirect_uri=REDIRECT, owner="controller")
+    assert step().learn(there(), facts()) == KEPT
+    first = step().learn(there(other), facts(without=("sign_in_app",)))
+    assert first is not None
+    assert first.client_id == "client-8"
+
+
+def test_a_row_that_was_never_begun_is_planned_by_its_name() -> None:
+    given = facts(object=a_row("sign_in_app", ObjectState.GONE, name="another"), secrets=SECRETS)
+    (create,) = actions(step().plan(a_tester(), None, given))
+    assert create.args == ("another", REDIRECT)
