@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -47,6 +48,7 @@ class Pass:
         self.world = world
         self.bench = bench
         self.outcomes: dict[str, StepOutcome] = {}
+        self._news = asyncio.Condition()
 
     @property
     def name(self) -> str:
@@ -61,12 +63,31 @@ class Pass:
             hands=bench.hands(world),
             judge=Judge(bench.store, bench.clock, world.fleet),
             condition=self.condition(step),
-            outcome_of=self.outcomes.get,
+            outcome_of=self.outcome_of,
             only_urgent=only_urgent,
         )
 
     def condition(self, step: Step) -> Condition | None:
         return self.snapshot.conditions.get(condition_type(step.name))
+
+    def lacking(self, step: Step) -> list[str]:
+        """The steps whose facts it needs and nobody has recorded yet."""
+        return [need for need in step.needs if not self.snapshot.has_facts(need)]
+
+    async def came_to(self, step: Step, outcome: StepOutcome) -> None:
+        """A turn has ended. What several turns of one pass did is added up."""
+        earlier = self.outcomes.get(step.name)
+        did = outcome.did + (earlier.did if earlier is not None else 0)
+        async with self._news:
+            self.outcomes[step.name] = replace(outcome, did=did)
+            self._news.notify_all()
+
+    async def outcome_of(self, name: str) -> StepOutcome | None:
+        """How a step's turn ended in this pass, once it has; None when it takes none now."""
+        step = self.world.step(name)
+        async with self._news:
+            await self._news.wait_for(lambda: name in self.outcomes or bool(self.lacking(step)) or self.left_alone(step))
+        return self.outcomes.get(name)
 
     def left_alone(self, step: Step) -> bool:
         """A step that fails is left alone until its next try, unless the spec has changed; a door never is."""
@@ -95,13 +116,10 @@ async def converge(one: Pass) -> timedelta:
         step = steps[name]
         if one.left_alone(step):
             return
-        outcome = await one.turn(step, only_urgent=paused).take()
-        earlier = one.outcomes.get(name)
-        did = outcome.did + (earlier.did if earlier is not None else 0)
-        one.outcomes[name] = replace(outcome, did=did)
+        await one.came_to(step, await one.turn(step, only_urgent=paused).take())
 
     def can_run(name: str) -> bool:
-        return all(one.snapshot.has_facts(need) for need in steps[name].needs) or one.left_alone(steps[name])
+        return not one.lacking(steps[name]) or one.left_alone(steps[name])
 
     idle = await run_graph(
         {step.name: step.needs for step in order}, can_run=can_run, turn=turn, version=one.snapshot.version
@@ -117,5 +135,4 @@ def _final(one: Pass, step: Step, idle: bool) -> StepOutcome:
     known = one.condition(step)
     if not idle and known is not None:
         return StepOutcome(step.name, Kind.FAILING, known.reason, known.message, known.blames, left_alone=True)
-    lacking = [need for need in step.needs if not one.snapshot.has_facts(need)]
-    return held(step.name, "WaitsForStep", f"waits for {', '.join(lacking)}")
+    return held(step.name, "WaitsForStep", f"waits for {', '.join(one.lacking(step))}")

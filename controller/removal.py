@@ -54,7 +54,7 @@ async def _leave(one: Pass, step: Step) -> StepOutcome:
     one.bench.operations.take_error(one.name, step.name)  # what an old wish came to does not matter any more
     turn = one.turn(step)
     if not step.makes:
-        if any(not one.snapshot.has_facts(need) for need in step.needs):
+        if one.lacking(step):
             return in_sync(step.name)  # it never came so far that there could be anything
         return await turn.leave()
     return await _leave_rows(one, step)

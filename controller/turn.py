@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -25,7 +25,7 @@ MOST_NAMES = 5  # tried in one turn when names are taken
 
 @dataclass
 class Turn:
-    """What one turn works with. `outcome_of` tells how another step's turn ended in this very pass."""
+    """What one turn works with. `outcome_of` waits for another step's turn in this very pass."""
 
     step: Step
     snapshot: Snapshot
@@ -33,7 +33,7 @@ class Turn:
     hands: Hands
     judge: Judge
     condition: Condition | None  # of this step, as it was before
-    outcome_of: Callable[[str], StepOutcome | None]
+    outcome_of: Callable[[str], Awaitable[StepOutcome | None]]
     only_urgent: bool = False  # paused: doors are still shut, nothing else is done
     did: int = 0
     findings: tuple[Finding, ...] = ()
@@ -177,7 +177,7 @@ class Turn:
     ) -> StepOutcome | None:
         """Do the actions in order. An outcome ends the turn: an operation was begun, or an action may not be done now."""
         for action in actions:
-            unmet = [step for step in action.only_while if not self._holds(step)]
+            unmet = [step for step in action.only_while if not await self._holds(step)]
             if unmet:
                 return waiting(self.step.name, _not_now(action, unmet, self.world), self.poll)
             operation = await perform(
@@ -190,8 +190,8 @@ class Turn:
                 row = rows.as_now(self.snapshot, row)
         return None
 
-    def _holds(self, step: str) -> bool:
-        outcome = self.outcome_of(step)
+    async def _holds(self, step: str) -> bool:
+        outcome = await self.outcome_of(step)
         return outcome is not None and outcome.kind is Kind.IN_SYNC
 
     def _looks(self) -> TesterLooks:

@@ -134,7 +134,7 @@ class Compute:
         ]
 
     async def delete_vm(self, sid: str, secret: str) -> None:
-        """Takes some seconds; the machine is dead at once."""
+        """Takes some seconds; at their end the machine is dead and its files are gone."""
         vm = self.vm(sid, secret)
         await self._realm.clock.sleep(self._realm.chance("delete", vm.name).uniform(3, 10))
         self.remove_vm(vm)

@@ -13,6 +13,8 @@ from tests.e2e.rig import Fleet, fleet_of
 NAMES = ("alice", "bob", "carol")
 STRANGER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ3vqZ4nQ1m5h0W0Y0bQp3ZlqgkBqk0dD6n3c0v0x1y2 stranger"
 
+ALICE = {"version": {"pin": {"hero_slides": "v0.3.1"}}, "keys": {"providers": {"openrouter": "default"}}}
+
 Repaired = Callable[[Fleet], Awaitable[bool]]
 
 
@@ -21,7 +23,7 @@ def service(fleet: Fleet, name: str) -> str:
 
 
 async def test_every_kind_of_drift_is_found_and_repaired(tmp_path: Path, subtests: pytest.Subtests) -> None:
-    async with fleet_of(tmp_path, {"alice": {"version": {"pin": {"hero_slides": "v0.3.1"}}}}, speed=240) as fleet:
+    async with fleet_of(tmp_path, {"alice": ALICE}, speed=240) as fleet:
         await fleet.ready("alice")
         await fleet.settled()
         drift, vm = fleet.world.drift, fleet.vm("alice")

@@ -96,7 +96,7 @@ def test_providers(make_tester: Make, fleet: Fleet) -> None:
 
 
 def test_settings_know_their_context_readers_and_origin(make_tester: Make, fleet: Fleet) -> None:
-    values = {"BOOKS_LIBRARIES": "$(touch x)'\";|&\n", "BOOKS_THEME": {"secret": "env:THEME"}}
+    values = {"BOOKS_ZOO": "z", "BOOKS_LIBRARIES": "$(touch x)'\";|&\n", "BOOKS_THEME": {"secret": "env:THEME"}}
     state = desired(make_tester(components={"settings": {"hero_books": values}}), fleet)
     books = setting(state, "BOOKS_LIBRARIES")
     assert (books.context, books.readers, books.origin) == ("books", ("hero_books",), "component hero_books")
@@ -106,6 +106,12 @@ def test_settings_know_their_context_readers_and_origin(make_tester: Make, fleet
     assert setting(state, "HERO_EMBEDDER_URL").readers == ("hero_cockpit", "hero_indexer")
     assert [each.token_setting for each in state.engines] == ["SHARED_EMBEDDER_TOKEN"]
     assert [(each.context, each.key) for each in state.settings] == sorted((s.context, s.key) for s in state.settings)
+
+
+def test_a_service_reads_a_setting_in_its_own_context_only(make_tester: Make, make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(providers={"groq": {"setting": "GROQ_API_KEY", "context": "elsewhere", "default": "env:GROQ"}})
+    state = desired(make_tester(keys={"providers": {"groq": "default"}}), fleet)
+    assert (setting(state, "GROQ_API_KEY").context, setting(state, "GROQ_API_KEY").readers) == ("elsewhere", ())
 
 
 def test_what_the_gate_keeps_is_never_among_the_settings(example: Loaded) -> None:
@@ -154,10 +160,15 @@ def test_a_testers_choice_of_components_answers_the_defaults(make_tester: Make, 
     plain = {each.name for each in desired(make_tester(), fleet).components}
     assert "hero_memory" in plain
     assert "hero_biz" not in plain
-    other = make_tester(components={"add": ["hero_biz"], "remove": ["hero_memory"]})
-    turned = {each.name for each in desired(other, fleet).components}
-    assert "hero_memory" not in turned
-    assert "hero_biz" in turned
+    more = effective(make_tester(components={"add": ["hero_biz"]}), fleet).components
+    assert (more.add, more.remove) == (("hero_biz",), ())
+    less = effective(make_tester(components={"remove": ["hero_memory"]}), fleet).components
+    assert (less.add, less.remove) == ((), ("hero_memory",))
+    added = {each.name for each in desired(make_tester(components={"add": ["hero_biz"]}), fleet).components}
+    assert "hero_biz" in added
+    assert "hero_memory" not in added, "lists are replaced"
+    removed = {each.name for each in desired(make_tester(components={"remove": ["hero_memory"]}), fleet).components}
+    assert "hero_memory" not in removed
 
 
 def test_defaults_for_a_component_that_is_not_there_are_passed_over(make_tester: Make, make_fleet: MakeFleet) -> None:

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
+from specs.errors import dotted
 from specs.forge_rules import RESERVED, forge_name
 from specs.references import SecretRef
-from specs.secrecy import looks_secret
+from specs.secrecy import looks_secret, shown
 from specs.ssh_keys import key_identity, parse_ssh_key
 from specs.text import DaemonUrl, Email, ProxyUrl, PublicPath, TesterName, Url
 from specs.yaml_words import Plain, meaning
@@ -251,3 +252,12 @@ def test_names_of_testers(name: str) -> None:
 def test_what_is_no_name_of_a_tester(name: str) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(TesterName).validate_python(name)
+
+
+def test_what_a_message_repeats() -> None:
+    assert shown("a\nb\x1b") == r"'a\nb\x1b'"
+    assert shown("x" * 100) == f"'{'x' * 37}…'"
+    for secret in ("gsk_0123456789abcdefghij", "x" * 30 + " sk-0123456789abcdefghij"):
+        assert "0123" not in shown(secret)
+        assert "0123" not in dotted(("spec", secret, 0))
+    assert dotted(("spec", "allowlist", 0)) == "spec.allowlist[0]"
