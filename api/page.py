@@ -18,7 +18,7 @@ STYLE = """
 :root { color-scheme: light dark; --line: #8883; --soft: #777; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; margin: 0 0 .2rem; } h2 { font-size: 1.05rem; margin: 2rem 0 .5rem; }
-p, time { color: var(--soft); } p.bad { color: #c33; }
+p, time { color: var(--soft); } time { white-space: nowrap; } p.bad { color: #c33; }
 table { border-collapse: collapse; width: 100%; }
 th { text-align: left; font-weight: 600; } th, td { padding: .45rem .9rem .45rem 0; border-bottom: 1px solid var(--line); }
 th, td { vertical-align: top; }
@@ -50,7 +50,7 @@ def page(fleet: FleetSummary, testers: tuple[TesterSummary, ...], events: tuple[
 <p>{_numbers(fleet)}</p>
 {_source(fleet, now)}
 <table>
-<thead><tr><th>Tester</th><th>Phase</th><th>Progress</th><th>Now</th><th>For</th></tr></thead>
+<thead><tr><th>Tester</th><th>Phase</th><th>Progress</th><th>Now</th><th>Since</th></tr></thead>
 <tbody>
 {_rows(testers, now)}
 </tbody>
@@ -78,7 +78,7 @@ def _source(fleet: FleetSummary, now: datetime) -> str:
     if source is None:
         return '<p class="bad">The specs have not been read yet.</p>'
     lines = [
-        f"<p>From the {_text(source.source)}, revision {_text(source.revision)}, read {ago(source.read_at, now)}.</p>"
+        f"<p>From the {_text(source.source)}, revision {_text(source.revision)}, taken in {ago(source.read_at, now)}.</p>"
     ]
     if source.held:
         lines.append(f'<p class="bad">Held back from removal: {_text(", ".join(source.held))}.</p>')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -71,144 +72,128 @@ class StepPorts:
         await self.snapshot.commit(self.step, AddEvent(event))
 
 
-async def perform(
-    action: Action, step: Step, row: OutsideObject | None, snapshot: Snapshot, hands: Hands, *, drift: bool
-) -> Operation | None:
-    """Do one action. Returns the operation when it goes on beside the pass, None when it is done.
+@dataclass(frozen=True)
+class Deed:
+    """One action of one step about one row, on its way. `drift`: the step was in sync before, so this repairs."""
 
-    Raises what the backend raises, after the books say how it ended. `drift`: the step was in sync before.
-    """
-    if hands.stopping():
-        raise Draining
-    entry = await _write_down(action, step, row, snapshot, hands)
+    action: Action
+    step: Step
+    row: OutsideObject | None
+    snapshot: Snapshot
+    hands: Hands
+    drift: bool
 
-    async def call() -> None:
-        await _call(action, step, row, snapshot, hands, entry, drift)
+    @property
+    def what(self) -> str:
+        return f"{self.action.verb} {self.action.target}"
 
-    if action.limit is None:
-        await call()
-        return None
-    what = f"{action.verb} {action.target}"
-    operation = Operation(snapshot.name, step.name, what, entry.began_at, action.limit)
-    hands.operations.start(operation, call)
-    return operation
+    async def perform(self) -> Operation | None:
+        """Do it. Returns the operation when it goes on beside the pass, None when it is done.
 
+        Raises what the backend raises, after the books say how it ended; Draining when the process is stopping.
+        """
+        if self.hands.stopping():
+            raise Draining
+        entry = await self._write_down()
+        if self.action.limit is None:
+            await self._call(entry)
+            return None
+        operation = Operation(self.snapshot.name, self.step.name, self.what, entry.began_at, self.action.limit)
+        self.hands.operations.start(operation, lambda: self._call(entry))
+        return operation
 
-async def _write_down(
-    action: Action, step: Step, row: OutsideObject | None, snapshot: Snapshot, hands: Hands
-) -> JournalEntry:
-    """Commit the intent: journal entry, the row's state, and which sealed secrets are void from now on."""
-    now = hands.clock.now()
-    limit_at = now + (action.limit or timedelta(0)) + hands.grace
-    entry = JournalEntry(
-        id=uuid4().hex,
-        tester=snapshot.name,
-        step=step.name,
-        verb=action.verb,
-        target=action.target,
-        began_at=now,
-        limit_at=limit_at,
-        detail=in_words(action),
-        generation=snapshot.record.generation,
-    )
-    changes: list[Change] = [PutJournal(entry)]
-    if row is not None and action.effect is Effect.CREATE:
-        changes.append(PutObject(replace(row, state=ObjectState.INTENDED, since=now, deadline=limit_at)))
-    if row is not None and action.effect is Effect.DELETE:
-        since = row.since if row.state is ObjectState.RETIRING else now
-        changes.append(PutObject(replace(row, state=ObjectState.RETIRING, since=since, missing_since=None)))
-        if not snapshot.record.leaving and row == current(snapshot, step.name):
-            changes.append(DropFacts(snapshot.name, step.name))
-    changes += [Void(f"{snapshot.name}/{name}") for name in action.voids]
-    await snapshot.commit(step.name, *changes)
-    return entry
+    async def _write_down(self) -> JournalEntry:
+        """Commit the intent: journal entry, the row's state, and which sealed secrets are void from now on."""
+        action, snapshot, row = self.action, self.snapshot, self.row
+        now = self.hands.clock.now()
+        limit_at = now + (action.limit or timedelta(0)) + self.hands.grace
+        entry = JournalEntry(
+            id=uuid4().hex,
+            tester=snapshot.name,
+            step=self.step.name,
+            verb=action.verb,
+            target=action.target,
+            began_at=now,
+            limit_at=limit_at,
+            detail=in_words(action),
+            generation=snapshot.record.generation,
+        )
+        changes: list[Change] = [PutJournal(entry)]
+        if row is not None and action.effect is Effect.CREATE:
+            changes.append(PutObject(replace(row, state=ObjectState.INTENDED, since=now, deadline=limit_at)))
+        if row is not None and action.effect is Effect.DELETE:
+            since = row.since if row.state is ObjectState.RETIRING else now
+            changes.append(PutObject(replace(row, state=ObjectState.RETIRING, since=since, missing_since=None)))
+            if not snapshot.record.leaving and row == current(snapshot, self.step.name):
+                changes.append(DropFacts(snapshot.name, self.step.name))
+        changes += [Void(f"{snapshot.name}/{name}") for name in action.voids]
+        await snapshot.commit(self.step.name, *changes)
+        return entry
 
+    async def _call(self, entry: JournalEntry) -> None:
+        held = None if self.row is None else as_now(self.snapshot, self.row)
+        ports = StepPorts(self.snapshot, self.step.name, self.hands.clock)
+        try:
+            seen = await self.step.apply(self.action, self.snapshot.view(held), ports)
+        except OutcomeUnknown as error:
+            await self._close(entry, Outcome.UNKNOWN, str(error))
+            raise
+        except OutsideError as error:
+            # A definite no, or a failure that had no effect: a create leaves nothing behind.
+            await self._close(entry, Outcome.REFUSED, str(error), *self._unmade(held, error))
+            raise
+        except asyncio.CancelledError:
+            why = "the controller was stopped during the call"
+            await asyncio.shield(self._close(entry, Outcome.UNKNOWN, why))
+            raise
+        except Exception as error:
+            # A mistake of ours, and the call may have been made. Only its type and place are told: texts may hold values.
+            log.error("%s: %s failed unexpectedly\n%s", self.snapshot.name, self.what, where(error))
+            await self._close(entry, Outcome.UNKNOWN, f"internal error: {type(error).__name__}")
+            raise OutcomeUnknown(
+                f"{self.what} ended in an internal error ({type(error).__name__}); the log has it",
+                system="controller",
+                reason="InternalError",
+            ) from error
+        await self._done(entry, held, seen)
 
-async def _call(
-    action: Action,
-    step: Step,
-    row: OutsideObject | None,
-    snapshot: Snapshot,
-    hands: Hands,
-    entry: JournalEntry,
-    drift: bool,
-) -> None:
-    held = None if row is None else as_now(snapshot, row)
-    try:
-        seen = await step.apply(action, snapshot.view(held), StepPorts(snapshot, step.name, hands.clock))
-    except OutcomeUnknown as error:
-        await _close(snapshot, hands, entry, Outcome.UNKNOWN, str(error))
-        raise
-    except OutsideError as error:
-        # A definite no, or a failure that had no effect: a create leaves nothing behind.
-        settled = _unmade(action, held, hands, error)
-        await _close(snapshot, hands, entry, Outcome.REFUSED, str(error), *settled)
-        raise
-    except asyncio.CancelledError:
-        why = "the controller was stopped during the call"
-        await asyncio.shield(_close(snapshot, hands, entry, Outcome.UNKNOWN, why))
-        raise
-    except Exception as error:
-        # A mistake of ours. The call may have been made, so it is unknown; only its type is told: texts may hold values.
-        log.exception("%s: %s %s failed unexpectedly", snapshot.name, action.verb, action.target)
-        await _close(snapshot, hands, entry, Outcome.UNKNOWN, f"internal error: {type(error).__name__}")
-        raise OutcomeUnknown(
-            f"{action.verb} {action.target} ended in an internal error ({type(error).__name__}); the log has it",
-            system="controller",
-            reason="InternalError",
-        ) from error
-    await _done(action, step, held, seen, snapshot, hands, entry, drift)
+    async def _done(self, entry: JournalEntry, row: OutsideObject | None, seen: Any) -> None:
+        """What the call returned is stored before anything else happens (lesson 8)."""
+        action, snapshot, step = self.action, self.snapshot, self.step
+        now = self.hands.clock.now()
+        changes: list[Change] = [PutJournal(replace(entry, outcome=Outcome.DONE, ended_at=now))]
+        if action.effect is Effect.CREATE and row is not None and seen is not None:
+            row = replace(row, state=ObjectState.EXISTING, since=now, identity=step.identity(seen), missing_since=None)
+            changes.append(PutObject(row))
+        if action.effect is Effect.DELETE and row is not None:
+            changes.append(PutObject(replace(row, identity={**row.identity, DELETED: now.isoformat()})))
+        reason = action.reason or ("DriftRepaired" if self.drift else EVENT_REASONS[action.effect])
+        text = ("drift: " if self.drift else "") + in_words(action)
+        changes.append(AddEvent(Event(snapshot.name, step.name, reason, text, now, generation=entry.generation)))
+        facts = None
+        if seen is not None and action.effect is not Effect.DELETE:
+            facts = step.learn(seen, snapshot.facts(row))
+        await snapshot.learn(step.name, facts, at_least=tuple(changes))
 
+    async def _close(self, entry: JournalEntry, outcome: Outcome, detail: str, *more: Change) -> None:
+        now = self.hands.clock.now()
+        reason = "OutcomeUnknown" if outcome is Outcome.UNKNOWN else "ActionFailed"
+        text = f"{self.what}: {detail}"
+        event = Event(self.snapshot.name, entry.step, reason, text, now, Severity.WARNING, entry.generation)
+        closed = replace(entry, outcome=outcome, ended_at=now, detail=detail)
+        await self.snapshot.commit(entry.step, PutJournal(closed), AddEvent(event), *more)
 
-async def _done(
-    action: Action,
-    step: Step,
-    row: OutsideObject | None,
-    seen: Any,
-    snapshot: Snapshot,
-    hands: Hands,
-    entry: JournalEntry,
-    drift: bool,
-) -> None:
-    """What the call returned is stored before anything else happens (lesson 8)."""
-    now = hands.clock.now()
-    changes: list[Change] = [PutJournal(replace(entry, outcome=Outcome.DONE, ended_at=now))]
-    if action.effect is Effect.CREATE and row is not None and seen is not None:
-        row = replace(row, state=ObjectState.EXISTING, since=now, identity=step.identity(seen), missing_since=None)
-        changes.append(PutObject(row))
-    if action.effect is Effect.DELETE and row is not None:
-        changes.append(PutObject(replace(row, identity={**row.identity, DELETED: now.isoformat()})))
-    reason = action.reason or ("DriftRepaired" if drift else EVENT_REASONS[action.effect])
-    event = Event(snapshot.name, step.name, reason, in_words(action), now, generation=entry.generation)
-    changes.append(AddEvent(event))
-    facts = None
-    if seen is not None and action.effect is not Effect.DELETE:
-        facts = step.learn(seen, snapshot.facts(row))
-    await snapshot.learn(step.name, facts, at_least=tuple(changes))
-
-
-async def _close(
-    snapshot: Snapshot, hands: Hands, entry: JournalEntry, outcome: Outcome, detail: str, *more: Change
-) -> None:
-    now = hands.clock.now()
-    event = Event(
-        snapshot.name,
-        entry.step,
-        "OutcomeUnknown" if outcome is Outcome.UNKNOWN else "ActionFailed",
-        f"{entry.verb} {entry.target}: {detail}",
-        now,
-        Severity.WARNING,
-        entry.generation,
-    )
-    closed = replace(entry, outcome=outcome, ended_at=now, detail=detail)
-    await snapshot.commit(entry.step, PutJournal(closed), AddEvent(event), *more)
+    def _unmade(self, row: OutsideObject | None, error: OutsideError) -> tuple[Change, ...]:
+        if self.action.effect is not Effect.CREATE or row is None or row.state is not ObjectState.INTENDED:
+            return ()
+        identity = TAKEN if isinstance(error, NameTaken) else {}
+        gone = replace(row, state=ObjectState.GONE, since=self.hands.clock.now(), deadline=None, identity=identity)
+        return (PutObject(gone),)
 
 
-def _unmade(action: Action, row: OutsideObject | None, hands: Hands, error: OutsideError) -> tuple[Change, ...]:
-    if action.effect is not Effect.CREATE or row is None or row.state is not ObjectState.INTENDED:
-        return ()
-    identity = TAKEN if isinstance(error, NameTaken) else {}
-    return (PutObject(replace(row, state=ObjectState.GONE, since=hands.clock.now(), deadline=None, identity=identity)),)
+def where(error: BaseException) -> str:
+    """The frames of a mistake of ours, without its text, which may hold a secret (law 10)."""
+    return f"{type(error).__name__}\n" + "".join(traceback.format_tb(error.__traceback__))
 
 
 def in_words(action: Action) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from controller.acting import Draining
+from controller.acting import Draining, where
 from controller.backoff import backoff
 from controller.intake import Revision, Taken, take_in
 from controller.operations import Operations
@@ -213,7 +213,7 @@ class Engine:
         if isinstance(error, Draining):
             return
         ours = not isinstance(error, StoreError)
-        log.error("the pass over %s broke off: %s", name, type(error).__name__, exc_info=ours)
+        log.error("the pass over %s broke off: %s", name, where(error) if ours else error)
         if isinstance(error, StoreError):
             return
         text = f"the pass broke off with an internal error ({type(error).__name__}); the log has it; it is tried again"
@@ -221,7 +221,7 @@ class Engine:
         try:
             await self.store.write(AddEvent(event))
         except StoreError:
-            log.exception("and it could not be written down")
+            log.error("and it could not be written down: the store does not take it")
 
     async def _tell_world_error(self, text: str) -> None:
         if text == self.world_error:

@@ -86,7 +86,9 @@ class Pass:
         """How a step's turn ended in this pass, once it has; None when it takes none now."""
         step = self.world.step(name)
         async with self._news:
-            await self._news.wait_for(lambda: name in self.outcomes or bool(self.lacking(step)) or self.left_alone(step))
+            await self._news.wait_for(
+                lambda: name in self.outcomes or bool(self.lacking(step)) or self.left_alone(step)
+            )
         return self.outcomes.get(name)
 
     def left_alone(self, step: Step) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from controller import rows
-from controller.acting import Hands, perform
+from controller.acting import Deed, Hands
 from controller.outcomes import Kind, StepOutcome, held, in_sync, of_error, waiting
 from controller.records import Condition, Status
 from controller.rows import Judge
@@ -180,9 +180,7 @@ class Turn:
             unmet = [step for step in action.only_while if not await self._holds(step)]
             if unmet:
                 return waiting(self.step.name, _not_now(action, unmet, self.world), self.poll)
-            operation = await perform(
-                action, self.step, row, self.snapshot, self.hands, drift=self.was_in_sync and not action.reason
-            )
+            operation = await Deed(action, self.step, row, self.snapshot, self.hands, self.was_in_sync).perform()
             self.did += 1
             if operation is not None:
                 return waiting(self.step.name, rows.wait_for(operation), self.poll)
@@ -195,7 +193,7 @@ class Turn:
         return outcome is not None and outcome.kind is Kind.IN_SYNC
 
     def _looks(self) -> TesterLooks:
-        """Newer than what we did last to the step's objects; while it is not in sync, every poll sees the outside as it is now."""
+        """Newer than what we did last to the step's objects; while it is not in sync, as new as every poll can be."""
         looks = self.world.looks_for(self.snapshot.record.desired, self.snapshot.facts())
         floors = [row.since for row in self.snapshot.rows(self.step.name) if row.since is not None]
         if not self.was_in_sync:

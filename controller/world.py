@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-
 from reconcilers.backends import Backends
 from reconcilers.contract import Reconciler
 from reconcilers.facts import Facts

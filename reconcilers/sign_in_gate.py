@@ -173,7 +173,7 @@ class SignInGateReconciler(Base):
         changes["opened_at"] = None if proven or not observed.listening else before.opened_at or observed.at
         changes["cut"] = before.cut and (observed.listening or observed.stale)
         if proven:
-            changes |= {"shuts": 0, "shut_at": None, "trouble": ""}
+            changes |= {"shuts": 0, "shut_at": None}
         elif before.listening and not observed.listening:
             changes |= {"shuts": before.shuts + 1, "shut_at": observed.at}
         return before.model_copy(update=changes)
@@ -191,7 +191,7 @@ def _due(door: SeenDoor, asked: tuple[Demand, ...], facts: Facts) -> tuple[Deman
         return asked
     if not door.listening:
         return ()
-    settled = gate.proven == door.digest and door.kept and not door.stale and gate.public
+    settled = gate.proven == door.digest and door.set_open and door.kept and not door.stale and gate.public
     if not settled or gate.checked_at is None:
         return asked
     if door.at - gate.checked_at < outside_interval(facts):

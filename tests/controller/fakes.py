@@ -132,7 +132,9 @@ class Seen:
 LEARNT: dict[str, Callable[[Seen], StepFacts]] = {
     "account": lambda seen: AccountFacts(account=seen.name),
     "machine": lambda seen: MachineFacts(daemon="gent", vm_id=seen.fields["id"], vm_name=seen.name, address="400::1"),
-    "gateway": lambda seen: GatewayFacts(daemon="gent", gateway_id="1", gateway_name=seen.name, fqdn=f"{seen.name}.example.org"),
+    "gateway": lambda seen: GatewayFacts(
+        daemon="gent", gateway_id="1", gateway_name=seen.name, fqdn=f"{seen.name}.example.org"
+    ),
     "sign_in_app": lambda seen: SignInAppFacts(client_id=seen.fields["id"], redirect_uri=seen.fields.get("value", "")),
     "sign_in_gate": lambda seen: SignInGateFacts(proven=seen.fields.get("value", "")),
 }

@@ -29,7 +29,9 @@ async def test_a_step_runs_after_the_facts_that_it_needs() -> None:
         known.add(name)
 
     needs = {"c": ("b",), "b": ("a",), "a": ()}
-    left = await run_graph(needs, can_run=lambda n: set(needs[n]) <= known, turn=turn, version=lambda n: int(n in known))
+    left = await run_graph(
+        needs, can_run=lambda n: set(needs[n]) <= known, turn=turn, version=lambda n: int(n in known)
+    )
     assert order == ["a", "b", "c"]
     assert left == frozenset()
 

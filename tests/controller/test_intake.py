@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
     found.mkdir()
     fleet(found)
     for name in ("alice", "bob", "carol", "dora", "emil"):
-        tester(found, name)
+        write_tester(found, name)
     return found
 
 
@@ -34,10 +34,10 @@ def fleet(folder: Path, **safety: int) -> None:
     (folder / "fleet.yaml").write_text(yaml.safe_dump(body))
 
 
-def tester(folder: Path, name: str, more: str = "") -> None:
+def write_tester(folder: Path, name: str, *more: str) -> None:
     (folder / f"{name}.yaml").write_text(
         f"apiVersion: hero.tester/v1\nkind: Tester\nmetadata: {{name: {name}}}\n"
-        f"spec:\n  identity: {{email: {name}@example.org}}\n{more}"
+        f"spec:\n  identity: {{email: {name}@example.org}}\n" + "".join(more)
     )
 
 
@@ -67,12 +67,14 @@ async def test_the_same_again_changes_nothing(folder: Path, store: Store, clock:
     assert store.commits == commits
 
 
-async def test_a_comment_is_no_change_and_a_field_raises_the_generation(folder: Path, store: Store, clock: ManualClock) -> None:
+async def test_a_comment_is_no_change_and_a_field_raises_the_generation(
+    folder: Path, store: Store, clock: ManualClock
+) -> None:
     await read(folder, store, clock)
     path = folder / "alice.yaml"
     path.write_text("# hello\n" + path.read_text())
     assert (await read(folder, store, clock)).changed == ()
-    tester(folder, "alice", "  allowlist: [bob]\n")
+    write_tester(folder, "alice", "  allowlist: [bob]\n")
     assert (await read(folder, store, clock)).changed == ("alice",)
     record = await store.tester("alice")
     assert record is not None
@@ -101,7 +103,7 @@ async def test_a_broken_file_removes_nobody_and_its_tester_stays_as_it_was(
     assert record is not None
     assert record.generation == 1
     assert "alice.yaml" in record.source_error
-    tester(folder, "alice")
+    write_tester(folder, "alice")
     assert (await read(folder, store, clock)).changed == ("bob",)
     mended = await store.tester("alice")
     assert mended is not None
@@ -131,7 +133,9 @@ async def test_without_the_fleet_nobody_is_removed(folder: Path, store: Store, c
     assert await leaving(store) == []
 
 
-async def test_too_many_removals_are_held_until_the_fleet_names_their_count(folder: Path, store: Store, clock: ManualClock) -> None:
+async def test_too_many_removals_are_held_until_the_fleet_names_them(
+    folder: Path, store: Store, clock: ManualClock
+) -> None:
     await read(folder, store, clock)
     for name in ("bob", "carol", "dora"):
         (folder / f"{name}.yaml").unlink()
@@ -159,7 +163,9 @@ async def test_put_back_while_leaving(folder: Path, store: Store, clock: ManualC
     assert (record.leaving, record.generation) == (False, 3)
 
 
-async def test_a_tester_that_moves_to_another_file_is_the_same_tester(folder: Path, store: Store, clock: ManualClock) -> None:
+async def test_a_tester_that_moves_to_another_file_is_the_same_tester(
+    folder: Path, store: Store, clock: ManualClock
+) -> None:
     await read(folder, store, clock)
     (folder / "bob.yaml").rename(folder / "team.yaml")
     assert (await read(folder, store, clock)).changed == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 
 import pytest
@@ -12,7 +13,18 @@ from controller.store import Store
 from reconcilers.actions import Action, Wait
 from reconcilers.errors import Blocked, OutcomeUnknown, Rejected, Transient
 from reconcilers.facts import Facts
-from tests.controller.fakes import FLEET, FakeStep, ManualClock, Outside, Rig, RotatingStep, a_tester, failing, record_of, rig
+from tests.controller.fakes import (
+    FLEET,
+    FakeStep,
+    ManualClock,
+    Outside,
+    Rig,
+    RotatingStep,
+    a_tester,
+    failing,
+    record_of,
+    rig,
+)
 
 POLL = FLEET.spec.timing.poll
 
@@ -129,7 +141,7 @@ async def test_a_failing_step_is_left_alone_until_its_next_try_longer_and_longer
         await one.run_pass()
         assert account.turns == turns
         one.clock.pass_by(wait)
-    assert all(later > earlier * 1.1 for earlier, later in zip(waits, waits[1:], strict=False))
+    assert all(later > earlier * 1.1 for earlier, later in itertools.pairwise(waits))
     assert await one.condition("Machine") == ("Unknown", "WaitsForStep")
 
 
@@ -237,7 +249,7 @@ async def test_drift_is_told_with_what_was_found_and_what_was_done(one: Rig) -> 
     one.outside.things["gateway-alice-1-1"]["value"] = "wrong"
     await one.run_pass()
     (event,) = [e for e in await one.store.events("alice") if e.reason == "DriftRepaired"]
-    assert event.message == "change gateway-alice-1-1 (value: wrong → right)"
+    assert event.message == "drift: change gateway-alice-1-1 (value: wrong → right)"
 
 
 async def test_a_stopping_controller_begins_no_new_action(one: Rig) -> None:

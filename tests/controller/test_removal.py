@@ -125,7 +125,9 @@ async def test_put_back_while_it_is_going_it_ends_converged(one: Rig) -> None:
     assert len(one.outside.things) == 4
 
 
-async def test_a_create_that_was_lost_before_the_removal_is_deleted_should_it_appear(store: Store, clock: ManualClock) -> None:
+async def test_a_create_that_was_lost_before_the_removal_is_deleted_should_it_appear(
+    store: Store, clock: ManualClock
+) -> None:
     outside = Outside()
     one = rig(store, clock, [FakeStep("machine", outside)], outside)
     await one.engine.adopt(FLEET)

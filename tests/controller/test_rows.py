@@ -13,7 +13,7 @@ from controller.store import Store
 from reconcilers.actions import Action
 from reconcilers.errors import NameTaken, OutcomeUnknown, Transient
 from reconcilers.facts import ObjectState
-from tests.controller.fakes import FLEET, GRACE, FakeStep, ManualClock, Outside, Rig, failing, rig, a_tester
+from tests.controller.fakes import FLEET, GRACE, FakeStep, ManualClock, Outside, Rig, a_tester, failing, rig
 
 UNKNOWN = OutcomeUnknown("no answer within the limit", system="the grid")
 SECOND = timedelta(seconds=1)
@@ -71,7 +71,9 @@ async def test_until_the_deadline_absence_proves_nothing(one: Rig) -> None:
     assert await one.condition("Machine") == ("False", "OutcomeUnknown")
 
 
-async def test_after_the_deadline_the_next_attempt_has_a_new_name_and_the_old_one_is_deleted_should_it_appear(one: Rig) -> None:
+async def test_after_the_deadline_the_next_attempt_has_a_new_name_and_the_old_one_is_deleted_should_it_appear(
+    one: Rig,
+) -> None:
     one.outside.before.append(failing(UNKNOWN))
     await one.run_pass()
     one.clock.pass_by(GRACE + SECOND)
@@ -191,7 +193,9 @@ async def test_an_operation_runs_beside_the_pass_and_its_end_is_in_the_books(sto
     assert one.outside.calls == ["create machine-alice-1-1"]
 
 
-async def test_an_operation_that_is_cut_off_leaves_an_unknown_that_is_looked_for(store: Store, clock: ManualClock) -> None:
+async def test_an_operation_that_is_cut_off_leaves_an_unknown_that_is_looked_for(
+    store: Store, clock: ManualClock
+) -> None:
     outside = Outside()
     one = rig(store, clock, [FakeStep("machine", outside, limit=timedelta(minutes=5))], outside)
     await one.engine.adopt(FLEET)

@@ -168,8 +168,12 @@ class Fleet:
         lines = []
         for record in await self.store.testers():
             lines.append(f"{record.name}: {record.phase} {record.progress}% {record.current}")
-            lines += [f"    {c.type}: {c.status} {c.reason}: {c.message}" for c in await self.store.conditions(record.name)]
-            lines += [f"    {e.at:%H:%M:%S} {e.reason}: {e.message[:300]}" for e in (await self.told(record.name))[-25:]]
+            lines += [
+                f"    {c.type}: {c.status} {c.reason}: {c.message}" for c in await self.store.conditions(record.name)
+            ]
+            lines += [
+                f"    {e.at:%H:%M:%S} {e.reason}: {e.message[:300]}" for e in (await self.told(record.name))[-25:]
+            ]
         return "\n".join(lines)
 
 

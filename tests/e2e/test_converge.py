@@ -25,7 +25,11 @@ async def test_three_testers_come_to_life_and_then_nothing_is_written_any_more(t
                 answer = await stranger.get(f"https://{fleet.fqdn(name)}/hero_cockpit/web/")
                 assert answer.status_code == 302
                 assert answer.headers["location"].startswith(f"{fleet.addresses.forge_url}/login/oauth/authorize")
-        allowed = {"alice": {"alice", "mik", "sara"}, "bob": {"bob", "carol", "mik", "sara"}, "carol": {"carol", "mik", "sara"}}
+        allowed = {
+            "alice": {"alice", "mik", "sara"},
+            "bob": {"bob", "carol", "mik", "sara"},
+            "carol": {"carol", "mik", "sara"},
+        }
         for name, users in allowed.items():
             for user in ("alice", "bob", "carol", "mik", "sara"):
                 status, _ = await sign_in(fleet.addresses, fleet.fqdn(name), user)

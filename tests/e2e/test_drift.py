@@ -30,7 +30,6 @@ async def test_every_kind_of_drift_is_found_and_repaired(tmp_path: Path, subtest
 
         async def repaired(holds: Callable[[], bool], what: str, *words: str) -> None:
             mark = await fleet.mark()
-            began = len(fleet.writes())
 
             async def done() -> bool:
                 return holds()
@@ -39,13 +38,14 @@ async def test_every_kind_of_drift_is_found_and_repaired(tmp_path: Path, subtest
             await fleet.ready("alice")
             await fleet.settled()
             told = " ".join(event.message for event in await fleet.told("alice", mark))
-            for word in words:
+            for word in ("drift", *words):
                 assert word in told, f"{what}: {word!r} is not in {told!r}"
-            assert len(fleet.writes()) > began
 
         with subtests.test("a service stopped"):
             drift.do("stop_service", vm=vm, service="hero_books")
-            await repaired(lambda: service(fleet, "hero_books") == "running", "service", "hero_books", "stopped → running")
+            await repaired(
+                lambda: service(fleet, "hero_books") == "running", "service", "hero_books", "stopped → running"
+            )
 
         with subtests.test("a version changed"):
             drift.do("set_version", vm=vm, component="hero_slides", version="v0.0.1")
@@ -55,7 +55,9 @@ async def test_every_kind_of_drift_is_found_and_repaired(tmp_path: Path, subtest
         with subtests.test("a setting changed"):
             drift.do("set_secret", vm=vm, context="cockpit", key="OPENROUTER_API_KEY", value="sk-other")
             await repaired(
-                lambda: drift.secret(vm, "cockpit", "OPENROUTER_API_KEY") == "sk-or-canary-1234567890", "setting", "OPENROUTER_API_KEY"
+                lambda: drift.secret(vm, "cockpit", "OPENROUTER_API_KEY") == "sk-or-canary-1234567890",
+                "setting",
+                "OPENROUTER_API_KEY",
             )
             told = " ".join(event.message for event in await fleet.told("alice"))
             assert "canary" not in told
@@ -86,8 +88,10 @@ async def test_every_kind_of_drift_is_found_and_repaired(tmp_path: Path, subtest
             drift.do("set_redirect", app=app, uri="https://evil.example.org/oauth/callback")
             before = drift.secret(vm, "core", "FORGE_OAUTH_CLIENT_SECRET")
             await repaired(
-                lambda: fleet.books()["apps"][0]["redirect_uris"] == good
-                and drift.secret(vm, "core", "FORGE_OAUTH_CLIENT_SECRET") != before,
+                lambda: (
+                    fleet.books()["apps"][0]["redirect_uris"] == good
+                    and drift.secret(vm, "core", "FORGE_OAUTH_CLIENT_SECRET") != before
+                ),
                 "redirect address",
                 "redirect",
             )
@@ -98,7 +102,9 @@ async def test_every_kind_of_drift_is_found_and_repaired(tmp_path: Path, subtest
         with subtests.test("the gateway deleted"):
             old = fleet.fqdn("alice")
             drift.do("delete_gateway", name=fleet.books()["daemons"]["compute1"]["gateways"][0]["name"])
-            await repaired(lambda: fleet.books()["gateways"] == 1 and fleet.fqdn("alice") != old, "gateway", "disappeared")
+            await repaired(
+                lambda: fleet.books()["gateways"] == 1 and fleet.fqdn("alice") != old, "gateway", "disappeared"
+            )
             assert (await sign_in(fleet.addresses, fleet.fqdn("alice"), "alice"))[0] == 200
 
         with subtests.test("the VM deleted"):

@@ -13,7 +13,9 @@ def where(fleet: Fleet, start: int, *words: str) -> int:
     for index, entry in enumerate(fleet.writes()[start:]):
         if all(word in f"{entry.system} {entry.method} {entry.what}" for word in words):
             return index
-    raise AssertionError(f"no writing call with {words}: {[f'{e.system} {e.method} {e.what}' for e in fleet.writes()[start:]]}")
+    raise AssertionError(
+        f"no writing call with {words}: {[f'{e.system} {e.method} {e.what}' for e in fleet.writes()[start:]]}"
+    )
 
 
 async def test_a_removed_file_takes_everything_of_its_tester_access_first_and_can_come_back(tmp_path: Path) -> None:

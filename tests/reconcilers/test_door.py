@@ -190,15 +190,13 @@ Case = tuple[SeenDoor, Facts, bool]
 
 
 def combinations() -> Iterator[Case]:
+    books = [(enforce, facts(gate) if enforce else reporting(gate)) for enforce, gate in product((True, False), GATES)]
     for controllable, values, domains, stale in product((True, False), LISTENERS, DOMAINS, (True, False)):
-        for loopback, inner, (outside, whole), gate, enforce in product(SIDES, SIDES, OUTSIDES, GATES, (True, False)):
-            given = facts(gate) if enforce else reporting(gate)
-            kept = is_kept(DESIRED, given, values, domains)
-            yield (
-                SeenDoor(NOW, controllable, DIGEST, values, domains, stale, loopback, inner, outside, whole, kept=kept),
-                given,
-                enforce,
-            )
+        kept = is_kept(DESIRED, FACTS, values, domains)
+        seen = SeenDoor(NOW, controllable, DIGEST, values, domains, stale, kept=kept)
+        for loopback, inner, (outside, whole) in product(SIDES, SIDES, OUTSIDES):
+            looked = replace(seen, loopback=loopback, inner=inner, outside=outside, whole=whole)
+            yield from ((looked, given, enforce) for enforce, given in books)
 
 
 def is_open(seen: SeenDoor, enforce: bool) -> bool:
