@@ -12,6 +12,7 @@ from typer.exceptions import Abort, TyperException
 from api.complaint import Complaint
 from api.terminal import err, text
 
+NAME = "testerctl"
 FAILED = 1
 INTERRUPTED = 130
 
@@ -27,7 +28,7 @@ def main() -> None:
 def run_with(arguments: list[str]) -> int:
     """The exit code of one call."""
     try:
-        code = app_for(arguments)(arguments, standalone_mode=False)
+        code = app_for(arguments)(arguments or ["--help"], prog_name=NAME, standalone_mode=False)
     except TyperException as error:
         _say(f"{error.format_message()} (`testerctl --help` tells what there is)")
         return FAILED
@@ -46,7 +47,7 @@ def run_with(arguments: list[str]) -> int:
 def app_for(arguments: list[str]) -> typer.Typer:
     """The program with the command that is asked for, and with all of them when none is: importing one is much quicker."""
     app = typer.Typer(
-        name="testerctl",
+        name=NAME,
         help="Keeps a fleet of Hero OS test machines equal to a folder of YAML files.",
         no_args_is_help=True,
         add_completion=False,

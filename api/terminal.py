@@ -47,6 +47,11 @@ def text(foreign: object, style: str = "") -> Text:
     return Text(safe(str(foreign)), style=style)
 
 
+def link(address: str) -> Text:
+    """An address that stays one to click on, also where a narrow terminal breaks it."""
+    return text(address, f"link {safe(address)}" if address.startswith("https://") else "")
+
+
 def table(*columns: str) -> Table:
     """An empty table without rules: it is to be read, and copied from."""
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")

@@ -20,17 +20,17 @@ def one_line(text: str) -> str:
     return " ".join(safe(text).split())
 
 
-def span(length: timedelta) -> str:
-    """`4 d`, `3 h 12 min`, `5 min 2 s`, `12 s`: the two largest units."""
+def span(length: timedelta, units: int = 2) -> str:
+    """`4 d`, `3 h 12 min`, `5 min 2 s`, `12 s`: the largest units, two of them unless told."""
     left = int(length.total_seconds())
     if left < 0:
-        return f"-{span(-length)}"
+        return f"-{span(-length, units)}"
     parts = []
     for size, unit in _UNITS:
         count, left = divmod(left, size)
         if count:
             parts.append(f"{count} {unit}")
-    return " ".join(parts[:2]) or "0 s"
+    return " ".join(parts[:units]) or "0 s"
 
 
 def ago(then: datetime | None, now: datetime) -> str:

@@ -119,9 +119,8 @@ class AccountReconciler(Base):
         return {"forge_id": str(observed.account.id), _OURS: "yes" if observed.ours else "no"}
 
     async def listed(self, tester: TesterView, looks: TesterLooks) -> frozenset[str]:
-        """In Forge's spelling, and folded: names of accounts are the same whatever their case."""
-        logins = [account.login for account in await looks.accounts()]
-        return frozenset(logins) | frozenset(login.casefold() for login in logins)
+        """In Forge's spelling: names of accounts are the same whatever their case (V)."""
+        return frozenset(account.login for account in await looks.accounts())
 
 
 def _by_name(accounts: Iterable[Account], name: str) -> Account | None:

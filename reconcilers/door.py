@@ -69,7 +69,7 @@ class SeenDoor:
 
 
 def wanted_values(desired: DesiredTester, facts: Facts) -> dict[SettingKey, Secret | None]:
-    """The five secrets of the sign-in; None: the client secret is not known (its app is being made, or made anew)."""
+    """The five secrets of the sign-in (names A); None: the client secret is not known, as its app is being made or made anew."""
     gateway, app = facts.need(GatewayFacts), facts.need(SignInAppFacts)
     return {
         CLIENT_ID_KEY: Secret(app.client_id),
@@ -147,6 +147,12 @@ def seen_open(door: SeenDoor, enforce_inner: bool) -> str:
     if door.listening:
         sides.append(("on the machine itself", door.loopback))
     return "; ".join(f"{side} {p.example}" for side, p in sides if p is not None and p.verdict is Verdict.OPEN)
+
+
+def contradicted(door: SeenDoor, enforce_inner: bool) -> bool:
+    """Something answered, and not as it must: also a mere "not found" has come through the gate."""
+    sides = (door.loopback, door.outside, door.inner if enforce_inner else None)
+    return any(side is not None and side.alive and side.verdict is not Verdict.PROTECTED for side in sides)
 
 
 def inside_proven(door: SeenDoor, enforce_inner: bool) -> bool:

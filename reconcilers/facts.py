@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict
 
-from reconcilers.errors import Blocked
+from reconcilers.errors import Blocked, Transient
 from reconcilers.secret import Secret
 from specs.fleet import Fleet
 
@@ -205,10 +205,17 @@ class Facts:
         return found if isinstance(found, kind) else None
 
     def need(self, kind: type[F]) -> F:
-        """The facts of a step named in `needs`: the engine runs nobody before they are there."""
+        """The facts of a step named in `needs`. The engine runs nobody before they are there.
+
+        Raises Transient FactsForgotten when they went while the step was under way: their object is being made anew.
+        """
         found = self.get(kind)
         if found is None:
-            raise LookupError(f"{self.tester}: facts of {kind.step} were needed and are not recorded")
+            raise Transient(
+                f"what {kind.step} knew of {self.tester} was forgotten meanwhile: its object is being made anew",
+                system="controller",
+                reason="FactsForgotten",
+            )
         return found
 
     def sealed(self, name: str) -> Secret | None:

@@ -1,6 +1,6 @@
 """The public name → our VM's port 9988.
 
-Names are unique on the whole grid; a taken one leads to the next attempt's (lesson 14).
+Names are unique on the whole grid, a taken one is refused even to its owner (P): it leads to the next attempt's (lesson 14).
 """
 
 from __future__ import annotations

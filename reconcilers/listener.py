@@ -1,4 +1,6 @@
-"""The listener of the front door: the port that the web gateway reaches. What sets it, and how it is shut.
+"""The listener of the front door: the port that the web gateway reaches. What sets it (S), and how it is shut.
+
+hero_proxy reads the setting at its start only (S): after each change it must be restarted.
 
 The gate opens and shuts it; the front door's step shuts it when the gateway had to be cut off and the gate cannot run.
 """

@@ -1,6 +1,6 @@
 """The tester's own OAuth app at Forge, with exactly one redirect address (lesson 18).
 
-Any PATCH makes a new secret and kills the old one (lesson 19): it is done only when the redirect address is wrong or the
+Any PATCH makes a new secret and kills the old one (V, S; lesson 19): it is done only when the redirect address is wrong or the
 secret is not known, and only while the machine can be reached, so that the new secret gets there in the same motion.
 """
 
@@ -24,7 +24,7 @@ CLIENT_SECRET = "oauth_client_secret"  # noqa: S105 - the short name under which
 
 @dataclass(frozen=True, slots=True)
 class SeenApps:
-    """All apps of our name (names are not unique at Forge), the one that we keep first, and whose they are.
+    """All apps of our name (names are not unique at Forge, V), the one that we keep first, and whose they are.
 
     fresh  this very call of ours made it or its secret, so that the sealed secret belongs to it
     """

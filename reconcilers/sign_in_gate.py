@@ -17,6 +17,7 @@ from reconcilers.backends.probes import Probe, ProbeAnswer, Side
 from reconcilers.contract import Base, Ports, TesterView
 from reconcilers.door import (
     SeenDoor,
+    contradicted,
     enforces_inner,
     gate_facts,
     is_kept,
@@ -53,8 +54,9 @@ class SignInGateReconciler(Base):
 
     async def observe(self, tester: TesterView, looks: TesterLooks) -> SeenDoor | None:
         """A machine that cannot be looked into is a state: the outside is asked then, as nothing must keep an open door from
-        being seen. None: there is nothing yet that could have a door. Raises what the daemon raises when the tester leaves."""
-        if any(tester.facts.get(kind) is None for kind in (MachineFacts, GatewayFacts, SignInAppFacts)):
+        being seen. None: the tester leaves and there is nothing that could have a door; the daemon may raise then."""
+        known = all(tester.facts.get(kind) is not None for kind in (MachineFacts, GatewayFacts, SignInAppFacts))
+        if tester.facts.leaving and not known:
             return None
         try:
             look = await look_at(tester, looks)
@@ -215,11 +217,11 @@ def _public(observed: SeenDoor) -> dict[str, object]:
 
 
 def _proven(observed: SeenDoor, before: SignInGateFacts, enforce_inner: bool) -> str:
-    """A proof stands until what it speaks of changes or the door is seen open; a missing answer does not undo it."""
+    """A proof stands until what it speaks of changes, or an answer is not what it must be; silence does not undo it."""
     if proven_now(observed, enforce_inner):
         return observed.digest
-    still = observed.set_open and observed.kept and not observed.stale and not seen_open(observed, enforce_inner)
-    return before.proven if still and before.proven == observed.digest else ""
+    unchanged = before.proven == observed.digest and observed.set_open and observed.kept and not observed.stale
+    return before.proven if unchanged and not contradicted(observed, enforce_inner) else ""
 
 
 def _sign_in_protected(observed: SeenDoor, facts: Facts) -> Finding:

@@ -49,6 +49,11 @@ def parse_ssh_key(value: str) -> str:
     return f"{kind} {blob} {comment.strip()}".strip()
 
 
+def parse_host_key(value: str) -> str:
+    """A server's key as `type base64`, from a line of its .pub file. Raises as parse_ssh_key does."""
+    return key_identity(parse_ssh_key(value))
+
+
 def key_identity(key: str) -> str:
     """Type and data without the comment: what makes two lines the same key."""
     return " ".join(key.split(" ")[:2])

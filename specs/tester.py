@@ -35,7 +35,7 @@ from specs.text import (
 API_VERSION = "hero.tester/v1"
 
 WhenRemoved = Literal["keep", "disable", "delete", "purge"]
-Updates = Literal["apply", "report"]
+Updates = Literal["apply", "notify"]
 
 
 def _is_text(value: Any) -> str:
@@ -116,7 +116,7 @@ class VersionChoice(Frozen):
     channel: Channel = "latest"
     """The release channel from which components come."""
     updates: Updates = "apply"
-    """`apply`: newer versions of the channel are installed. `report`: they are only reported."""
+    """`apply`: newer versions of the channel are installed. `notify`: the tester's status lists them."""
     pin: Mapping[ComponentName, Version] = {}
     """Component → the exact version that it stays at."""
 

@@ -1,6 +1,7 @@
 """The small words of the language: names, addresses, paths, each with the one rule that makes it safe where it goes."""
 
 import re
+from ipaddress import ip_address
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
@@ -91,6 +92,17 @@ def _checked_url(value: str, schemes: tuple[str, ...], example: str) -> str:
     return value.rstrip("/")
 
 
+def _host(value: str) -> str:
+    try:
+        return str(ip_address(value))
+    except ValueError:
+        pass
+    name = value.lower()
+    if len(name) > 253 or not re.fullmatch(rf"{_LABEL}(\.{_LABEL})*", name) or re.fullmatch(r"[0-9.]+", name):
+        raise refusal(f"{shown(value)} is not a host", "a name like mail.example.org, or an address like 400:1::1, alone")
+    return name
+
+
 def _public_path(value: str) -> str:
     remedy = "write it like /hero_whiteboard/share/"
     if len(value) > 200 or not re.fullmatch(r"/(?:[A-Za-z0-9._~-]+/)*[A-Za-z0-9._~-]*", value):
@@ -139,6 +151,10 @@ Domain = Annotated[
     _schema(DOMAIN_PATTERN, "gent01.grid.tf"),
 ]
 """A domain's name."""
+
+_HOST: Final = rf"^({_LABEL}(\.{_LABEL})*|[0-9a-f:]{{2,39}})$"
+Host = Annotated[str, AfterValidator(_host), _schema(_HOST, "mail.example.org", "400:1::1")]
+"""A host: a name, or an IP address without brackets, in its shortest spelling."""
 
 _ITEM: Final = r"^[a-z][a-z0-9_-]{0,39}$"
 ItemName = Annotated[

@@ -18,7 +18,7 @@ from api.models import TesterWhole
 from api.options import STATE, OutputForm, StateFolder
 from api.plan_view import verb_words
 from api.styles import PHASE_STYLE, STATUS_STYLE
-from api.terminal import Output, out, print_json, table, text
+from api.terminal import Output, link, out, print_json, table, text
 from api.words import ago, ahead, one_line
 from controller.queries import TesterDetail
 from reconcilers.clock import SystemClock
@@ -74,7 +74,7 @@ def _head(detail: TesterDetail, now: datetime) -> Table:
         "Phase": text(f"{record.phase} ({record.progress}%)", PHASE_STYLE[record.phase]),
         "Reason": text(f"{summary.reason}: {one_line(summary.message)}"),
         "Now": text(one_line(record.current)),
-        "Link": text(summary.link),
+        "Link": link(summary.link),
         "Account": text(record.desired.account.name),
         "Node": text(summary.node),
         "Spec": text(f"{record.source_file}:{record.source_line}, revision {record.revision}"),

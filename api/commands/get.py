@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from api.books import queries
 from api.complaint import Complaint
 from api.models import Tester
 from api.options import STATE, OutputForm, StateFolder
 from api.styles import PHASE_STYLE
-from api.terminal import Output, out, print_json, table, text
+from api.terminal import Output, link, out, print_json, table, text
 from api.words import one_line, span
 from controller.queries import Queries, TesterSummary
 from reconcilers.clock import Clock, SystemClock
@@ -74,25 +75,22 @@ async def _watch(ask: Queries, names: tuple[str, ...], clock: Clock) -> None:
 def listing(testers: tuple[TesterSummary, ...], clock: Clock) -> Table:
     """One line each: narrow enough for 80 columns, wider where there is room."""
     now = clock.now()
-    made = table("TESTER", "PHASE", "DONE", "FOR", "WHAT")
-    made.columns[0].no_wrap = made.columns[1].no_wrap = made.columns[3].no_wrap = True
+    made = table("TESTER", "PHASE", "FOR", "WHAT")
+    made.columns[0].no_wrap = made.columns[1].no_wrap = made.columns[2].no_wrap = True
     for one in testers:
         record = one.record
         made.add_row(
             text(record.name, "bold"),
-            text(record.phase, PHASE_STYLE[record.phase]),
-            text(f"{record.progress}%"),
-            text(span(now - one.since) if one.since else "unknown"),
-            text(_what(one)),
+            text(record.phase if one.ready else f"{record.phase} {record.progress}%", PHASE_STYLE[record.phase]),
+            text(span(now - one.since, units=1) if one.since else "unknown"),
+            _what(one),
         )
     return made
 
 
-def _what(one: TesterSummary) -> str:
-    words = one.link if one.ready else one_line(record_words(one))
-    return f"{words}; its file is broken: {one_line(one.record.source_error)}" if one.record.source_error else words
-
-
-def record_words(one: TesterSummary) -> str:
-    """What a tester who is not ready waits for."""
-    return one.record.current or one.message
+def _what(one: TesterSummary) -> Text:
+    """The link of who is ready, what the others wait for; and that a file is broken."""
+    words = link(one.link) if one.ready else text(one_line(one.record.current or one.message))
+    if one.record.source_error:
+        words.append_text(text(f"; its file is broken: {one_line(one.record.source_error)}", "yellow"))
+    return words

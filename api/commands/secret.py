@@ -15,11 +15,16 @@ from api.options import FLEET, STATE, OutputForm, StateFolder
 from api.terminal import Output, err, out, print_json, text
 from controller.records import Seal
 from controller.running import opened_store
+from reconcilers.account import ONE_TIME_PASSWORD
 from reconcilers.clock import SystemClock
+from reconcilers.door import CLIENT_SECRET
 from reconcilers.secret import Secret
 from specs.references import SecretRef
 
 LARGEST = 64 * 1024  # bytes
+MADE_BY_US = frozenset(
+    {ONE_TIME_PASSWORD, CLIENT_SECRET}
+)  # short names below a tester's; another value would break a sign-in
 
 group = typer.Typer(
     name="secret", help="Secrets that specs refer to by name, kept sealed.", no_args_is_help=True, rich_markup_mode=None
@@ -60,6 +65,8 @@ def _check_name(name: str) -> None:
             "That is not a name of a sealed secret: write it like shared/openrouter or alice/sambanova, in small letters, "
             "digits and dashes. The value is asked for afterwards and never given on the command line."
         )
+    if name.rpartition("/")[2] in MADE_BY_US:
+        raise Complaint(f"{name} is made and kept by the controller itself; it cannot be set by hand.")
 
 
 def _value(name: str) -> Secret:

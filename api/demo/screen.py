@@ -12,7 +12,7 @@ from rich.table import Table
 
 from api.demo.checks import Check
 from api.styles import PHASE_STYLE
-from api.terminal import table, text
+from api.terminal import link, table, text
 from api.words import one_line, span
 from controller.queries import TesterDetail, TesterSummary
 from controller.records import Status
@@ -65,7 +65,7 @@ def moving(testers: Testers, now: datetime, began: datetime) -> Group:
             text(record.name, "bold"),
             text(record.phase, PHASE_STYLE[record.phase]),
             ProgressBar(total=100, completed=record.progress, width=BAR),
-            text(one.link if one.ready else one_line(record.current or one.message)),
+            link(one.link) if one.ready else text(one_line(record.current or one.message)),
         )
     return Group(made, text(f"\n{span(now - began)}; Ctrl-C stops, and the next start goes on from there", "dim"))
 
@@ -80,7 +80,7 @@ def finished(testers: Testers) -> Table:
             text(one.record.desired.account.name),
             text(one.node),
             text(took),
-            text(one.link),
+            link(one.link),
         )
     return made
 

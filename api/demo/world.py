@@ -28,7 +28,7 @@ class Daemon:
 
     name: str
     url: str
-    secret: str
+    secret: str = field(repr=False)
     gateway_domain: str
     nodes: tuple[tuple[str, str], ...]
 

@@ -85,6 +85,8 @@ class Release(Record):
     target: str
     published: float
     assets: list[Asset] = Field(default_factory=list)
+    broken: str = ""
+    """`install`: lab cannot install it; `start`: its services die when they start."""
 
 
 class Status(Record):
@@ -237,6 +239,51 @@ class MachineState(Record):
     next_pid: int = 400
 
 
+class Engine(Record):
+    """One shared engine. `accepted`: tenant → sha256 of its token, as it read them at its last start; `foreign`: tenants of
+    others, who must stay registered.
+    """
+
+    name: str
+    service: str
+    context: str
+    port: int
+    accepted: dict[str, str] = Field(default_factory=dict)
+    foreign: dict[str, str] = Field(default_factory=dict)
+
+
+class Mail(Record):
+    """One delivered mail. `key`: Resend's Idempotency-Key or the Message-ID without its brackets; `how`: resend or smtp."""
+
+    id: str
+    sender: str
+    to: list[str]
+    subject: str
+    text: str = ""
+    html: str = ""
+    reply_to: list[str] = Field(default_factory=list)
+    key: str = ""
+    at: float
+    how: str
+
+
+class Remembered(Record):
+    """What Resend keeps of an Idempotency-Key: a digest of the body, and the id that it answered."""
+
+    digest: str
+    id: str
+    at: float
+
+
+class PostState(Record):
+    """Resend and the SMTP server. The credentials are made with the world."""
+
+    resend_key: str = ""
+    smtp_password: str = ""
+    mailbox: list[Mail] = Field(default_factory=list)
+    keys: dict[str, Remembered] = Field(default_factory=dict)
+
+
 class Fault(Record):
     """One unpleasantness: which calls (`system`, `method`, both with wildcards), what (`kind`), how often and from
     when.
@@ -268,5 +315,8 @@ class WorldState(Record):
     forge: ForgeState = Field(default_factory=ForgeState)
     daemons: dict[str, ComputeState] = Field(default_factory=dict)
     machines: dict[str, MachineState] = Field(default_factory=dict)
+    admin: MachineState | None = None
+    engines: list[Engine] = Field(default_factory=list)
+    post: PostState = Field(default_factory=PostState)
     faults: list[Fault] = Field(default_factory=list)
     violations: list[Violation] = Field(default_factory=list)

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 ROOMS = ("specs", "reconcilers", "controller", "api", "examples")
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
@@ -46,32 +44,45 @@ def command_line(path: Path) -> bool:
     return path.is_relative_to(ROOT / "api" / "commands")
 
 
-@pytest.mark.parametrize("path", FILES, ids=named)
-def test_a_file_has_a_purpose_and_a_readable_length(path: Path) -> None:
-    text = path.read_text()
-    assert not text.strip() or ast.get_docstring(tree_of(path)), "the module's docstring says what it is for"
-    assert text.count("\n") <= MOST_LINES, "has it two subjects?"
+def test_every_file_says_what_it_is_for() -> None:
+    silent = [named(path) for path in FILES if path.read_text().strip() and not ast.get_docstring(tree_of(path))]
+    assert silent == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=named)
-def test_functions_fit_a_screen(path: Path) -> None:
-    long = [f"{one.name}:{one.lineno}" for one in functions(path) if _lines(one) > MOST_LINES_OF_A_FUNCTION]
-    wide = [f"{one.name}:{one.lineno}" for one in functions(path) if parameters(one) > MOST_PARAMETERS]
-    assert not long, f"more than {MOST_LINES_OF_A_FUNCTION} lines"
-    assert not wide or command_line(path), f"more than {MOST_PARAMETERS} parameters"
+def test_no_file_has_two_subjects() -> None:
+    lengths = {named(path): path.read_text().count("\n") for path in FILES}
+    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
+
+
+def test_functions_fit_a_screen() -> None:
+    lengths = {f"{named(path)}:{one.name}": _lines(one) for path in FILES for one in functions(path)}
+    assert len(lengths) > 1000
+    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES_OF_A_FUNCTION} == {}
 
 
 def _lines(function: Function) -> int:
     return (function.end_lineno or function.lineno) - function.lineno + 1
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if named(path) not in CLOCKS], ids=named)
-def test_nobody_but_the_clock_asks_for_the_time(path: Path) -> None:
-    calls = (node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call))
+def test_functions_take_few_parameters() -> None:
+    counts = {
+        f"{named(path)}:{one.name}": parameters(one)
+        for path in FILES
+        if not command_line(path)
+        for one in functions(path)
+    }
+    assert {name: count for name, count in counts.items() if count > MOST_PARAMETERS} == {}
+
+
+def test_nobody_but_the_clock_asks_for_the_time() -> None:
     asking = [
-        f"{ast.unparse(one.func)}:{one.lineno}" for one in calls if ast.unparse(one.func) in ASKS_THE_TIME | ALIASED
+        f"{named(path)}:{node.lineno} {ast.unparse(node.func)}"
+        for path in FILES
+        if named(path) not in CLOCKS
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ASKS_THE_TIME | ALIASED
     ]
-    assert not asking
+    assert asking == []
 
 
 def test_nothing_is_left_lying_about() -> None:

@@ -38,14 +38,19 @@ async def begin(places: Places) -> asyncio.subprocess.Process:
     )
 
 
+async def written(world: World, count: int, process: asyncio.subprocess.Process) -> None:
+    """Until the world has seen so many writing calls."""
+    async with asyncio.timeout(LIMIT):
+        while len(world.log.writes()) < count:
+            assert process.returncode is None, "the controller ended by itself"
+            await asyncio.sleep(0.02)
+
+
 async def life(places: Places, world: World, until: int) -> None:
     """One life, ended by kill -9 once the world has seen so many writing calls."""
     process = await begin(places)
     try:
-        async with asyncio.timeout(LIMIT):
-            while len(world.log.writes()) < until:
-                assert process.returncode is None, "the controller ended by itself"
-                await asyncio.sleep(0.02)
+        await written(world, until, process)
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGKILL)
@@ -94,10 +99,9 @@ async def test_sigterm_ends_it_in_the_middle_of_the_work_with_exit_code_0(tmp_pa
         save(places.folder / "alice.yaml", tester_document("alice"))
         process = await begin(places)
         try:
+            await written(world, 8, process)
+            process.send_signal(signal.SIGTERM)
             async with asyncio.timeout(LIMIT):
-                while len(world.log.writes()) < 8:
-                    await asyncio.sleep(0.02)
-                process.send_signal(signal.SIGTERM)
                 assert await process.wait() == 0
         finally:
             if process.returncode is None:

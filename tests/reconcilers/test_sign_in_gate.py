@@ -184,6 +184,7 @@ async def test_a_door_that_was_never_ours_needs_nothing_on_removal() -> None:
 GOOD = SideProof(Verdict.PROTECTED, alive=True)
 OPEN = SideProof(Verdict.OPEN, alive=True, example="/ answered 200")
 DEAD = SideProof(Verdict.UNPROVEN, alive=False, example="/ did not answer")
+ILL = SideProof(Verdict.UNPROVEN, alive=True, example="/status answered 404")
 FINE = SeenDoor(NOW, True, DIGEST, ON, (), False, GOOD, GOOD, kept=True)
 SHUT = replace(FINE, values=VALUES, inner=DEAD)
 AGO = NOW - timedelta(minutes=1)
@@ -248,6 +249,19 @@ LEARNING: Mapping[str, tuple[SeenDoor, SignInGateFacts, dict[str, Any], dict[str
     "drifted": (replace(FINE, kept=False), PROVEN, {}, {"proven": "", "opened_at": NOW}),
     "another address": (replace(FINE, digest="other"), PROVEN, {}, {"proven": "", "opened_at": NOW}),
     "a missing answer inside does not undo a proof": (replace(FINE, loopback=DEAD, inner=DEAD), PROVEN, {}, {}),
+    "not found, where sign-in is due": (
+        replace(FINE, loopback=ILL),
+        PROVEN,
+        {},
+        {"proven": "", "opened_at": NOW},
+    ),
+    "not found from outside": (
+        replace(FINE, outside=ILL),
+        PROVEN,
+        {},
+        {"proven": "", "opened_at": NOW},
+    ),
+    "not found inside, which is only reported": (replace(FINE, inner=ILL), PROVEN, REPORT, {}),
     "dead from outside: the grid": (
         replace(FINE, outside=DEAD),
         PROVEN,
@@ -349,3 +363,11 @@ def test_the_inner_side_is_said_also_when_it_is_only_reported(inner: SideProof, 
 def test_every_question_of_the_machine_is_answered_by_its_own_side() -> None:
     asked = demands(FQDN, DESIRED)
     assert len({(each.host, each.path) for each in asked}) == len(asked)
+
+
+@pytest.mark.parametrize("gone", ["machine", "gateway", "sign_in_app"])
+async def test_what_was_forgotten_meanwhile_ends_the_turn_and_plans_nothing(gone: str) -> None:
+    """Another step's turn found its object gone; a plan for a new machine would be wrong here."""
+    with pytest.raises(Transient) as caught:
+        await see(World(machine()), without=(gone,))
+    assert caught.value.reason == "FactsForgotten"

@@ -13,6 +13,7 @@ from reconcilers.actions import Action, Wait
 from reconcilers.door import CLIENT_SECRET
 from reconcilers.errors import Blocked, OutcomeUnknown, Transient
 from reconcilers.facts import FrontDoorFacts, SignInGateFacts
+from reconcilers.installer_key import installer_public_key
 from reconcilers.secret import Secret
 from tests.reconcilers.conftest import Lives
 from tests.reconcilers.data import brief
@@ -82,13 +83,13 @@ async def test_an_open_inner_side_that_is_only_reported_does_not_shut_the_door(l
 
 
 async def test_one_open_path_is_enough(lives: Lives) -> None:
-    """Status pages once stood open though the cockpit was gated (lesson 22)."""
+    """The bare address once stood open though the cockpit was gated (lesson 22)."""
     life = lives(timing={"backoffBase": "1h", "backoffCeiling": "3h"})
     await life.converge(*DOOR)
-    life.world.faults.add(Fault(system="machine", method="door", kind="open_paths", options={"paths": ["/status"]}))
+    life.world.faults.add(Fault(system="machine", method="door", kind="open_paths", options={"paths": ["/"]}))
     found = await life.plan("sign_in_gate")
     assert brief(found) == ["shut listener of the front door", "restart_proxy service hero_proxy"]
-    assert all(isinstance(each, Action) and each.urgent and "/status" in str(life.actions or found) for each in found)
+    assert all(isinstance(each, Action) and each.urgent for each in found)
     assert (await life.findings("sign_in_gate"))["SignInProtected"].reason == "SeenOpen"
     await turns(life, "sign_in_gate")
     assert not listens(life)
@@ -98,7 +99,7 @@ async def test_a_machine_that_cannot_be_told_loses_its_gateway_and_gets_one_back
     life = lives()
     await life.converge(*DOOR)
     vm, row = life.vm, life.rows["gateway"]
-    life.world.faults.add(Fault(system="machine", method="door", kind="open_paths", options={"paths": ["/status"]}))
+    life.world.faults.add(Fault(system="machine", method="door", kind="open_paths", options={"paths": ["/"]}))
     ssh = life.backends.machines
     await ssh.forget(vm)
     life.world.machine_named(vm).files.write(".ssh/authorized_keys", b"")  # nobody can log in to shut it
@@ -125,8 +126,6 @@ async def test_a_machine_that_cannot_be_told_loses_its_gateway_and_gets_one_back
 
 
 def _public(life: Life) -> str:
-    from reconcilers.installer_key import installer_public_key
-
     return installer_public_key(life.view("machine").facts)
 
 
@@ -198,7 +197,7 @@ async def test_a_setting_that_reads_back_empty_is_not_passed_over(lives: Lives) 
     """Two tools' versions disagreed (lesson 30)."""
     life = lives({"components": {"settings": {"hero_db": {"DB_CACHE": "64"}}}})
     await life.converge("account", "machine", "machine_access", "supervisor")
-    life.world.faults.add(Fault(system="machine", method="hero_proc secret get", kind="secret_reads_empty", times=None))
+    life.world.faults.add(Fault(system="machine", method="secret get", kind="secret_reads_empty", times=None))
     (write,) = await life.plan("settings")
     assert isinstance(write, Action)
     with pytest.raises(Transient, match="db/DB_CACHE") as caught:
@@ -226,15 +225,17 @@ async def test_a_component_that_fails_fails_alone_and_says_why(lives: Lives) -> 
     life = lives({"components": {"add": ["hero_aibroker"]}})
     await life.converge("account", "machine", "machine_access", "supervisor", "front_door", "settings")
     with pytest.raises(Transient, match="hero_aibroker") as caught:
-        while True:
-            for each in await life.plan("components"):
-                if isinstance(each, Action):
-                    await life.perform("components", each)
+        await _for_ever(life, "components")
     assert "no AI provider key" in caught.value.message
     said = (await life.findings("components"))["ComponentsHealthy"]
     services = life.world.books()["machines"][life.vm]["services"]
     assert all(services[name]["alive"] for name in ("hero_db", "hero_indexer", "hero_cockpit"))
     assert said.status is not True
+
+
+async def _for_ever(life: Life, step: str) -> None:
+    while True:
+        await turns(life, step, 1)
 
 
 async def test_a_failed_install_is_tried_again(lives: Lives) -> None:

@@ -1,0 +1,224 @@
+"""`testerctl` as a person uses it: what it prints, how it complains, and its exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from api import cli
+from controller.running import Places, opened_store
+from controller.store import Store
+from reconcilers.clock import SystemClock
+from tests.api.conftest import CANARY, LINK, Terminal, fill
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "fleet"
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A state folder with filled books."""
+
+    async def make() -> None:
+        async with opened_store(Places(tmp_path, tmp_path / "state"), SystemClock()) as store:
+            await fill(store)
+
+    asyncio.run(make())
+    return tmp_path / "state"
+
+
+def in_store(state: Path, ask: str, *arguments: object) -> object:
+    """What the books of a state folder answer."""
+
+    async def look() -> object:
+        async with opened_store(Places(state, state), SystemClock()) as store:
+            return await getattr(store, ask)(*arguments)
+
+    return asyncio.run(look())
+
+
+# ------------------------------------------------------------------------------------------------ complaints
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("get",), "There are no books in .testerctl"),
+        (("describe", "alice"), "There are no books in .testerctl"),
+        (("run",), "fleet is not a folder"),
+        (("run", "--fleet", str(EXAMPLES), "--listen", "0.0.0.0:80"), "does not know authentication yet"),
+        (("plan",), "There is no usable Fleet in fleet"),
+        (("plan", "alcie", "--fleet", str(EXAMPLES)), "Did you mean alice?"),
+        (("nonsense",), "nonsense"),
+        (("plan", "--nonsense"), "nonsense"),
+        (("events", "--limit", "0"), "--limit"),
+        (("demo", "--speed", "0"), "--speed"),
+        (("secret", "set", CANARY), "That is not a name"),
+        (("secret", "set", "alice/one_time_password"), "kept by the controller itself"),
+        (("events", "-f", "-o", "json"), "--follow shows text only"),
+    ],
+)
+def test_complaints_are_one_paragraph_and_exit_code_1(
+    testerctl: Terminal, arguments: tuple[str, ...], words: str
+) -> None:
+    """Never 2, which `plan` gives to changes; never a traceback; nothing on standard output."""
+    assert testerctl(*arguments) == 1
+    assert words in testerctl.err
+    assert testerctl.out == ""
+    assert testerctl.err.count("\n") == 1
+    assert "Traceback" not in testerctl.err
+    assert CANARY not in testerctl.err
+
+
+def test_looking_makes_no_books(testerctl: Terminal, tmp_path: Path) -> None:
+    for arguments in (("get",), ("events",), ("describe", "alice"), ("secret", "list"), ("keys", "rotate")):
+        assert testerctl(*arguments) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_of_ours_is_a_sentence_and_a_traceback_only_on_demand(
+    testerctl: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(arguments: list[str]) -> None:
+        raise ZeroDivisionError("details")
+
+    monkeypatch.setattr(cli, "app_for", broken)
+    assert testerctl("get") == 1
+    assert "a mistake in testerctl itself (ZeroDivisionError)" in testerctl.err
+    with pytest.raises(ZeroDivisionError):
+        testerctl("--debug", "get")
+
+
+def test_ctrl_c_says_so_in_a_line(testerctl: Terminal, monkeypatch: pytest.MonkeyPatch, state: Path) -> None:
+    async def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "testers", interrupted)
+    assert testerctl("get", "--state", state) == 130
+    assert testerctl.err == "stopped\n"
+
+
+def test_every_command_helps(testerctl: Terminal) -> None:
+    for command in ([], ["--help"], *([name, "--help"] for name in (*cli.COMMANDS, *cli.GROUPS))):
+        testerctl(*command)
+        assert "Usage: testerctl" in testerctl.out + testerctl.err, command
+
+
+# ------------------------------------------------------------------------------------------------ validate, schema
+
+
+def test_sound_files_are_sound(testerctl: Terminal) -> None:
+    assert testerctl("validate", EXAMPLES) == 0
+    assert testerctl.out == "3 sound testers: alice, bob, carol\n"
+
+
+def test_broken_files_are_told_with_their_places(testerctl: Terminal, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in ("fleet.yaml", "carol.yaml"):
+        (folder / name).write_bytes((EXAMPLES / name).read_bytes())
+    (folder / "zoe.yaml").write_text(
+        (EXAMPLES / "carol.yaml").read_text().replace("carol}", "zoe}").replace("email", "emial")
+    )
+    assert testerctl("validate", folder) == 1
+    assert "1 sound tester: carol\n" in testerctl.out
+    assert f"{folder}/zoe.yaml:6:" in testerctl.err
+    assert testerctl("validate", folder, "-o", "json") == 1
+    told = json.loads(testerctl.out)
+    assert told["testers"] == ["carol"]
+    assert {error["file"] for error in told["errors"]} == {"zoe.yaml"}
+
+
+@pytest.mark.parametrize("kind", ["tester", "fleet"])
+def test_the_schema_is_printed_as_json(testerctl: Terminal, kind: str) -> None:
+    assert testerctl("schema", kind) == 0
+    assert json.loads(testerctl.out)["$schema"].startswith("https://json-schema.org/")
+
+
+# ------------------------------------------------------------------------------------------------ get, describe, events
+
+
+def test_get_fits_80_columns_and_shows_foreign_text_harmlessly(testerctl: Terminal, state: Path) -> None:
+    assert testerctl("get", "--state", state) == 0
+    assert LINK in "".join(testerctl.out.split())
+    assert "Stalled 30%" in testerctl.out
+    assert "\x1b" not in testerctl.out
+    assert all(len(line) <= 80 for line in testerctl.out.splitlines())
+
+
+def test_get_shows_only_the_named(testerctl: Terminal, state: Path) -> None:
+    assert testerctl("get", "bob", "--state", state, "-o", "json") == 0
+    assert [one["name"] for one in json.loads(testerctl.out)] == ["bob"]
+    assert testerctl("get", "nobody", "--state", state) == 1
+    assert "There is no tester nobody. Known: alice, bob." in testerctl.err
+
+
+def test_describe_tells_everything_but_secrets(testerctl: Terminal, state: Path) -> None:
+    assert testerctl("describe", "alice", "--state", state) == 0
+    for words in ("Conditions", "alice_x7k2p9_1_1", "400::7", "MachineCreated", "existing", "done"):
+        assert words in testerctl.out
+    assert all(len(line) <= 80 for line in testerctl.out.split("\nEvents")[0].splitlines())
+    assert testerctl("describe", "alice", "--state", state, "-o", "json") == 0
+    assert json.loads(testerctl.out)["tester"]["link"] == LINK
+    assert CANARY not in testerctl.out
+
+
+def test_events_come_oldest_first(testerctl: Terminal, state: Path) -> None:
+    assert testerctl("events", "--state", state) == 0
+    lines = testerctl.out.splitlines()
+    assert [line.split()[2:4] for line in lines] == [
+        ["alice", "MachineCreated"],
+        ["bob", "NoCapacity"],
+        ["fleet", "SpecBroken"],
+    ]
+    assert "\x1b" not in testerctl.out
+    assert testerctl("events", "alice", "--state", state, "-o", "json") == 0
+    assert [one["tester"] for one in json.loads(testerctl.out)] == ["alice"]
+
+
+# ------------------------------------------------------------------------------------------------ secrets and keys
+
+
+def typing(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+@pytest.mark.parametrize("value", [b"sk-1", b"-----BEGIN KEY-----\nabc\n-----END KEY-----\n", b"\x00\xff\n\n"])
+def test_a_secret_is_kept_byte_for_byte_and_never_shown(
+    testerctl: Terminal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: bytes
+) -> None:
+    typing(monkeypatch, value)
+    state = tmp_path / "fresh"
+    assert testerctl("secret", "set", "shared/openrouter", "--state", state) == 0
+    kept = in_store(state, "sealed", "shared/openrouter")
+    assert kept is not None
+    assert kept.reveal() == value  # type: ignore[attr-defined]
+    assert testerctl("secret", "list", "--state", state) == 0
+    assert testerctl.out == "shared/openrouter\n"
+
+
+@pytest.mark.parametrize(("content", "words"), [(b"", "is empty"), (b"x" * (64 * 1024 + 1), "larger than 64 KiB")])
+def test_an_unfit_value_changes_nothing(
+    testerctl: Terminal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes, words: str
+) -> None:
+    typing(monkeypatch, content)
+    assert testerctl("secret", "set", "shared/openrouter", "--state", tmp_path / "fresh") == 1
+    assert words in testerctl.err
+    assert not (tmp_path / "fresh").exists()
+
+
+def test_keys_rotate_and_every_secret_still_opens(testerctl: Terminal, state: Path) -> None:
+    before = (state / "sealing.key").read_bytes()
+    assert testerctl("keys", "rotate", "--state", state) == 0
+    after = (state / "sealing.key").read_bytes()
+    assert after.count(b"\n") == 1
+    assert after != before
+    assert stat.S_IMODE((state / "sealing.key").stat().st_mode) == 0o600
+    kept = in_store(state, "sealed", "shared/openrouter")
+    assert kept is not None
+    assert kept.text() == CANARY  # type: ignore[attr-defined]

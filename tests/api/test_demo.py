@@ -1,0 +1,123 @@
+"""The demo as people start it: three testers from nothing to ready, killed in the middle, and no second of anything."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from api.complaint import Complaint
+from api.demo.world import Addresses, World, alive, opened
+
+LIMIT = 150  # real seconds: generous, since only a failure waits so long
+
+
+async def demo(state: Path, *arguments: str) -> tuple[int, str]:
+    """Exit code and output of `testerctl demo`."""
+    command = [sys.executable, "-c", "from api.cli import main; main()", "demo", "--state", str(state), *arguments]
+    process = await asyncio.create_subprocess_exec(
+        *command, "--listen", "127.0.0.1:0", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, output.decode()
+
+
+@pytest.fixture
+async def state(tmp_path: Path) -> AsyncIterator[Path]:
+    """The demo's folder; a world that still runs on it at the end is ended."""
+    yield tmp_path / "demo"
+    addresses = await alive(tmp_path / "demo" / "world")
+    if addresses is not None:
+        await World(addresses, found=True).stop()
+
+
+async def test_three_testers_come_to_life_also_when_it_is_killed_half_way(state: Path) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "from api.cli import main; main()",
+        "demo",
+        "--state",
+        str(state),
+        "--speed",
+        "120",
+    ]
+    killed = await asyncio.create_subprocess_exec(
+        *command, "--listen", "127.0.0.1:0", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    assert killed.stdout is not None
+    async with asyncio.timeout(LIMIT):
+        while b"50%" not in (line := await killed.stdout.readline()):
+            assert line, "it ended by itself"
+    killed.kill()
+    await killed.communicate()
+    assert await alive(state / "world"), "the world goes on without the controller"
+
+    code, told = await demo(state, "--exit", "--keep", "--timeout", str(LIMIT))
+    assert code == 0, told
+    assert "was alive already" in told
+    for words in (
+        "3 accounts for 3",
+        "3 machines for 3",
+        "3 gateways for 3",
+        "3 sign-in apps for 3",
+        "no door was ever seen open",
+    ):
+        assert f"✓ {words}" in told
+    assert "the door lets in Alice-B, bob, mik, sara" in told
+    assert "✗" not in told
+
+    addresses = await alive(state / "world")
+    assert addresses is not None
+    code, told = await demo(state, "--exit", "--timeout", str(LIMIT))
+    assert code == 0, told
+    assert await alive(state / "world") is None, "without --keep the world ends with the demo"
+
+
+async def test_who_is_not_ready_in_time_is_told_with_reasons(state: Path) -> None:
+    code, told = await demo(state, "--exit", "--timeout", "1", "--speed", "1")
+    assert code == 1
+    assert "Not everybody was ready within 1 s" in told
+    assert "alice: " in told
+    assert "Traceback" not in told
+
+
+async def test_a_world_that_does_not_start_is_a_complaint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(Complaint, match=r"does not start; .*world\.log says why"):
+        await opened(tmp_path / "world", 60, tmp_path / "world.log")
+
+
+async def test_a_process_that_does_not_answer_as_the_world_is_left_alone(tmp_path: Path) -> None:
+    """The number of a dead world's process may belong to anybody today."""
+    stranger = await asyncio.create_subprocess_exec("sleep", "600")
+    told = {
+        "pid": stranger.pid,
+        "speed": 60,
+        "forge_url": "",
+        "forge_token": "",
+        "compute": [],
+        "socks": "",
+        "ca_file": "",
+        "installer_key_file": "",
+        "control_url": "http://127.0.0.1:9",
+        "lab_url": "",
+    }
+    (tmp_path / "addresses.json").write_text(json.dumps(told))
+    try:
+        assert await alive(tmp_path) is None
+        addresses = Addresses.read(tmp_path / "addresses.json")
+        assert addresses is not None
+        await World(addresses, found=True).stop()
+        os.kill(stranger.pid, 0)
+        assert stranger.returncode is None
+    finally:
+        stranger.send_signal(signal.SIGKILL)
+        await stranger.wait()
