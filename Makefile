@@ -38,7 +38,7 @@ demo: env  ## three testers come to life in a make-believe world; DEMO_ARGS=--ex
 	@$(BIN)/testerctl demo $(DEMO_ARGS)
 
 test: env  ## all tests, the checks among them; TEST_ARGS goes to pytest
-	@$(BIN)/python -m pytest -n auto --dist worksteal $(TEST_ARGS)
+	@$(BIN)/python -m pytest -n logical --dist worksteal $(TEST_ARGS)
 
 check: env  ## format, lint, types and layers
 	@$(BIN)/ruff format --check $(SOURCES)

@@ -27,7 +27,7 @@ from controller.records import (
 )
 from controller.rows import DELETED, TAKEN, as_now, current
 from controller.snapshot import Snapshot
-from controller.world import Step
+from controller.world import Step, World
 from reconcilers.actions import Action, Effect
 from reconcilers.clock import Clock
 from reconcilers.errors import NameTaken, OutcomeUnknown, OutsideError
@@ -50,7 +50,12 @@ class Hands:
     clock: Clock
     operations: Operations
     stopping: Callable[[], bool]
-    grace: timedelta  # how long a listing may lag behind a call's end
+    world: World
+
+    @property
+    def grace(self) -> timedelta:
+        """How long a listing may lag behind a call's end."""
+        return self.world.fleet.spec.timing.listing_grace
 
 
 @dataclass
@@ -99,7 +104,7 @@ class Deed:
             await self._call(entry)
             return None
         operation = Operation(self.snapshot.name, self.step.name, self.what, entry.began_at, self.action.limit)
-        self.hands.operations.start(operation, lambda: self._call(entry))
+        self.hands.operations.start(operation, lambda: self._call_beside(entry))
         return operation
 
     async def _write_down(self) -> JournalEntry:
@@ -130,6 +135,15 @@ class Deed:
         await snapshot.commit(self.step.name, *changes)
         return entry
 
+    async def _call_beside(self, entry: JournalEntry) -> None:
+        """An operation outlives its pass, so it keeps its world open itself: a new Fleet must not cut the call off."""
+        world = self.hands.world
+        world.users += 1
+        try:
+            await self._call(entry)
+        finally:
+            await world.leave()
+
     async def _call(self, entry: JournalEntry) -> None:
         held = None if self.row is None else as_now(self.snapshot, self.row)
         ports = StepPorts(self.snapshot, self.step.name, self.hands.clock)
@@ -155,7 +169,8 @@ class Deed:
                 system="controller",
                 reason="InternalError",
             ) from error
-        await self._done(entry, held, seen)
+        # What was answered cannot be asked for again: a cancelled pass still writes it down.
+        await asyncio.shield(self._done(entry, held, seen))
 
     async def _done(self, entry: JournalEntry, row: OutsideObject | None, seen: Any) -> None:
         """What the call returned is stored before anything else happens (lesson 8)."""

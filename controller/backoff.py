@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from datetime import timedelta
 
+MOST_JITTER = 1.25
+
 
 def backoff(failures: int, base: timedelta, ceiling: timedelta, chance: random.Random) -> timedelta:
     """The wait after the given number of failures in a row (from 1), between 75 and 125 per cent of base * 2^(n-1)."""
     doubled: timedelta = base * 2.0 ** min(max(failures, 1) - 1, 20)
-    return min(doubled, ceiling) * chance.uniform(0.75, 1.25)
+    return min(doubled, ceiling) * chance.uniform(0.75, MOST_JITTER)
 
 
 def spread(span: timedelta, chance: random.Random) -> timedelta:

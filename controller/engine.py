@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from controller.acting import Draining, where
 from controller.backoff import backoff
 from controller.intake import Revision, Taken, take_in
@@ -29,7 +31,7 @@ from specs.fleet import Fleet
 
 log = logging.getLogger("controller")
 
-AT_ONCE = 32  # passes; the limits on the outside live in the transports, so this only bounds memory
+AT_ONCE = 256  # passes; the limits on the outside live in the transports, so this only bounds memory
 DRAIN = timedelta(seconds=5)  # how long a pass may take to reach its next safe point after SIGTERM
 ENDED = "the controller ended during the call"
 START_SPREAD = timedelta(seconds=2)
@@ -72,6 +74,7 @@ class Engine:
         self._world: World | None = None
         self._world_of: tuple[str, dict[str, Secret]] | None = None
         self._world_ready = asyncio.Event()
+        self._adopting = asyncio.Lock()
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures = Failures({})
@@ -84,14 +87,20 @@ class Engine:
     async def take_in(self, revision: Revision) -> Taken:
         """A new reading of the source: rows, then a new world if the Fleet changed, then work. Raises StoreError."""
         taken = await take_in(revision, self.store, self.clock, self.chance)
-        if taken.fleet is not None:
-            await self.adopt(taken.fleet)
-        for name in taken.changed:
-            self.queue.add(name)
+        try:
+            if taken.fleet is not None:
+                await self.adopt(taken.fleet)
+        finally:  # the rows are written: whoever reads the same again will find nothing changed
+            for name in taken.changed:
+                self.queue.add(name)
         return taken
 
     async def adopt(self, fleet: Fleet) -> None:
         """Work with this Fleet from now on; passes under way end with the old one. Credentials are resolved anew."""
+        async with self._adopting:
+            await self._adopt(fleet)
+
+    async def _adopt(self, fleet: Fleet) -> None:
         secrets = await self.references.resolve(fleet_references(fleet))
         key = fleet.model_dump_json()
         if self._world_of == (key, secrets):
@@ -109,9 +118,13 @@ class Engine:
                 self.queue.add(record.name, START_SPREAD * self.chance.random(), Urgency.RESYNC)
 
     async def last_fleet(self) -> Fleet | None:
-        """The last good Fleet that any source gave."""
+        """The last good Fleet that any source gave; None too when this program does not understand it any more."""
         known = await self.store.fleet()
-        return None if known is None else Fleet.model_validate_json(known[0])
+        try:
+            return None if known is None else Fleet.model_validate_json(known[0])
+        except ValidationError as error:
+            log.error("the last good Fleet is not understood any more (%d errors)", error.error_count())
+            return None
 
     async def run(self) -> None:
         """Work until `stop`. Raises StoreError when the store cannot be read at the start."""
@@ -123,6 +136,8 @@ class Engine:
         while not self._stopping:
             name = await self.queue.get()
             await slots.acquire()
+            if self._bench.stopping():
+                return
             task = asyncio.ensure_future(self._one(name))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -166,13 +181,14 @@ class Engine:
 
     async def look(self, name: str) -> timedelta | None:
         """One pass over one tester, now. Returns when to look again; None: the tester is no more, or there is no world yet."""
+        under_way = {operation.step: operation for operation in self.operations.of(name)}  # before the books are read
         books = await self.store.books(name)
         world = self._world
         if books is None or world is None:
             return None
         world.users += 1
         try:
-            one = Pass(books, await self._secrets_of(books), world, self._bench)
+            one = Pass(books, await self._secrets_of(books), world, self._bench, under_way)
             return await (remove(one) if books.record.leaving else converge(one))
         finally:
             await world.leave()
@@ -205,19 +221,21 @@ class Engine:
 
     async def _adopt_last_fleet(self) -> None:
         """While the source gives no Fleet, the last good one stays in force."""
-        fleet = await self.last_fleet()
-        if self._world is None and fleet is not None:
-            await self.adopt(fleet)
+        async with self._adopting:
+            fleet = await self.last_fleet() if self._world is None else None
+            if fleet is not None:
+                await self._adopt(fleet)
 
     async def _tell_broken_pass(self, name: str, error: Exception) -> None:
         if isinstance(error, Draining):
             return
         ours = not isinstance(error, StoreError)
         log.error("the pass over %s broke off: %s", name, where(error) if ours else error)
+        reason, why = "InternalError", f"with an internal error ({type(error).__name__}); the log has it"
         if isinstance(error, StoreError):
-            return
-        text = f"the pass broke off with an internal error ({type(error).__name__}); the log has it; it is tried again"
-        event = Event(name, "", "InternalError", text, self.clock.now(), Severity.WARNING)
+            reason, why = "StoreError", f"at the store: {error}"
+        text = f"the pass broke off {why}; it is tried again"
+        event = Event(name, "", reason, text, self.clock.now(), Severity.WARNING)
         try:
             await self.store.write(AddEvent(event))
         except StoreError:

@@ -126,11 +126,12 @@ def _take_tester(
 def _mark_broken(draft: _Draft, rows: dict[str, TesterRecord], loaded: Loaded, errors: Iterable[str]) -> None:
     """A tester whose file is broken stays at its last good spec, and says so."""
     for name, row in rows.items():
-        if name in loaded.testers or row.leaving or row.source_file not in loaded.broken:
+        if name in loaded.testers or row.leaving:
             continue
-        text = (
-            "; ".join(error for error in errors if error.startswith(row.source_file)) or f"{row.source_file} is broken"
-        )
+        file = next((file for file, names in loaded.broken.items() if name in names), row.source_file)
+        if file not in loaded.broken:
+            continue
+        text = "; ".join(error for error in errors if error.startswith(file)) or f"{file} is broken"
         if text != row.source_error:
             told = f"{name} stays at its last good spec: {text}"
             draft.put(replace(row, source_error=text), "SpecBroken", told, Severity.WARNING)

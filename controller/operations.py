@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from reconcilers.errors import OutsideError
+
+log = logging.getLogger("controller")
 
 
 @dataclass
@@ -47,14 +50,24 @@ class Operations:
         del self._all[tester, step]
         return found.error
 
+    def forget(self, tester: str) -> None:
+        """The tester is no more: how its operations ended must not be told to a namesake."""
+        for key in [key for key, op in self._all.items() if key[0] == tester and op.ended]:
+            del self._all[key]
+
     def start(self, operation: Operation, call: Callable[[], Awaitable[None]]) -> None:
-        """Run `call`, which raises OutsideErrors only, beside the passes; its error is kept for the next turn."""
+        """Run `call`, beside the passes; an OutsideError of it is kept for the next turn."""
 
         async def run() -> None:
             try:
                 await call()
             except OutsideError as error:
                 operation.error = error
+            except Exception as error:
+                # The books could not be written (the journal still says that it is open): the next look tells what it came to.
+                log.error(
+                    "%s: the end of %s is not written down (%s)", operation.tester, operation.what, type(error).__name__
+                )
             finally:
                 operation.ended = True
                 if operation.error is None:

@@ -39,6 +39,7 @@ class StepOutcome:
 
 
 IN_SYNC_REASON = "InSync"
+OPERATION_RUNNING = "OperationRunning"
 
 
 def in_sync(step: str, *, again: timedelta | None = None, did: int = 0) -> StepOutcome:

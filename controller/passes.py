@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from controller.acting import Hands
+from controller.backoff import MOST_JITTER
 from controller.graph import run_graph
-from controller.operations import Operations
+from controller.operations import Operation, Operations
 from controller.outcomes import Kind, StepOutcome, held
 from controller.records import Condition, TesterBooks
 from controller.rows import Judge
@@ -20,6 +21,7 @@ from controller.store import Store
 from controller.turn import Turn
 from controller.world import Step, World
 from reconcilers.clock import Clock
+from reconcilers.facts import FACTS
 from reconcilers.secret import Secret
 
 Resolve = Callable[[TesterBooks], Awaitable[Mapping[str, Secret]]]
@@ -37,16 +39,29 @@ class Bench:
     resolve: Resolve  # the secrets that a tester's spec refers to
 
     def hands(self, world: World) -> Hands:
-        return Hands(self.clock, self.operations, self.stopping, world.fleet.spec.timing.listing_grace)
+        return Hands(self.clock, self.operations, self.stopping, world)
 
 
 class Pass:
-    """A pass under way: its snapshot of the tester, and the outcomes so far."""
+    """A pass under way: its snapshot of the tester, and the outcomes so far.
 
-    def __init__(self, books: TesterBooks, secrets: Mapping[str, Secret], world: World, bench: Bench) -> None:
+    `under_way`: operations by step that had not ended when the books were read, so that the books may be older than their
+    end. `now` is the pass's own: who is left alone must not change while steps wait for each other.
+    """
+
+    def __init__(
+        self,
+        books: TesterBooks,
+        secrets: Mapping[str, Secret],
+        world: World,
+        bench: Bench,
+        under_way: Mapping[str, Operation],
+    ) -> None:
         self.snapshot = Snapshot(books, world.fleet, secrets, bench.store)
         self.world = world
         self.bench = bench
+        self.under_way = under_way
+        self.now = bench.clock.now()
         self.outcomes: dict[str, StepOutcome] = {}
         self._news = asyncio.Condition()
 
@@ -64,6 +79,7 @@ class Pass:
             judge=Judge(bench.store, bench.clock, world.fleet),
             condition=self.condition(step),
             outcome_of=self.outcome_of,
+            under_way=self.under_way,
             only_urgent=only_urgent,
         )
 
@@ -74,6 +90,10 @@ class Pass:
         """The steps whose facts it needs and nobody has recorded yet."""
         return [need for need in step.needs if not self.snapshot.has_facts(need)]
 
+    def has_begun(self, step: Step) -> bool:
+        """Whether it has recorded facts of its own: then there may be something of it, whatever its needs have lost."""
+        return step.name in FACTS and self.snapshot.has_facts(step.name)
+
     async def came_to(self, step: Step, outcome: StepOutcome) -> None:
         """A turn has ended. What several turns of one pass did is added up."""
         earlier = self.outcomes.get(step.name)
@@ -83,7 +103,9 @@ class Pass:
             self._news.notify_all()
 
     async def outcome_of(self, name: str) -> StepOutcome | None:
-        """How a step's turn ended in this pass, once it has; None when it takes none now."""
+        """How a step's turn ended in this pass, once it has; None when it takes none now, as in every removal."""
+        if self.snapshot.record.leaving:
+            return None
         step = self.world.step(name)
         async with self._news:
             await self._news.wait_for(
@@ -92,11 +114,20 @@ class Pass:
         return self.outcomes.get(name)
 
     def left_alone(self, step: Step) -> bool:
-        """A step that fails is left alone until its next try, unless the spec has changed; a door never is."""
+        """A step that fails is left alone until its next try, unless the spec has changed; a door never is.
+
+        A next try that is farther away than any of ours was written down before the clock was set back: it does not count.
+        """
         known = self.condition(step)
         if known is None or known.retry_at is None or step.watches:
             return False
-        return known.generation == self.snapshot.record.generation and known.retry_at > self.bench.clock.now()
+        farthest = self.now + self.world.fleet.spec.timing.backoff_ceiling * MOST_JITTER
+        return known.generation == self.snapshot.record.generation and self.now < known.retry_at <= farthest
+
+    def as_it_was(self, step: Step, known: Condition) -> StepOutcome:
+        """The outcome of a step that is left alone. What failed is counted; what was refused is not."""
+        kind = Kind.FAILING if known.failures else Kind.BLOCKED
+        return StepOutcome(step.name, kind, known.reason, known.message, known.blames, left_alone=True)
 
     async def close(self, outcomes: Sequence[StepOutcome]) -> timedelta:
         """Write what the pass comes to. Returns when to look again."""
@@ -136,5 +167,5 @@ def _final(one: Pass, step: Step, idle: bool) -> StepOutcome:
         return found
     known = one.condition(step)
     if not idle and known is not None:
-        return StepOutcome(step.name, Kind.FAILING, known.reason, known.message, known.blames, left_alone=True)
+        return one.as_it_was(step, known)
     return held(step.name, "WaitsForStep", f"waits for {', '.join(one.lacking(step))}")

@@ -66,10 +66,20 @@ async def _step(step: Step, snapshot: Snapshot, world: World, leaving: bool) -> 
     if leaving and (step.leaves == "machine" or (lacking and not step.makes)):
         return StepPreview(step.name, note="goes with the machine" if step.leaves == "machine" else "")
     if leaving and step.makes:
-        found = [await _planned(step, snapshot, world, row, lacking, wanted=False) for row in snapshot.rows(step.name)]
+        found = [
+            await _planned(step, snapshot, world, row, lacking, wanted=False) for row in rows.ours(snapshot, step.name)
+        ]
         return _joined(step.name, found)
-    row = await _row(step, snapshot)
-    return await _planned(step, snapshot, world, row, lacking, wanted=not leaving)
+    if not step.makes:
+        return await _planned(step, snapshot, world, None, lacking, wanted=not leaving)
+    row = rows.current(snapshot, step.name)
+    if row is None:
+        return await _planned(step, snapshot, world, rows.fresh(step, snapshot), lacking, wanted=True)
+    if rows.named_as_wanted(step, snapshot, row):
+        return await _planned(step, snapshot, world, row, lacking, wanted=True)
+    going = [] if rows.KEPT in row.identity else [await _planned(step, snapshot, world, row, lacking, wanted=False)]
+    coming = await _planned(step, snapshot, world, rows.fresh(step, snapshot), lacking, wanted=True)
+    return _joined(step.name, [*going, coming])
 
 
 async def _planned(
@@ -92,12 +102,6 @@ async def _planned(
     return StepPreview(step.name, actions, waits, lacking)
 
 
-async def _row(step: Step, snapshot: Snapshot) -> OutsideObject | None:
-    if not step.makes:
-        return None
-    return rows.current(snapshot, step.name) or rows.fresh(step, snapshot)
-
-
 def with_placeholders(facts: Facts, lacking: tuple[str, ...]) -> Facts:
     """Facts in which every missing need says after which step it will be known."""
     later = {need: FACTS[need].unknown() for need in lacking if need in FACTS}
@@ -109,5 +113,6 @@ def _joined(step: str, found: list[StepPreview]) -> StepPreview:
         step,
         tuple(action for one in found for action in one.actions),
         tuple(wait for one in found for wait in one.waits),
-        error="; ".join(one.error for one in found if one.error),
+        found[-1].known_after if found else (),
+        "; ".join(one.error for one in found if one.error),
     )

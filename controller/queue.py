@@ -15,6 +15,7 @@ from enum import Enum
 from reconcilers.clock import Clock
 
 NOW = timedelta(0)
+LONGEST_SLEEP = 30.0  # seconds: a clock that was put forward or back is noticed so soon
 
 
 class Urgency(Enum):
@@ -43,6 +44,7 @@ class Queue:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._seen = clock.now()
         self._entries: dict[str, _Entry] = {}
         self._later: list[tuple[datetime, int, _Entry]] = []
         self._due: list[tuple[datetime, int, _Entry]] = []
@@ -65,7 +67,7 @@ class Queue:
 
     def add(self, name: str, after: timedelta = NOW, urgency: Urgency = Urgency.CHANGED) -> None:
         """Look at `name` no later than `after` from now."""
-        due = self._clock.now() + max(after, NOW)
+        due = self._now() + max(after, NOW)
         if name in self._working:
             self._working[name] = _merged(self._working[name], name, due, urgency)
             return
@@ -112,8 +114,20 @@ class Queue:
         heapq.heappush(self._later, (entry.due, self._count, entry))
         self._changed.set()
 
-    def _promote(self) -> None:
+    def _now(self) -> datetime:
+        """When the clock is set back, everything due moves back with it: nobody waits once more for time that has passed."""
         now = self._clock.now()
+        back = max(self._seen - now, NOW)
+        self._seen = now
+        if back:
+            for entry in (*self._entries.values(), *filter(None, self._working.values())):
+                entry.due -= back
+            self._later = [(due - back, count, entry) for due, count, entry in self._later]
+            self._due = [(rank - back, count, entry) for rank, count, entry in self._due]
+        return now
+
+    def _promote(self) -> None:
+        now = self._now()
         while self._later and self._later[0][0] <= now:
             _, count, entry = heapq.heappop(self._later)
             if entry.live:
@@ -124,7 +138,7 @@ class Queue:
             heapq.heappop(self._later)
         if not self._later:
             return None
-        return max(0.0, (self._later[0][0] - self._clock.now()).total_seconds())
+        return min(max(0.0, (self._later[0][0] - self._now()).total_seconds()), LONGEST_SLEEP)
 
 
 def _merged(old: _Entry | None, name: str, due: datetime, urgency: Urgency) -> _Entry:

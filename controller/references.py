@@ -42,7 +42,8 @@ class References:
 
     def _file(self, path: Path) -> Secret | None:
         try:
-            content = path.read_bytes()
-        except OSError:
+            # A pipe or a device would never end, and everybody would wait for it.
+            fits = path.is_file() and 0 < path.stat().st_size <= LARGEST
+            return Secret(path.read_bytes()) if fits else None
+        except (OSError, ValueError):
             return None
-        return Secret(content) if 0 < len(content) <= LARGEST else None

@@ -11,12 +11,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from controller import rows
+from controller.acting import Draining
 from controller.outcomes import Kind, StepOutcome, in_sync, waiting
 from controller.passes import Pass
-from controller.records import AddEvent, DropTester, Event
+from controller.records import AddEvent, Change, DropTester, Event, PutObject
+from controller.store import StoreError
 from controller.world import Step
 from reconcilers.actions import Wait
-from reconcilers.errors import OutsideError
 
 ACCESS = "access"
 STANDING = "standing"
@@ -27,19 +28,30 @@ async def remove(one: Pass) -> timedelta | None:
     # In reverse: what was made last goes first, and the door before everything.
     steps = list(reversed(one.world.steps))
     steps.sort(key=lambda step: not step.watches)
-    outcomes = [await _leave(one, step) for step in steps if step.leaves == ACCESS]
+    outcomes: list[StepOutcome] = []
     kept_until = _kept_until(one)
-    standing = [step for step in steps if step.leaves == STANDING]
-    if one.bench.clock.now() < kept_until:
-        outcomes += [_kept(step, kept_until, one) for step in standing if one.snapshot.rows(step.name)]
-    else:
-        outcomes += [await _leave(one, step) for step in standing]
+    kept = one.bench.clock.now() < kept_until
+    for step in [step for step in steps if step.leaves == ACCESS] + [step for step in steps if step.leaves == STANDING]:
+        if kept and step.leaves == STANDING:
+            outcomes += [_kept(step, kept_until, one)] if one.snapshot.rows(step.name) else []
+            continue
+        if not await _still_leaving(one):
+            return timedelta(0)  # put back: the next pass goes the other way
+        outcomes.append(await _leave(one, step))
+    if not kept:
         outcomes = _excused(one, outcomes)
     if all(outcome.kind is Kind.IN_SYNC for outcome in outcomes):
+        if not await _still_leaving(one):
+            return timedelta(0)
         await _finalise(one)
         return None
     next_look = await one.close(outcomes)
     return min(next_look, max(kept_until - one.bench.clock.now(), timedelta(0))) if _waits_only(outcomes) else next_look
+
+
+async def _still_leaving(one: Pass) -> bool:
+    record = await one.bench.store.tester(one.name)
+    return record is not None and record.leaving
 
 
 async def _leave(one: Pass, step: Step) -> StepOutcome:
@@ -47,14 +59,14 @@ async def _leave(one: Pass, step: Step) -> StepOutcome:
     if one.left_alone(step):
         known = one.condition(step)
         if known is not None:
-            return StepOutcome(step.name, Kind.FAILING, known.reason, known.message, known.blames, left_alone=True)
-    operation = one.bench.operations.running(one.name, step.name)
+            return one.as_it_was(step, known)
+    operation = one.bench.operations.running(one.name, step.name) or one.under_way.get(step.name)
     if operation is not None:
         return waiting(step.name, rows.wait_for(operation), one.world.poll)
     one.bench.operations.take_error(one.name, step.name)  # what an old wish came to does not matter any more
     turn = one.turn(step)
     if not step.makes:
-        if one.lacking(step):
+        if one.lacking(step) and not one.has_begun(step):
             return in_sync(step.name)  # it never came so far that there could be anything
         return await turn.leave()
     return await _leave_rows(one, step)
@@ -63,12 +75,17 @@ async def _leave(one: Pass, step: Step) -> StepOutcome:
 async def _leave_rows(one: Pass, step: Step) -> StepOutcome:
     turn = one.turn(step)
     left: list[str] = []
-    for row in one.snapshot.rows(step.name):
+    failed: StepOutcome | None = None
+    for row in rows.ours(one.snapshot, step.name):
         try:
             if not await turn.settle(row):
                 left.append(row.name)
-        except OutsideError as error:
-            return replace(turn.failed(error), did=turn.did)
+        except (Draining, StoreError):
+            raise
+        except Exception as error:  # one row that cannot go does not hold up the others
+            failed = failed or turn.failed(error)
+    if failed is not None:
+        return replace(failed, did=turn.did)
     if not left:
         return replace(in_sync(step.name), did=turn.did)
     limit = one.world.fleet.spec.timing.deploy_limit + one.world.fleet.spec.timing.listing_grace
@@ -108,4 +125,12 @@ async def _finalise(one: Pass) -> None:
     now = one.bench.clock.now()
     text = f"{one.name} is removed: everything that was made for it is seen to be gone, or kept as the spec says"
     event = Event(one.name, "", "Removed", text, now, generation=one.snapshot.record.generation)
-    await one.bench.store.write(AddEvent(event), DropTester(one.name))
+    await one.bench.store.write(AddEvent(event), *_marked_as_kept(one), DropTester(one.name))
+    one.bench.operations.forget(one.name)
+
+
+def _marked_as_kept(one: Pass) -> list[Change]:
+    """What stays on purpose must not be taken for the next tester's of that name."""
+    stays = [row for step in one.world.steps for row in rows.ours(one.snapshot, step.name)]
+    uid = one.snapshot.record.uid
+    return [PutObject(replace(row, identity={**row.identity, rows.KEPT: uid})) for row in stays]

@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from controller.operations import Operation
+from controller.outcomes import OPERATION_RUNNING
 from controller.records import AddEvent, Change, DropFacts, Event, PutObject, Severity
 from controller.snapshot import Snapshot
 from controller.store import Store
@@ -29,6 +30,7 @@ WATCH_LOST = timedelta(hours=24)  # longer than any teardown or late effect that
 NEVER_MADE: Mapping[str, str] = {"refused": "never seen"}
 TAKEN: Mapping[str, str] = {"refused": "name taken"}
 DELETED = "deleted"
+KEPT = "keptFrom"  # in the identity of what a removed tester left on purpose: the uid of that tester
 
 
 def fresh(step: Step, snapshot: Snapshot) -> OutsideObject:
@@ -64,7 +66,12 @@ def current(snapshot: Snapshot, step: str) -> OutsideObject | None:
 
 def leftovers(snapshot: Snapshot, step: str, kept: OutsideObject | None) -> list[OutsideObject]:
     """Rows that are not closed and not the current one: dying incarnations, lost attempts, all but one of a double."""
-    return [row for row in snapshot.rows(step) if row != kept]
+    return [row for row in ours(snapshot, step) if row != kept]
+
+
+def ours(snapshot: Snapshot, step: str) -> list[OutsideObject]:
+    """The unclosed rows, without what a removed namesake left on purpose: its own spec has decided about that."""
+    return [row for row in snapshot.rows(step) if KEPT not in row.identity]
 
 
 def holder_of(snapshot: Snapshot, row: OutsideObject) -> OutsideObject | None:
@@ -79,7 +86,7 @@ def same_name(one: str, other: str) -> bool:
 
 def wait_for(operation: Operation) -> Wait:
     """The wait that a running operation is."""
-    return Wait("OperationRunning", f"{operation.what} is under way", operation.limit, operation.step)
+    return Wait(OPERATION_RUNNING, f"{operation.what} is under way", operation.limit, operation.step)
 
 
 def name_still_held(row: OutsideObject, fleet: Fleet) -> Wait:
@@ -87,14 +94,22 @@ def name_still_held(row: OutsideObject, fleet: Fleet) -> Wait:
     return Wait("NameStillHeld", f"{row.name} is still held by its predecessor, which is going", limit, row.step)
 
 
+def named_as_wanted(step: Step, snapshot: Snapshot, row: OutsideObject) -> bool:
+    """Whether the spec still gives the row's object its name."""
+    wanted = step.name_for(snapshot.record.desired, snapshot.facts(row), row.incarnation, row.attempt)
+    return same_name(wanted, row.name)
+
+
 async def retire_renamed(step: Step, snapshot: Snapshot, clock: Clock) -> OutsideObject | None:
     """The current row; one whose name the spec does not give any more retires first, and there is none then."""
     row = current(snapshot, step.name)
     if row is None:
         return None
-    wanted = step.name_for(snapshot.record.desired, snapshot.facts(row), row.incarnation, row.attempt)
-    if same_name(wanted, row.name):
+    if named_as_wanted(step, snapshot, row):
         return row
+    if KEPT in row.identity:
+        return None
+    wanted = step.name_for(snapshot.record.desired, snapshot.facts(row), row.incarnation, row.attempt)
     retired = replace(row, state=ObjectState.RETIRING, since=clock.now())
     text = f"{row.name} must go: the spec now says {wanted}"
     event = Event(snapshot.name, step.name, "Renamed", text, clock.now())
@@ -179,7 +194,8 @@ class Judge:
         """Law 1: when more of ours than `safety.maxLost` are missing in one look, a person decides."""
         where = row.identity.get("daemon")  # a listing is one daemon's
         existing = await self.store.objects(step.name, frozenset({ObjectState.EXISTING}))
-        books = [known for known in existing if known.identity.get("daemon") == where]
+        # What removed testers left on purpose is nobody's to watch: people may well have taken it away since.
+        books = [known for known in existing if known.identity.get("daemon") == where and KEPT not in known.identity]
         there = {name.casefold() for name in await step.listed(snapshot.view(row), looks)}
         missing = sorted(known.name for known in books if known.name.casefold() not in there)
         most = self.fleet.spec.safety.max_lost
@@ -192,8 +208,8 @@ class Judge:
                 reason="TooManyLost",
             )
 
-    async def absent_leftover(self, row: OutsideObject, snapshot: Snapshot) -> bool:
-        """A row that must go is not seen. True: it needs no more looking at for now."""
+    async def absent_leftover(self, row: OutsideObject, step: Step, snapshot: Snapshot, looks: TesterLooks) -> bool:
+        """A row that must go is not seen. True: it needs no more looking at for now. Raises Blocked as `judge` does."""
         now = self.clock.now()
         if row.deadline is not None and now < row.deadline and DELETED not in row.identity:
             return False
@@ -202,7 +218,7 @@ class Judge:
         if (
             row.state is not ObjectState.LOST
             and DELETED not in row.identity
-            and not await self._long_missing(row, snapshot)
+            and not await self._long_missing(row, step, snapshot, looks)
         ):
             return False
         gone = replace(row, state=ObjectState.GONE, since=now, identity=row.identity or NEVER_MADE)
@@ -210,8 +226,10 @@ class Judge:
         await snapshot.commit(row.step, PutObject(gone), AddEvent(event))
         return True
 
-    async def _long_missing(self, row: OutsideObject, snapshot: Snapshot) -> bool:
+    async def _long_missing(self, row: OutsideObject, step: Step, snapshot: Snapshot, looks: TesterLooks) -> bool:
         """No delete of ours was confirmed: a listing that omits it must do so for as long as the grace."""
+        if row.identity:
+            await self._refuse_mass_loss(step, snapshot, row, looks)
         now = self.clock.now()
         if row.missing_since is None:
             await snapshot.commit(row.step, PutObject(replace(row, missing_since=now)))

@@ -7,7 +7,7 @@ import logging
 import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -98,8 +98,15 @@ class Controller:
             await asyncio.gather(*jobs, return_exceptions=True)
 
     async def _follow_source(self) -> None:
-        async for revision in self.source.revisions(self.stop):
-            await self._take_in(revision)
+        """A store that cannot be read for a moment ends one reading of the source, not the controller."""
+        while not self.stop.is_set():
+            try:
+                async with aclosing(self.source.revisions(self.stop)) as revisions:
+                    async for revision in revisions:
+                        await self._take_in(revision)
+            except StoreError as error:
+                log.warning("the source is not read now: %s", error)
+                await self.clock.sleep(STORE_RETRY)
 
     async def _take_in(self, revision: Revision) -> None:
         """A store that cannot be written now must not lose a revision: it is taken in as soon as it can."""
@@ -123,11 +130,16 @@ class Controller:
         return World(fleet, backends, looks, all_steps(backends))
 
     def _housekeeping(self) -> AsyncIOScheduler:
-        scheduler = AsyncIOScheduler(timezone="UTC")
-        scheduler.add_job(self.source.rescan, "interval", seconds=RESCAN.total_seconds())
+        late_is_better_than_never = {"misfire_grace_time": None, "coalesce": True}
+        scheduler = AsyncIOScheduler(timezone="UTC", job_defaults=late_is_better_than_never)
+        scheduler.add_job(self._rescan, "interval", seconds=RESCAN.total_seconds())
         scheduler.add_job(self.engine.look_at_all, "interval", [RESCAN], seconds=SAFETY_NET.total_seconds())
         scheduler.add_job(self._prune, "interval", hours=6, jitter=600)
         return scheduler
+
+    async def _rescan(self) -> None:
+        """A coroutine, so that it runs in the loop: the scheduler gives plain functions to a thread."""
+        self.source.rescan()
 
     async def _prune(self) -> None:
         try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from controller.backoff import backoff, spread
-from controller.outcomes import Kind, StepOutcome
+from controller.outcomes import OPERATION_RUNNING, Kind, StepOutcome
 from controller.records import (
     AddEvent,
     Change,
@@ -82,7 +82,7 @@ def _step_condition(
     status = STATUS_OF.get(outcome.kind, Status.FALSE)
     same = old is not None and (old.status, old.reason) == (status, outcome.reason)
     since = old.since if same and old is not None else now
-    failures = (old.failures if old is not None else 0) + 1 if outcome.kind is Kind.FAILING else 0
+    failures = _failures(old, outcome)
     until, retry_at = None, None
     if outcome.kind is Kind.WAITING and outcome.limit is not None:
         until = since + outcome.limit
@@ -90,6 +90,8 @@ def _step_condition(
         timing = works.timing
         pause = backoff(failures, timing.backoff_base, timing.backoff_ceiling, works.chance)
         retry_at = until = now + (outcome.again if outcome.again is not None else pause)
+    if outcome.kind in STOPPED and outcome.again is not None:
+        retry_at = until = now + outcome.again
     message = outcome.message
     if until is not None and outcome.kind is Kind.WAITING and now > until:
         message = f"{message}; this takes longer than the {_span(outcome.limit)} it may take"
@@ -106,6 +108,14 @@ def _step_condition(
         failures=failures,
         retry_at=retry_at,
     )
+
+
+def _failures(old: Condition | None, outcome: StepOutcome) -> int:
+    """In a row. The next try of what takes minutes does not end the row: only how it comes out does."""
+    before = old.failures if old is not None else 0
+    if outcome.kind is Kind.FAILING:
+        return before + 1
+    return before if outcome.reason == OPERATION_RUNNING else 0
 
 
 def _finding_condition(record: TesterRecord, old: Condition | None, finding: Finding, now: datetime) -> Condition:
@@ -232,7 +242,7 @@ def _worth_telling(condition: Condition) -> bool:
 
 def _event(record: TesterRecord, condition: Condition, now: datetime) -> Event:
     bad = (
-        condition.failures > 0
+        condition.retry_at is not None
         or condition.type == STALLED
         or (condition.type in NEEDED_FINDINGS and condition.status is Status.FALSE)
     )

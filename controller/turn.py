@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from controller import rows
-from controller.acting import Deed, Hands
+from controller.acting import Deed, Draining, Hands, where
+from controller.operations import Operation
 from controller.outcomes import Kind, StepOutcome, held, in_sync, of_error, waiting
 from controller.records import Condition, Status
 from controller.rows import Judge
 from controller.snapshot import Snapshot
+from controller.store import StoreError
 from controller.world import Step, World
 from reconcilers.actions import Action, Effect, Finding, Wait
 from reconcilers.actions import Step as Planned
-from reconcilers.errors import NameTaken, OutsideError
-from reconcilers.facts import OutsideObject
+from reconcilers.errors import Blocked, NameTaken, OutsideError, Rejected
+from reconcilers.facts import ObjectState, OutsideObject
 from reconcilers.looks import TesterLooks
 
+log = logging.getLogger("controller")
+
 MOST_ROUNDS = 10  # of observe and apply in one turn: more means that two actions undo each other
-MOST_NAMES = 5  # tried in one turn when names are taken
+MOST_NAMES = 5  # tried in a row when names are taken
 
 
 @dataclass
@@ -34,7 +39,11 @@ class Turn:
     judge: Judge
     condition: Condition | None  # of this step, as it was before
     outcome_of: Callable[[str], Awaitable[StepOutcome | None]]
+    under_way: Mapping[str, Operation] = field(
+        default_factory=dict
+    )  # those that the books may be older than the end of
     only_urgent: bool = False  # paused: doors are still shut, nothing else is done
+    refused: bool = False  # a call was, until the spec changes or somebody acts
     did: int = 0
     findings: tuple[Finding, ...] = ()
 
@@ -46,36 +55,49 @@ class Turn:
     def was_in_sync(self) -> bool:
         return self.condition is not None and self.condition.status is Status.TRUE
 
+    @property
+    def repairs(self) -> bool:
+        """Whether what is done now puts drift right: the step was in sync with this very generation, and is still wanted."""
+        record = self.snapshot.record
+        known = self.condition
+        return self.was_in_sync and known is not None and known.generation == record.generation and not record.leaving
+
     async def take(self) -> StepOutcome:
-        """Bring the step as far as it goes now. Never raises an OutsideError: it becomes the outcome."""
+        """Bring the step as far as it goes now. Raises Draining and StoreError only: what else goes wrong is the outcome."""
         name = self.step.name
-        operation = self.hands.operations.running(self.snapshot.name, name)
+        operation = self.hands.operations.running(self.snapshot.name, name) or self.under_way.get(name)
         if operation is not None:
             return waiting(name, rows.wait_for(operation), self.poll)
         failed = self.hands.operations.take_error(self.snapshot.name, name)
         try:
             if failed is not None and not isinstance(failed, NameTaken):
-                return of_error(name, failed, self.poll)
-            outcome = await (self._with_rows(failed) if self.step.makes else self._converge(None))
-        except OutsideError as error:
-            outcome = of_error(name, error, self.poll)
-        return replace(outcome or _next_one_due(name), did=self.did, findings=self.findings)
+                self.refused = isinstance(failed, (Rejected, Blocked))
+                outcome: StepOutcome | None = self.failed(failed)
+            else:
+                outcome = await (self._with_rows(failed) if self.step.makes else self._converge(None))
+        except (Draining, StoreError):
+            raise
+        except Exception as error:
+            outcome = self.failed(error)
+        return replace(outcome or self._next_one_due(), did=self.did, findings=self.findings)
 
     async def _with_rows(self, taken: NameTaken | None) -> StepOutcome:
         """Settle what earlier rows left, then bring the current row as far as it goes."""
+        if self.only_urgent:
+            return await self._current_row(rows.current(self.snapshot, self.step.name), taken)
         current = await rows.retire_renamed(self.step, self.snapshot, self.hands.clock)
-        settled = [await self._settled(row) for row in rows.leftovers(self.snapshot, self.step.name, current)]
+        asked = [await self._settled(row) for row in rows.leftovers(self.snapshot, self.step.name, current)]
         outcome = await self._current_row(current, taken)
-        if not all(settled) and outcome.again is None:
-            return replace(outcome, again=self.poll)
-        return outcome
+        again = min((span for span in (outcome.again, *asked) if span is not None), default=None)
+        return replace(outcome, again=again)
 
-    async def _settled(self, row: OutsideObject) -> bool:
-        """A leftover that cannot be looked at or deleted now does not hold up the present object."""
+    async def _settled(self, row: OutsideObject) -> timedelta | None:
+        """Make a leftover go. Returns how soon to see to it again, None when it is settled. One that cannot be looked at or
+        deleted does not hold up the present object, and is not tried at the pace of a poll."""
         try:
-            return await self.settle(row)
+            return None if await self.settle(row) else self.poll
         except OutsideError:
-            return False
+            return self.world.fleet.spec.timing.backoff_ceiling
 
     async def _current_row(self, row: OutsideObject | None, taken: NameTaken | None) -> StepOutcome:
         for _ in range(MOST_NAMES):
@@ -83,6 +105,8 @@ class Turn:
                 row = rows.fresh(self.step, self.snapshot)
                 if taken is not None and rows.same_name(row.name, self.last_name()):
                     raise taken  # the spec gives the name: there is no other one to try
+                if taken is not None and row.attempt % MOST_NAMES == 1:
+                    return self._all_taken(taken)  # an operation tries one name at a time: counted by the rows
                 if rows.holder_of(self.snapshot, row) is not None:
                     return waiting(self.step.name, rows.name_still_held(row, self.world.fleet), self.poll)
             try:
@@ -92,7 +116,11 @@ class Turn:
             if outcome is not None:
                 return outcome
             row = None
-        return _next_one_due(self.step.name)
+        return self._next_one_due() if taken is None else self._all_taken(taken)
+
+    def _all_taken(self, taken: NameTaken) -> StepOutcome:
+        text = f"{MOST_NAMES} names in a row are taken, the last one was {self.last_name()}: {taken}"
+        return StepOutcome(self.step.name, Kind.FAILING, taken.reason, text, taken.system)
 
     def last_name(self) -> str:
         last = self.snapshot.last_row(self.step.name)
@@ -104,7 +132,7 @@ class Turn:
         for _ in range(MOST_ROUNDS):
             observed = await self.step.observe(self.snapshot.view(row), looks)
             if observed is None:
-                return await self.judge.absent_leftover(row, self.snapshot)
+                return await self.judge.absent_leftover(row, self.step, self.snapshot, looks)
             steps = self.step.plan(None, observed, self.snapshot.facts(row))
             actions = [step for step in steps if isinstance(step, Action)]
             if not actions:
@@ -115,23 +143,38 @@ class Turn:
             looks.demand_newer()
         return False
 
-    def failed(self, error: OutsideError) -> StepOutcome:
-        return of_error(self.step.name, error, self.poll)
+    def failed(self, error: Exception) -> StepOutcome:
+        """What an error means. A mistake of ours in one step must not end the others' turns: a door may be among them."""
+        if not isinstance(error, OutsideError):
+            log.error("%s: the turn of %s broke off\n%s", self.snapshot.name, self.step.name, where(error))
+            text = f"internal error ({type(error).__name__}); the log has it"
+            return StepOutcome(self.step.name, Kind.FAILING, "InternalError", text, "controller")
+        outcome = of_error(self.step.name, error, self.poll)
+        if self.refused and outcome.kind in (Kind.BLOCKED, Kind.REJECTED):
+            # The same call would get the same answer, however often other steps bring us here.
+            return replace(outcome, again=self.world.fleet.spec.timing.backoff_ceiling)
+        return outcome
 
     async def leave(self) -> StepOutcome:
         """For the removal of steps that make nothing: converge with nothing desired."""
         try:
             outcome = await self._converge(None, wanted=False)
-        except OutsideError as error:
-            outcome = of_error(self.step.name, error, self.poll)
-        return replace(outcome or _next_one_due(self.step.name), did=self.did)
+        except (Draining, StoreError):
+            raise
+        except Exception as error:
+            outcome = self.failed(error)
+        return replace(outcome or self._next_one_due(), did=self.did)
 
     async def _converge(self, row: OutsideObject | None, *, wanted: bool = True) -> StepOutcome | None:
         """Observe, plan, act, until nothing is left to do. None: the row's object is no more, the next one is due."""
         looks = self._looks()
         before: tuple[Action, ...] = ()
         for _ in range(MOST_ROUNDS):
+            if wanted and self._lacking():
+                return self._held_up()
             observed = await self.step.observe(self.snapshot.view(row), looks)
+            if wanted and self._lacking():
+                return self._held_up()
             if row is not None:
                 verdict = await self.judge.judge(row, observed, self.step, self.snapshot, looks)
                 if not isinstance(verdict, OutsideObject):
@@ -143,6 +186,8 @@ class Turn:
                 actions = tuple(action for action in actions if action.urgent)
             if not actions:
                 return self._at_rest(steps)
+            if row is not None:
+                self._check_ours(row, actions)
             if actions == before:
                 return _not_converging(self.step.name, actions)
             ended = await self._perform_all(actions, row)
@@ -151,8 +196,26 @@ class Turn:
             if row is not None and any(action.effect is Effect.DELETE for action in actions):
                 return None
             before = actions
+            row = None if row is None else rows.as_now(self.snapshot, row)
             looks.demand_newer()
         return _not_converging(self.step.name, before)
+
+    def _lacking(self) -> list[str]:
+        return [need for need in self.step.needs if not self.snapshot.has_facts(need)]
+
+    def _held_up(self) -> StepOutcome:
+        """Another step has taken back meanwhile what this one needs: its object is no more."""
+        return held(self.step.name, "WaitsForStep", f"waits for {', '.join(self._lacking())}")
+
+    def _check_ours(self, row: OutsideObject, actions: tuple[Action, ...]) -> None:
+        """Raises Blocked when something would be deleted that our books do not know as ours: somebody else may have made it."""
+        if row.state is ObjectState.GONE and any(action.effect is Effect.DELETE for action in actions):
+            raise Blocked(
+                f"{row.name} is there already, and our books do not say that we made it: it is not deleted; "
+                "choose another name, or have it taken away",
+                system=self.step.name,
+                reason="NotOurs",
+            )
 
     async def _planned(self, observed: object, row: OutsideObject | None, wanted: bool) -> tuple[Planned, ...]:
         """Learn from what was observed, then plan with what is known now."""
@@ -180,7 +243,11 @@ class Turn:
             unmet = [step for step in action.only_while if not await self._holds(step)]
             if unmet:
                 return waiting(self.step.name, _not_now(action, unmet, self.world), self.poll)
-            operation = await Deed(action, self.step, row, self.snapshot, self.hands, self.was_in_sync).perform()
+            try:
+                operation = await Deed(action, self.step, row, self.snapshot, self.hands, self.repairs).perform()
+            except (Rejected, Blocked):
+                self.refused = True
+                raise
             self.did += 1
             if operation is not None:
                 return waiting(self.step.name, rows.wait_for(operation), self.poll)
@@ -201,11 +268,9 @@ class Turn:
         looks.newer_than = max(floors, default=None)
         return looks
 
-
-def _next_one_due(step: str) -> StepOutcome:
-    return StepOutcome(
-        step, Kind.WAITING, "NextAttempt", "the object is no more; the next one is due", step, again=timedelta(0)
-    )
+    def _next_one_due(self) -> StepOutcome:
+        text = "the object is no more; the next one is due"
+        return StepOutcome(self.step.name, Kind.WAITING, "NextAttempt", text, self.step.name, again=self.poll)
 
 
 def _not_converging(step: str, actions: tuple[Action, ...]) -> StepOutcome:

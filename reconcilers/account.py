@@ -1,15 +1,20 @@
-"""The tester's account on Forge: made with a one-time password, or adopted and then never touched (lesson 1)."""
+"""The tester's account on Forge: made with a one-time password, or adopted and then never touched (lesson 1).
+
+What was made for a tester may outlive the tester: the row then still knows that the account is ours, and for which
+`passwordReset` of the spec its password was made.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from reconcilers.actions import Action, Disruption, Effect, FieldChange, Finding, Step, secret_change
+from reconcilers.account_plans import create, disable, enable, give_access, remove, reset_password
+from reconcilers.actions import Action, Finding, Step
 from reconcilers.backends import Backends
 from reconcilers.backends.forge import Account
 from reconcilers.contract import Base, Ports, TesterView
-from reconcilers.errors import Blocked
+from reconcilers.errors import Blocked, OutcomeUnknown, OutsideError, Transient
 from reconcilers.facts import AccountFacts, Facts, ObjectState, OutsideObject
 from reconcilers.looks import TesterLooks
 from reconcilers.secret import new_password
@@ -19,16 +24,21 @@ from specs.tester import WhenRemoved
 ONE_TIME_PASSWORD = "one_time_password"  # noqa: S105 - the short name under which it is sealed
 SYSTEM = "Forge"
 _OURS = "made_by_us"
+_RESET = "password_reset"
 
 
 @dataclass(frozen=True, slots=True)
 class SeenAccount:
-    """The account as Forge shows it, whether we made it, and what its last good spec says about its end."""
+    """The account as Forge shows it, whether we made it, and what its last good spec says about its end.
+
+    password_reset  the spec's counter that its last one-time password was made for
+    """
 
     account: Account
     ours: bool
     existing: bool
     when_removed: WhenRemoved
+    password_reset: int = 0
 
 
 class AccountReconciler(Base):
@@ -43,12 +53,23 @@ class AccountReconciler(Base):
         self.backends = backends
 
     async def observe(self, tester: TesterView, looks: TesterLooks) -> SeenAccount | None:
-        """Found by name, ignoring case. Raises Blocked AccountIsOrganisation, EmailTaken for an account still to be made."""
+        """Found by name, ignoring case; one of ours that was renamed, by its id.
+
+        Raises Blocked AccountIsOrganisation, AccountMissing, EmailTaken for an account still to be made, AccountRenamed.
+        """
         wanted = tester.desired.account
         accounts = await looks.accounts()
-        found = _by_name(accounts, wanted.name)
+        found = _by_name(accounts, _row_name(tester))
+        if found is None:
+            found = _renamed(accounts, tester.facts.object)
+            if found is not None and not tester.facts.leaving:
+                raise _blocked(
+                    "AccountRenamed",
+                    f"the account {wanted.name} that we made is called {found.login} now: write that name to "
+                    "spec.identity.account, or have it renamed back",
+                )
         if found is not None:
-            return _seen(found, wanted, _is_ours(found, wanted, tester.facts))
+            return _seen(found, wanted, tester.facts, ours=_is_ours(found, wanted, tester.facts))
         if not tester.facts.leaving:
             if await self.backends.forge.organisation(wanted.name):
                 raise _blocked(
@@ -59,47 +80,112 @@ class AccountReconciler(Base):
         return None
 
     def plan(self, desired: DesiredTester | None, observed: SeenAccount | None, facts: Facts) -> tuple[Step, ...]:
-        """Create, re-enable, or nothing. Raises Blocked AccountMissing, AccountExists."""
+        """Create, re-enable, a new one-time password, access to the feedback repository, or nothing.
+
+        Raises Blocked AccountExists.
+        """
         if desired is None:
             return _leave(observed)
         if observed is None:
-            return (_create(desired.account),)
-        if desired.account.existing:
-            return ()
-        if not observed.ours:
-            raise _blocked(
-                "AccountExists",
-                f"the account {observed.account.login} exists already and was not made by us: "
-                "set spec.identity.existing to true to adopt it, or choose another name in spec.identity.account",
-            )
-        if observed.account.prohibited:
-            change = FieldChange("prohibitLogin", "true", "false")
-            return (Action("enable", _target(observed.account.login), changes=(change,), reason="AccountEnabled"),)
-        return ()
+            return (create(desired.account),)
+        login, steps = observed.account.login, []
+        if not desired.account.existing:
+            if not observed.ours:
+                raise _blocked(
+                    "AccountExists",
+                    f"the account {login} exists already and was not made by us: "
+                    "set spec.identity.existing to true to adopt it, or choose another name in spec.identity.account",
+                )
+            if observed.account.prohibited:
+                steps.append(enable(login))
+            if observed.password_reset < desired.account.password_reset:
+                steps.append(reset_password(login, observed.password_reset, desired.account.password_reset))
+        repository, known = facts.fleet.spec.forge.feedback_repository, facts.get(AccountFacts)
+        if repository is not None and (known is None or known.reads_feedback != repository):
+            steps.append(give_access(login, repository))
+        return tuple(steps)
 
     async def apply(self, action: Action, tester: TesterView, ports: Ports) -> SeenAccount | None:
-        """One write to Forge. The password is sealed before the account is made (law 3)."""
-        forge, wanted = self.backends.forge, tester.desired.account
+        """One write to Forge. A password is sealed before it is used (law 3)."""
         if action.verb == "create":
-            password = tester.facts.sealed(ONE_TIME_PASSWORD) or new_password()
-            await ports.seal(ONE_TIME_PASSWORD, password)
-            made = await forge.create_account(wanted.name, wanted.email, password, wanted.full_name or "")
-            return _seen(made, wanted, ours=True)
+            return await self._create(tester, ports)
+        login = action.args[0]
         if action.verb == "delete":
-            await forge.delete_account(action.args[0], purge=wanted.when_removed == "purge")
+            await self._delete(login, purge=tester.desired.account.when_removed == "purge")
             return None
-        held = await forge.account(wanted.name)
+        held = await self.backends.forge.account(login)
         if held is None:
+            raise Transient(f"the account {login} is gone", system=SYSTEM, reason="AccountGone")
+        if action.verb == "give_access":
+            await self._give_access(held, action.args[1], tester, ports)
             return None
-        changed = await forge.set_prohibited(held, action.verb == "disable")
-        return _seen(changed, wanted, ours=True)
+        counter = int(action.args[1]) if action.verb == "reset_password" else None
+        if counter is not None:
+            held = await self._reset_password(held, tester, ports)
+        else:
+            held = await self.backends.forge.set_prohibited(held, action.verb == "disable")
+        return _seen(held, tester.desired.account, tester.facts, ours=True, counter=counter)
+
+    async def _create(self, tester: TesterView, ports: Ports) -> SeenAccount:
+        """Raises Blocked EmailTaken, with whose it is."""
+        forge, wanted = self.backends.forge, tester.desired.account
+        password = tester.facts.sealed(ONE_TIME_PASSWORD) or new_password()
+        await ports.seal(ONE_TIME_PASSWORD, password)
+        try:
+            made = await forge.create_account(wanted.name, wanted.email, password, wanted.full_name or "")
+        except Blocked as error:
+            if error.reason == "EmailTaken":
+                _check_email(wanted, await forge.accounts())  # the look was older than whoever took it
+            raise
+        return _seen(made, wanted, tester.facts, ours=True, counter=wanted.password_reset)
+
+    async def _reset_password(self, held: Account, tester: TesterView, ports: Ports) -> Account:
+        """Always a new password. After a definite no the old one is what Forge knows, so that it is the one to be told."""
+        before = tester.facts.sealed(ONE_TIME_PASSWORD)
+        password = new_password()
+        await ports.seal(ONE_TIME_PASSWORD, password)
+        try:
+            return await self.backends.forge.reset_password(held, password)
+        except OutcomeUnknown:
+            raise
+        except OutsideError:
+            await (ports.seal(ONE_TIME_PASSWORD, before) if before is not None else ports.erase(ONE_TIME_PASSWORD))
+            raise
+
+    async def _give_access(self, held: Account, repository: str, tester: TesterView, ports: Ports) -> None:
+        """To read; whoever may do more already keeps that. Recorded, so that nobody asks again."""
+        owner, _, name = repository.partition("/")
+        if not await self.backends.forge.may_read(owner, name, held.login):
+            await self.backends.forge.add_reader(owner, name, held.login)
+        known = tester.facts.get(AccountFacts)
+        if known is not None and known.forge_id == held.id:
+            await ports.record(known.model_copy(update={"reads_feedback": repository}))
+
+    async def _delete(self, login: str, *, purge: bool) -> None:
+        """Raises Blocked OwnsRepositories, saying how it can go all the same."""
+        try:
+            await self.backends.forge.delete_account(login, purge=purge)
+        except Blocked as error:
+            if error.reason != "OwnsRepositories":
+                raise
+            raise _blocked(
+                "OwnsRepositories",
+                f"{error.message}. For that, put the tester's file back with spec.identity.whenRemoved: purge (all that "
+                f"{login} owns is deleted as well), disable or keep, and remove it again",
+            ) from error
 
     def learn(self, observed: SeenAccount, facts: Facts) -> AccountFacts | None:
         """Nothing while the account is a stranger's: later steps must not build on it."""
         if not (observed.ours or observed.existing):
             return None
-        account = observed.account
-        return AccountFacts(account=account.login, forge_id=account.id, made_by_us=observed.ours)
+        account, known = observed.account, facts.get(AccountFacts)
+        return AccountFacts(
+            account=account.login,
+            forge_id=account.id,
+            made_by_us=observed.ours,
+            password_reset=observed.password_reset,
+            reads_feedback=known.reads_feedback if known is not None and known.forge_id == account.id else "",
+        )
 
     def findings(self, desired: DesiredTester, observed: object, facts: Facts) -> tuple[Finding, ...]:
         """AccountUsable: an adopted account that is disabled is said, not changed."""
@@ -116,7 +202,9 @@ class AccountReconciler(Base):
         return desired.account.name
 
     def identity(self, observed: SeenAccount) -> dict[str, str]:
-        return {"forge_id": str(observed.account.id), _OURS: "yes" if observed.ours else "no"}
+        """Nothing else stays: that a row was left by a removed namesake is over once it is ours again."""
+        ours = {_OURS: "yes" if observed.ours else "no"}
+        return {"forge_id": str(observed.account.id), **ours, _RESET: str(observed.password_reset)}
 
     async def listed(self, tester: TesterView, looks: TesterLooks) -> frozenset[str]:
         """In Forge's spelling: names of accounts are the same whatever their case (V)."""
@@ -125,6 +213,19 @@ class AccountReconciler(Base):
 
 def _by_name(accounts: Iterable[Account], name: str) -> Account | None:
     return next((each for each in accounts if each.login.casefold() == name.casefold()), None)
+
+
+def _row_name(tester: TesterView) -> str:
+    """The row's: it may be about an account that the spec does not name any more."""
+    row = tester.facts.object
+    return row.name if row is not None and row.name else tester.desired.account.name
+
+
+def _renamed(accounts: Iterable[Account], row: OutsideObject | None) -> Account | None:
+    """The account that we made, under whatever name."""
+    if row is None or row.identity.get(_OURS) != "yes" or row.state is ObjectState.GONE:
+        return None
+    return next((each for each in accounts if str(each.id) == row.identity.get("forge_id")), None)
 
 
 def _check_email(wanted: DesiredAccount, accounts: Iterable[Account]) -> None:
@@ -157,65 +258,33 @@ def _is_ours(account: Account, wanted: DesiredAccount, facts: Facts) -> bool:
 
 def _may_be_made(row: OutsideObject) -> bool:
     """A create of ours was begun and its answer never came."""
-    return row.state is ObjectState.INTENDED and not row.identity
+    return row.state is ObjectState.INTENDED and "forge_id" not in row.identity
 
 
-def _seen(account: Account, wanted: DesiredAccount, ours: bool) -> SeenAccount:
-    return SeenAccount(account, ours, wanted.existing, wanted.when_removed)
+def _seen(
+    account: Account, wanted: DesiredAccount, facts: Facts, *, ours: bool, counter: int | None = None
+) -> SeenAccount:
+    counted = _counter(account, wanted, facts) if counter is None else counter
+    return SeenAccount(account, ours, wanted.existing, wanted.when_removed, counted)
 
 
-def _create(wanted: DesiredAccount) -> Action:
-    return Action(
-        "create",
-        _target(wanted.name),
-        Effect.CREATE,
-        changes=(
-            FieldChange("name", None, wanted.name),
-            FieldChange("email", None, wanted.email),
-            secret_change("oneTimePassword", known=False),
-        ),
-        consequences=("the tester must change the one-time password at the first sign-in",),
-        reason="AccountCreated",
-    )
+def _counter(account: Account, wanted: DesiredAccount, facts: Facts) -> int:
+    """What the last one-time password was made for: our facts know, else the row, else it was made just now."""
+    known, row = facts.get(AccountFacts), facts.object
+    if known is not None and known.forge_id == account.id:
+        return known.password_reset
+    if row is not None and row.identity.get("forge_id") == str(account.id) and row.identity.get(_RESET, "").isdigit():
+        return int(row.identity[_RESET])
+    return wanted.password_reset
 
 
 def _leave(observed: SeenAccount | None) -> tuple[Step, ...]:
     """An adopted account and a stranger's stay as they are, whatever the spec says."""
     if observed is None or not observed.ours or observed.existing or observed.when_removed == "keep":
         return ()
-    login = observed.account.login
     if observed.when_removed == "disable":
-        if observed.account.prohibited:
-            return ()
-        change = FieldChange("prohibitLogin", "false", "true")
-        return (
-            Action(
-                "disable",
-                _target(login),
-                changes=(change,),
-                disruption=Disruption.REMOVE,
-                consequences=("the account stays, nobody can sign in with it",),
-                reason="AccountDisabled",
-            ),
-        )
-    owned = (
-        "everything that it owns is deleted with it" if observed.when_removed == "purge" else "the account is deleted"
-    )
-    return (
-        Action(
-            "delete",
-            _target(login),
-            Effect.DELETE,
-            disruption=Disruption.REMOVE,
-            consequences=(owned,),
-            args=(login,),
-            reason="AccountDeleted",
-        ),
-    )
-
-
-def _target(login: str) -> str:
-    return f"account {login}"
+        return () if observed.account.prohibited else (disable(observed.account.login),)
+    return (remove(observed.account.login, purge=observed.when_removed == "purge"),)
 
 
 def _blocked(reason: str, message: str) -> Blocked:

@@ -1,23 +1,26 @@
-"""The chosen components: exact versions, running, answering. One that fails fails alone and says why (lesson 35)."""
+"""The chosen components: exact versions, running, answering, working. One that fails fails alone and says why (lesson 35)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from reconcilers.actions import Action, Disruption, FieldChange, Finding, Step
 from reconcilers.backends import Backends
+from reconcilers.component_findings import component_findings
 from reconcilers.contract import Base, Ports, TesterView
 from reconcilers.facts import ComponentsFacts, Facts
-from reconcilers.installs import SETTLED, UNKNOWN_VERSION, Standing, State, judge
+from reconcilers.installs import SETTLED, UNKNOWN_VERSION, Standing, State, can_install, judge, on_channel
 from reconcilers.looks import TesterLooks
-from reconcilers.machine_look import Seen, look_supervised, machine_address
+from reconcilers.machine_look import Seen, look_supervised, machine_address, newest_versions
 from reconcilers.repairs import (
     carry_out,
     install_action,
-    remember_restart,
+    remember,
     restart_actions,
     second_tries,
     start_actions,
+    updates,
     wait_for,
     watched,
 )
@@ -27,7 +30,6 @@ from specs.desired import DesiredComponent, DesiredTester
 OTHERS = frozenset({"hero_proc", "hero_router", "hero_proxy"})
 """Kept by the steps `supervisor` and `front_door`."""
 _TO_INSTALL = frozenset({Standing.MISSING, Standing.OTHER_VERSION})
-_TROUBLE = frozenset({Standing.FAILED, Standing.BROKEN, Standing.UNWELL})
 
 
 class ComponentsReconciler(Base):
@@ -40,11 +42,14 @@ class ComponentsReconciler(Base):
         self.backends = backends
 
     async def observe(self, tester: TesterView, looks: TesterLooks) -> Seen:
-        """Raises Unreachable, Transient."""
-        return await look_supervised(tester, looks)
+        """Raises Unreachable, Transient; for what Forge has published never."""
+        seen = await look_supervised(tester, looks)
+        seen = replace(seen, newest=await newest_versions(tester, looks))
+        wanted = tuple(on_channel(each, tester.desired, seen) for each in _wanted(tester.desired))
+        return replace(seen, wanted=wanted)
 
     def plan(self, desired: DesiredTester | None, observed: Seen | None, facts: Facts) -> tuple[Step, ...]:
-        """Install, start, restart, remove; then wait. Goes with the machine.
+        """Install, start, restart, update, remove; then wait. Goes with the machine.
 
         What has failed before comes only when nothing else is left to do, because its failure ends this step's turn and
         lengthens the pause before the next.
@@ -53,16 +58,18 @@ class ComponentsReconciler(Base):
             return ()
         if observed is None:
             return tuple(install_action(State(each, Standing.MISSING)) for each in _wanted(desired))
-        states = [judge(each, observed.look) for each in _wanted(desired)]
+        states = _states(desired, observed)
         ours = facts.get(ComponentsFacts)
+        installs = _installs(states, desired)
+        newer = updates(states, observed.newest, ours) if desired.updates == "apply" else ()
         actions = (
-            *_installs(states, facts.fleet.spec.limits.installs),
+            *(*installs, *newer)[: _room(states, facts)],
             *(a for s in states if s.standing is Standing.STOPPED for a in start_actions(s)),
             *(a for s in states if s.standing is Standing.UNWELL for a in restart_actions(s, observed.at, ours)),
             *_removals(desired, observed),
         )
         if actions:
-            return actions
+            return _each_once(actions)
         installing = any(state.standing is Standing.INSTALLING for state in states)
         return (() if installing else second_tries(states)) or wait_for(states, facts)
 
@@ -74,49 +81,59 @@ class ComponentsReconciler(Base):
             await machines.remove_component(machine_address(tester.facts), name, _services_of(name))
             return None
         await carry_out(machines, action, tester, _wanted(tester.desired))
-        await remember_restart(action, tester.facts.get(ComponentsFacts) or ComponentsFacts(), ports)
+        await remember(action, tester.facts.get(ComponentsFacts) or ComponentsFacts(), ports)
         return None
 
     def learn(self, observed: Seen, facts: Facts) -> ComponentsFacts:
         """The exact version of every component that is there; unknown is recorded as unknown (lesson 32)."""
-        look = observed.look
+        look, known = observed.look, facts.get(ComponentsFacts)
         mine = {name: version for name, version in look.versions.items() if name not in OTHERS}
         services = tuple(service for service in look.health if service not in OTHERS)
+        standings = [judge(each, look).standing for each in observed.wanted]
         return ComponentsFacts(
             versions={name: version or UNKNOWN_VERSION for name, version in sorted(mine.items())},
-            **watched(look, observed.at, facts.get(ComponentsFacts), services),
+            healthy=bool(standings) and all(standing is Standing.WELL for standing in standings),
+            updated=known.updated if known else {},
+            **watched(look, observed.at, known, services, observed.wanted),
         )
 
     def findings(self, desired: DesiredTester, observed: object, facts: Facts) -> tuple[Finding, ...]:
-        """ComponentsHealthy: names each component that is in trouble, with the last words of its log."""
+        """ComponentsHealthy, UpdateAvailable, TestersOwnComponents."""
         if not isinstance(observed, Seen):
             return ()
-        states = [judge(each, observed.look) for each in _wanted(desired)]
-        trouble = [state for state in states if state.standing in _TROUBLE]
-        if trouble:
-            words = "; ".join(f"{state.name}: {state.detail}" for state in trouble)
-            return (Finding("ComponentsHealthy", False, "ComponentFailing", words),)
-        under_way = [state.name for state in states if state.standing is not Standing.WELL]
-        if under_way:
-            return (Finding("ComponentsHealthy", None, "Installing", f"not there yet: {', '.join(under_way)}"),)
-        return (Finding("ComponentsHealthy", True, "AllHealthy", f"all {len(states)} components answer"),)
+        return component_findings(desired, observed, _states(desired, observed))
 
 
 def _wanted(desired: DesiredTester) -> tuple[DesiredComponent, ...]:
     return tuple(component for component in desired.components if component.name not in OTHERS)
 
 
-def _installs(states: Sequence[State], limit: int) -> tuple[Action, ...]:
-    """As many as there is room for, each only when what it needs is installed."""
+def _states(desired: DesiredTester, observed: Seen) -> list[State]:
+    return [judge(on_channel(each, desired, observed), observed.look) for each in _wanted(desired)]
+
+
+def _room(states: Sequence[State], facts: Facts) -> int:
+    """How many more installs may run on this machine."""
+    return max(0, facts.fleet.spec.limits.installs - sum(state.standing is Standing.INSTALLING for state in states))
+
+
+def _installs(states: Sequence[State], desired: DesiredTester) -> tuple[Action, ...]:
+    """Each only when what it needs is installed."""
     by_name = {state.name: state for state in states}
-    room = limit - sum(state.standing is Standing.INSTALLING for state in states)
     ready = [
         state
         for state in states
         if state.standing in _TO_INSTALL
+        and can_install(state, desired)
         and all(by_name[need].standing in SETTLED for need in state.component.needs if need in by_name)
     ]
-    return tuple(install_action(state) for state in ready[: max(0, room)])
+    return tuple(install_action(state) for state in ready)
+
+
+def _each_once(actions: Sequence[Action]) -> tuple[Action, ...]:
+    """What is updated now is not started or restarted as well: its install does that."""
+    begun = {service for each in actions if each.verb == "update" for service in _services_of(each.args[0])}
+    return tuple(each for each in actions if each.verb not in ("start", "restart") or each.args[0] not in begun)
 
 
 def _removals(desired: DesiredTester, observed: Seen) -> tuple[Action, ...]:

@@ -33,6 +33,12 @@ class Ports(Protocol):
     async def record(self, facts: StepFacts) -> None:
         """Keep a fact now, not only at the end of the action."""
 
+    async def erase(self, name: str) -> None:
+        """Forget a sealed secret of this tester for good: nothing secret is kept longer than needed (lesson 39)."""
+
+    async def place(self, identity: dict[str, str]) -> None:
+        """Before a create is called: where it goes and how large it is, kept in the row that is being made (law 2)."""
+
     async def note(self, text: str) -> None:
         """Add a line to what people read about this step. Never a secret."""
 

@@ -33,6 +33,7 @@ class SeenDoor:
     values        the secrets that the gate keeps, as hero_proc has them
     domains       None: the front door did not answer
     stale         hero_proxy runs on values that were changed since it started
+    installing    hero_proxy is being installed or updated just now
     loopback, inner, outside   what each side proves; outside None: it was not asked this time
     whole         every path was asked from outside
     next_path     which path of the long round comes next
@@ -47,6 +48,7 @@ class SeenDoor:
     values: Mapping[SettingKey, Secret] = field(default_factory=dict)
     domains: tuple[Domain, ...] | None = None
     stale: bool = False
+    installing: bool = False
     loopback: SideProof = NOTHING_ASKED
     inner: SideProof = NOTHING_ASKED
     outside: SideProof | None = None

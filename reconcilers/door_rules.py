@@ -134,6 +134,20 @@ def _keep_domain(desired: DesiredTester, door: SeenDoor, facts: Facts) -> tuple[
     return strangers
 
 
+def _not_during_an_install(desired: DesiredTester, door: SeenDoor, facts: Facts) -> tuple[Step, ...]:
+    """A door is shut at any time, but neither restarted nor opened while hero_proxy is being replaced."""
+    if not door.installing or (door.set_open and not door.stale):
+        return ()
+    return (
+        Wait(
+            "Installing",
+            "hero_proxy is being installed; the door is seen to when that has ended",
+            facts.fleet.spec.timing.install_limit,
+            blames=f"machine of {facts.tester}",
+        ),
+    )
+
+
 def _restart_if_stale(desired: DesiredTester, door: SeenDoor, facts: Facts) -> tuple[Step, ...]:
     return (_restart(),) if door.stale else ()
 
@@ -190,6 +204,7 @@ _RULES = (
     _shut_what_is_unproven,
     _keep_values,
     _keep_domain,
+    _not_during_an_install,
     _restart_if_stale,
     _open,
     _prove,

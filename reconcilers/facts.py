@@ -51,6 +51,8 @@ class AccountFacts(StepFacts):
     account: str  # in Forge's own spelling
     forge_id: int = 0
     made_by_us: bool = False
+    password_reset: int = 0  # the spec's counter that the last one-time password was made for
+    reads_feedback: str = ""  # the repository that the account was given read access to
 
 
 class MachineFacts(StepFacts):
@@ -104,6 +106,7 @@ class WatchedFacts(StepFacts):
     on_machine = True
     unwell: Mapping[str, datetime] = {}  # service → since when
     restarted: Mapping[str, datetime] = {}  # service among them → when we restarted it
+    updated: Mapping[str, str] = {}  # component → the published version for which an update was begun last
 
 
 class FrontDoorFacts(WatchedFacts):
@@ -117,11 +120,13 @@ class SettingsFacts(StepFacts):
     step = "settings"
     on_machine = True
     written: int = 0
+    handed: Mapping[str, str] = {}  # "context/KEY" of a provider's key that we wrote → mark of the value
 
 
 class ComponentsFacts(WatchedFacts):
     step = "components"
     versions: Mapping[str, str] = {}  # "unknown" for a component that does not tell (lesson 32)
+    healthy: bool = False  # every component of the spec was well when it was last looked at
 
 
 class SignInGateFacts(StepFacts):
@@ -139,6 +144,43 @@ class SignInGateFacts(StepFacts):
     trouble: str = ""  # why the public address did not: "GridRouting", "NoAnswer"
 
 
+class EngineAccessFacts(StepFacts):
+    step = "engine_access"
+    tenant: str
+    engines: tuple[str, ...] = ()  # at which our token is registered, or may be: written down before the call
+    rotation: int = 0  # the spec's counter that all present tokens were made for
+    rotations: Mapping[str, int] = {}  # engine → the counter that its token was made for
+    proven: Mapping[str, datetime] = {}  # engine → when strangers were last seen to be refused, and we let in
+    restarted: Mapping[str, datetime] = {}  # engine → when we had it read its list anew, since it was last proven
+    troubled: tuple[str, ...] = ()  # where the last registration failed: the others go first
+
+
+class WelcomeFacts(StepFacts):
+    step = "welcome"
+    counter: int = 0  # the spec's `resend` that this speaks of
+    state: str = ""  # "sending" (written down before the call), "sent", "logged" (there is no way to send), "off"
+    kind: str = ""  # of the letter: "welcome", "address", "password"
+    how: str = ""  # the way out that it took: "resend", "smtp", "none"
+    key: str = ""  # idempotency key of the letter
+    at: datetime | None = None
+    link: str = ""  # the address that the letter told
+    password: str = ""  # mark of the one-time password that went out last
+    password_reset: int = 0  # the account's counter that the letters have told of
+    letter_id: str = ""  # as the provider calls it
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """Room on a node that is given away, whether or not the node's own readout shows it yet (lesson 41)."""
+
+    tester: str
+    daemon: str
+    node_sid: str
+    memory_mb: int
+    disk_gb: int
+    since: datetime  # of the row: when the deploy was begun, or its end was seen
+
+
 FACTS: Mapping[str, type[StepFacts]] = {
     kind.step: kind
     for kind in (
@@ -152,6 +194,8 @@ FACTS: Mapping[str, type[StepFacts]] = {
         SettingsFacts,
         ComponentsFacts,
         SignInGateFacts,
+        EngineAccessFacts,
+        WelcomeFacts,
     )
 }
 

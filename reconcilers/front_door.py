@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from reconcilers.actions import Action, Step
 from reconcilers.backends import Backends
 from reconcilers.contract import Base, Ports, TesterView
 from reconcilers.facts import Facts, FrontDoorFacts, SignInGateFacts
-from reconcilers.installs import ROUTER, UNKNOWN_VERSION, Standing, State, judge
+from reconcilers.installs import ROUTER, SETTLED, UNKNOWN_VERSION, Standing, State, can_install, judge, on_channel
 from reconcilers.listener import LISTENER_KEY, LISTENER_OFF, LISTENER_ON, PROXY, shut_actions, write_gate_settings
 from reconcilers.looks import TesterLooks
-from reconcilers.machine_look import Seen, is_listening, look_supervised, machine_address
+from reconcilers.machine_look import Seen, is_listening, look_supervised, machine_address, newest_versions
 from reconcilers.repairs import (
     carry_out,
     install_action,
-    remember_restart,
+    remember,
     restart_actions,
     second_tries,
     start_actions,
+    updates,
     wait_for,
     watched,
 )
@@ -34,7 +37,8 @@ class FrontDoorReconciler(Base):
 
     async def observe(self, tester: TesterView, looks: TesterLooks) -> Seen:
         """Raises Unreachable, Transient."""
-        return await look_supervised(tester, looks)
+        seen = await look_supervised(tester, looks)
+        return replace(seen, newest=await newest_versions(tester, looks))
 
     def plan(self, desired: DesiredTester | None, observed: Seen | None, facts: Facts) -> tuple[Step, ...]:
         """Install, start, restart what does not answer; the router first. After a cut the listener goes off before anything
@@ -48,9 +52,15 @@ class FrontDoorReconciler(Base):
                 set_open=observed.look.secrets.get(LISTENER_KEY) == LISTENER_ON,
                 why="the gateway was cut off because the door stood open; it is proven again before a new one leads to it",
             )
-        states = [judge(each, observed.look) for each in _wanted(desired)]
-        actions = [action for state in states for action in _repair(state, observed, facts)]
+        states = [judge(on_channel(each, desired, observed), observed.look) for each in _wanted(desired)]
+        known = [state for state in states if state.standing in SETTLED or can_install(state, desired)]
+        actions = [action for state in known for action in _repair(state, observed, facts)]
+        if not actions and desired.updates == "apply":
+            # The proxy last, and alone: the door is looked at after it has come back.
+            actions = list(updates(states, observed.newest, facts.get(FrontDoorFacts))[:1])
         installing = any(state.standing is Standing.INSTALLING for state in states)
+        if installing:
+            actions = [action for action in actions if action.verb != "update"]
         return tuple(actions) or (() if installing else second_tries(states)) or wait_for(states, facts)
 
     async def apply(self, action: Action, tester: TesterView, ports: Ports) -> Seen | None:
@@ -63,19 +73,20 @@ class FrontDoorReconciler(Base):
             await machines.restart_service(address, PROXY)
             return None
         await carry_out(machines, action, tester, _wanted(tester.desired))
-        await remember_restart(action, tester.facts.get(FrontDoorFacts), ports)
+        await remember(action, tester.facts.get(FrontDoorFacts), ports)
         return None
 
     def learn(self, observed: Seen, facts: Facts) -> FrontDoorFacts | None:
         """Once both are installed."""
-        versions = observed.look.versions
+        versions, known = observed.look.versions, facts.get(FrontDoorFacts)
         if not {ROUTER, PROXY} <= versions.keys():
             return None
         return FrontDoorFacts(
             router=versions[ROUTER] or UNKNOWN_VERSION,
             proxy=versions[PROXY] or UNKNOWN_VERSION,
             shut_since_cut=_was_cut(facts) and not is_listening(observed.look) and PROXY not in observed.look.stale,
-            **watched(observed.look, observed.at, facts.get(FrontDoorFacts), (ROUTER, PROXY)),
+            updated=known.updated if known else {},
+            **watched(observed.look, observed.at, known, (ROUTER, PROXY)),
         )
 
 

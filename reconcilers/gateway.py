@@ -1,11 +1,12 @@
 """The public name → our VM's port 9988.
 
 Names are unique on the whole grid, a taken one is refused even to its owner (P): it leads to the next attempt's (lesson 14).
+A gateway is for one machine: the next one has another name, also if the grid gives it the same address (P).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -15,19 +16,25 @@ from reconcilers.backends.compute import Gateway, GatewayOrder, backend_url
 from reconcilers.contract import Base, Ports, TesterView
 from reconcilers.facts import Facts, FrontDoorFacts, GatewayFacts, MachineFacts, SignInGateFacts
 from reconcilers.looks import TesterLooks
-from reconcilers.placement import grid_node_of
+from reconcilers.placement import check_daemon_named, grid_node_of
 from specs.desired import DesiredTester
 from specs.names import gateway_name
+
+_MADE_FOR = "machine"  # in a row's identity
 
 
 @dataclass(frozen=True, slots=True)
 class SeenGateway:
-    """A gateway, the daemon that has it, and its address: told, or computed from the daemon's domain (lesson 13)."""
+    """A gateway, the daemon that has it, and its address: told, or computed from the daemon's domain (lesson 13).
+
+    machine  daemon/id of the machine that it was made for; "" while that is not known
+    """
 
     daemon: str
     gateway: Gateway
     fqdn: str
     computed: bool = False
+    machine: str = ""
 
 
 class GatewayReconciler(Base):
@@ -42,13 +49,18 @@ class GatewayReconciler(Base):
         self.backends = backends
 
     async def observe(self, tester: TesterView, looks: TesterLooks) -> SeenGateway | None:
-        """By id where it is known, else by name. Without a row and without a machine there is nothing to look for."""
+        """By id where it is known, else by name. Without a row and without a machine there is nothing to look for.
+
+        Raises Blocked DaemonInUse when the fleet has lost the daemon that has it.
+        """
         row, machine = tester.facts.object, tester.facts.get(MachineFacts)
         daemon = (row.identity.get("daemon") if row else None) or (machine.daemon if machine else None)
         if daemon is None:
             return None
         wanted_id = row.identity.get("gateway_id") if row else None
         name = row.name if row else self.name_for(tester.desired, tester.facts, 1, 1)
+        what = f"gateway {name}" if row and row.identity.get("daemon") else "the machine"
+        check_daemon_named(tester.facts.fleet.spec.compute, daemon, f"{what} of {tester.name}")
         for gateway in await looks.gateways(daemon):
             if gateway.gateway_id == wanted_id if wanted_id else gateway.name == name:
                 return _seen(gateway, daemon, tester.facts)
@@ -62,9 +74,13 @@ class GatewayReconciler(Base):
         if observed is None:
             return (_door_is_cut(facts) if _cut(facts) else self._create(desired, machine, facts),)
         if not _leads_to(observed.gateway, machine.address):
-            why = f"it leads to {', '.join(observed.gateway.backends) or 'nothing'}; a new one is made for this machine"
-            return (_delete(observed, Disruption.REBUILD, why),)
-        return ()
+            leads_to = f"it leads to {', '.join(observed.gateway.backends) or 'nothing'}"
+        elif observed.machine not in ("", machine.key):
+            leads_to = f"it was made for machine {observed.machine}"
+        else:
+            return ()
+        address = "the public address changes" if desired.address == "auto" else "the address is away for a while"
+        return (_delete(observed, Disruption.REBUILD, f"{leads_to}; a new one is made for this machine", address),)
 
     def _create(self, desired: DesiredTester, machine: MachineFacts, facts: Facts) -> Action:
         name = facts.object.name if facts.object else self.name_for(desired, facts, 1, 1)
@@ -87,7 +103,7 @@ class GatewayReconciler(Base):
         grid_node = grid_node_of(tester.facts.fleet.spec.compute, machine.daemon, machine.node_sid)
         order = GatewayOrder(name=action.args[0], grid_node=grid_node, backend_address=machine.address)
         made = await self.backends.daemon(machine.daemon).deploy_gateway(order)
-        return _seen(made, machine.daemon, tester.facts)
+        return replace(_seen(made, machine.daemon, tester.facts), machine=machine.key)
 
     def learn(self, observed: SeenGateway, facts: Facts) -> GatewayFacts | None:
         """The address: told now, else told before by the same gateway, else computed."""
@@ -123,7 +139,8 @@ class GatewayReconciler(Base):
         return gateway_name(facts.tester, facts.uid, incarnation, attempt)
 
     def identity(self, observed: SeenGateway) -> dict[str, str]:
-        return {"daemon": observed.daemon, "gateway_id": observed.gateway.gateway_id}
+        known = {"daemon": observed.daemon, "gateway_id": observed.gateway.gateway_id}
+        return {**known, _MADE_FOR: observed.machine} if observed.machine else known
 
     async def listed(self, tester: TesterView, looks: TesterLooks) -> frozenset[str]:
         row, machine = tester.facts.object, tester.facts.get(MachineFacts)
@@ -132,10 +149,18 @@ class GatewayReconciler(Base):
 
 
 def _seen(gateway: Gateway, daemon: str, facts: Facts) -> SeenGateway:
+    made_for = _made_for(gateway, facts)
     if gateway.fqdn:
-        return SeenGateway(daemon, gateway, gateway.fqdn)
+        return SeenGateway(daemon, gateway, gateway.fqdn, machine=made_for)
     domain = next((each.gateway_domain for each in facts.fleet.spec.compute if each.name == daemon), "")
-    return SeenGateway(daemon, gateway, f"{gateway.name}.{domain}", computed=True)
+    return SeenGateway(daemon, gateway, f"{gateway.name}.{domain}", computed=True, machine=made_for)
+
+
+def _made_for(gateway: Gateway, facts: Facts) -> str:
+    """As the row says; a row that does not speaks of the present machine if the gateway leads there."""
+    row, machine = facts.object, facts.get(MachineFacts)
+    kept = row.identity.get(_MADE_FOR, "") if row else ""
+    return kept or (machine.key if machine is not None and _leads_to(gateway, machine.address) else "")
 
 
 def _leads_to(gateway: Gateway, address: str) -> bool:
@@ -169,13 +194,13 @@ def _door_is_cut(facts: Facts) -> Wait:
     )
 
 
-def _delete(observed: SeenGateway, disruption: Disruption, consequence: str) -> Action:
+def _delete(observed: SeenGateway, disruption: Disruption, *consequences: str) -> Action:
     return Action(
         "delete",
         f"gateway {observed.gateway.name}",
         Effect.DELETE,
         disruption=disruption,
-        consequences=(consequence,),
+        consequences=consequences,
         args=(observed.daemon, observed.gateway.gateway_id),
         reason="GatewayDeleted",
     )

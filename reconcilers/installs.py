@@ -6,17 +6,21 @@ word on a service is a hint (lesson 34): its own health check decides where it h
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from reconcilers.backends.machine import Job, JobState, MachineLook, install_job
-from specs.desired import DesiredComponent
+from reconcilers.backends.machine import SUPERVISOR_JOB, Job, JobState, MachineLook, install_job
+from reconcilers.machine_look import Seen, works_probe
+from specs.catalogue import SUPERVISOR
+from specs.desired import DesiredComponent, DesiredTester
 
 ROUTER = "hero_router"
 HEALTHY = 200
 RUNNING = "running"
 STARTING = "starting"
 UNKNOWN_VERSION = "unknown"
+USUAL_CHANNEL = "latest"
 
 
 class Standing(StrEnum):
@@ -50,6 +54,27 @@ class State:
     @property
     def name(self) -> str:
         return self.component.name
+
+
+def jobs_of(desired: DesiredTester) -> Mapping[str, str]:
+    """Component → the name of the job on the machine whose log tells of its install."""
+    names = [component.name for component in desired.components]
+    return {name: SUPERVISOR_JOB if name == SUPERVISOR else install_job(name) for name in names}
+
+
+def on_channel(component: DesiredComponent, desired: DesiredTester, seen: Seen) -> DesiredComponent:
+    """The component with the version that its channel means today. A pin wins; of the usual channel the installer itself
+    takes the newest (S), of any other one it is told which that is."""
+    if component.version is not None or desired.channel == USUAL_CHANNEL:
+        return component
+    there, newest = seen.look.versions.get(component.name), seen.newest.get(component.name)
+    moves = there is None or desired.updates == "apply"
+    return component.model_copy(update={"version": newest if moves and newest else there})
+
+
+def can_install(state: State, desired: DesiredTester) -> bool:
+    """Not before it is known which version is meant."""
+    return desired.channel == USUAL_CHANNEL or state.component.version is not None
 
 
 def judge(component: DesiredComponent, look: MachineLook) -> State:
@@ -119,7 +144,33 @@ def _judge_services(component: DesiredComponent, look: MachineLook) -> State:
     if component.health and code != HEALTHY:
         answer = f"answers its health check with {code}" if code else "does not answer its health check"
         return State(component, Standing.UNWELL, f"{component.health} {answer}", (component.health,), version)
+    failing = not_working(component, look)
+    if failing:
+        services = (component.health,) if component.health else component.services
+        return State(component, Standing.UNWELL, failing, services, version)
     return State(component, Standing.WELL, version=version)
+
+
+def not_working(component: DesiredComponent, look: MachineLook) -> str:
+    """It lives, and does not do what it is there for: in words; "" when it does, or nobody can tell."""
+    if not component.sends or look.health.get(ROUTER, HEALTHY) != HEALTHY:
+        return ""
+    answer = look.probes.get(works_probe(component.sends))
+    if answer is None or (answer.status is not None and answer.status < 400):
+        return ""
+    said = f"answers with {answer.status}" if answer.status else "does not answer"
+    return f"{component.name} lives, but {component.sends} {said}"
+
+
+def update_due(state: State, newest: Mapping[str, str], begun: Mapping[str, str]) -> str | None:
+    """The published version that should be installed: it differs from what runs, nothing is pinned, and it was not tried.
+
+    Installing takes the newest of the channel, which may turn out to be called otherwise (A): once is enough.
+    """
+    wanted = newest.get(state.name)
+    if state.component.version is not None or state.standing not in SETTLED or wanted is None or state.version is None:
+        return None
+    return None if same_version(wanted, state.version) or begun.get(state.name) == wanted else wanted
 
 
 def health_of(service: str, look: MachineLook) -> int | None:

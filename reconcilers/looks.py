@@ -7,19 +7,29 @@ request was *begun*, so that a write made while it was under way is never mistak
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from reconcilers.backends import Backends
 from reconcilers.backends.compute import Gateway, Node, Vm
-from reconcilers.backends.forge import Account, OAuthApp
+from reconcilers.backends.engines import EngineTenants
+from reconcilers.backends.forge import Account, OAuthApp, Release
 from reconcilers.backends.machine import MachineAddress, MachineLook, MachineQuery
 from reconcilers.backends.outside import ProbeAnswer
 from reconcilers.clock import Clock
+from reconcilers.errors import OutsideError
+from reconcilers.facts import Promise
+from reconcilers.secret import Secret
+from specs.catalogue import catalogue
+from specs.fleet import Fleet
 
 T = TypeVar("T")
+
+RELEASES_PATIENCE = 3.0  # seconds that a pass waits for Forge; later passes find the answer
+RELEASES_RETRY = timedelta(minutes=1)  # after Forge did not tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +40,14 @@ class Look(Generic[T]):
     taken_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The newest published release of each component. `told`: Forge says so; False: it did not answer, and this is older."""
+
+    newest: Mapping[str, Release] = field(default_factory=dict)
+    told: bool = False
+
+
 class Looks:
     """The shared cache: one look per question, one request under way per question."""
 
@@ -37,6 +55,7 @@ class Looks:
         self.backends = backends
         self.clock = clock
         self.max_age = max_age
+        self.promised: Callable[[], Awaitable[tuple[Promise, ...]]] = _nothing_promised
         self._kept: dict[str, Look[Any]] = {}
         self._under_way: dict[str, tuple[datetime, asyncio.Future[Look[Any]]]] = {}
 
@@ -53,6 +72,31 @@ class Looks:
             running = self._begin(question, ask)
         # Shielded: one impatient reader must not cancel the look that others wait for.
         return await asyncio.shield(running[1])
+
+    async def published(self, fleet: Fleet, channel: str) -> Published:
+        """The releases under a channel's tag: one look for the whole fleet, not oftener than `timing.releasesEvery`.
+
+        Forge is never waited for long, and its failure is no failure of anybody's: what was known is the answer then.
+        """
+        question = f"forge/releases/{channel}"
+        kept: Look[Published] | None = self._kept.get(question)
+        known = kept.value if kept is not None else Published()
+        every = fleet.spec.timing.releases_every
+        fresh_for = every if known.told else min(every, RELEASES_RETRY)
+        if kept is not None and self.clock.now() - kept.taken_at < fresh_for:
+            return known
+
+        async def ask() -> Published:
+            names = [name for name, component in catalogue().items() if component.allowed]
+            owner = fleet.spec.forge.components_owner
+            try:
+                return Published(await self.backends.forge.newest(owner, names, known.newest, channel), told=True)
+            except OutsideError:
+                return Published(known.newest)
+
+        running = self._under_way.get(question) or self._begin(question, ask)
+        done, _ = await asyncio.wait({running[1]}, timeout=RELEASES_PATIENCE)
+        return running[1].result().value if done else known
 
     def forget(self, question: str) -> None:
         """Drop a kept look: its subject is gone."""
@@ -119,6 +163,24 @@ class TesterLooks:
     async def nodes(self, daemon: str) -> tuple[Node, ...]:
         return await self._read(f"{daemon}/nodes", self.shared.backends.daemon(daemon).list_nodes)
 
+    async def promises(self) -> tuple[Promise, ...]:
+        """Room that our books have given away and a readout may not show yet. Never from a cache."""
+        return await self.shared.promised()
+
+    async def tenants(self, engine: str) -> EngineTenants:
+        """Who is registered at a shared engine. Raises Blocked EngineUnknown, Unreachable, Transient."""
+        return await self._read(f"engine/{engine}/tenants", self.shared.backends.engine(engine).look)
+
+    async def engine_silence(self, engine: str) -> str:
+        """Why an engine gives nobody an answer, "" while it does: asked once for all, so that they need not all try."""
+        client = self.shared.backends.engine(engine)
+        stranger = Secret(secrets.token_urlsafe(32))
+        return (await self._read(f"engine/{engine}/answers", lambda: client.prove("nobody", stranger))).error
+
+    async def releases(self, fleet: Fleet, channel: str) -> Mapping[str, Release]:
+        """The newest published release per component, as far as Forge has told. Never raises for Forge."""
+        return (await self.shared.published(fleet, channel)).newest
+
     async def machine(self, address: MachineAddress) -> MachineLook:
         """One round trip over SSH that answers everything this pass wants to know of the machine."""
         question = f"machine/{address.key}/{self.query.digest}"
@@ -132,3 +194,8 @@ class TesterLooks:
         taken = await self.shared.read(question, self.newer_than, ask)
         self.oldest = taken.taken_at if self.oldest is None else min(self.oldest, taken.taken_at)
         return taken.value
+
+
+async def _nothing_promised() -> tuple[Promise, ...]:
+    """Until the engine lends its books."""
+    return ()

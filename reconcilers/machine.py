@@ -5,18 +5,42 @@ Its identity is daemon *and* id (lesson 9); its name derives from its row, so th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 
-from reconcilers.actions import Action, Disruption, Effect, FieldChange, Finding, Step, Wait
+from reconcilers.account_keys import account_keys, key_required
+from reconcilers.actions import Action, Finding, Step, Wait
 from reconcilers.backends import Backends
 from reconcilers.backends.compute import Node, Vm, VmOrder
 from reconcilers.contract import Base, Ports, TesterView
-from reconcilers.errors import OutsideError
-from reconcilers.facts import Facts, MachineFacts, ObjectState, OutsideObject
+from reconcilers.errors import OutsideError, Unreachable
+from reconcilers.facts import AccountFacts, Facts, MachineFacts, ObjectState, OutsideObject
 from reconcilers.installer_key import installer_public_key
 from reconcilers.looks import TesterLooks
-from reconcilers.placement import Place, choose, daemons_for, grid_node_of
+from reconcilers.machine_look import look_at
+from reconcilers.machine_plans import build, deletion, rebuild, replace_unreached
+from reconcilers.machine_row import (
+    NEVER_REACHED,
+    REBUILD,
+    SeenMachine,
+    completed,
+    differences,
+    nodes_of,
+    order_of,
+    unreached_for,
+    was_reached,
+)
+from reconcilers.placement import (
+    Beside,
+    Place,
+    Room,
+    check_daemon_named,
+    check_node_named,
+    choose,
+    daemons_for,
+    grid_node_of,
+    not_shown_yet,
+)
 from specs.desired import DesiredTester
 from specs.names import vm_name
 
@@ -24,22 +48,16 @@ RUNNING = "running"
 FAILED = "failed"
 GONE_STATES = frozenset({"gone", "deleted"})
 _NEVER_BEGUN = (None, ObjectState.GONE)
+_PRESENT = (ObjectState.INTENDED, ObjectState.EXISTING)
 
-
-@dataclass(frozen=True, slots=True)
-class SeenMachine:
-    """A VM and the daemon that has it."""
-
-    daemon: str
-    vm: Vm
-
-    @property
-    def key(self) -> str:
-        return f"{self.daemon}/{self.vm.vm_id}"
+ReadNodes = Callable[[str], Awaitable[tuple[Node, ...]]]
 
 
 class MachineReconciler(Base):
-    """Keeps one VM. What differs in size is said and never repaired silently: that would cost the tester's data."""
+    """Keeps one VM. What differs in size is said and never repaired silently: that would cost the tester's data.
+
+    Placing is done by one tester at a time: between choosing a node and writing the promise down nobody else may choose.
+    """
 
     name = "machine"
     needs: tuple[str, ...] = ("account",)
@@ -48,94 +66,182 @@ class MachineReconciler(Base):
 
     def __init__(self, backends: Backends) -> None:
         self.backends = backends
+        self._placing = asyncio.Lock()
+        self._calling: set[str] = set()  # testers whose deploy is under way, however long it waits for its turn
+        self._looks: TesterLooks | None = None  # the way to the promises: they are the whole world's
+        self._unreached: dict[str, tuple[int, tuple[str, ...]]] = {}  # uid → rebuild counter, nodes never reached on
 
     async def observe(self, tester: TesterView, looks: TesterLooks) -> SeenMachine | None:
-        """By id where it is known, else by name at every daemon.
+        """By id where it is known, else by name where it was ordered, else by name at every daemon.
 
-        Raises Blocked NoCapacity, NodeOffline, NodeUnknown for a machine still to be made: before anything is written down.
+        Raises Blocked SshKeyRequired, NoCapacity, NodeOffline, NodeUnknown for a machine still to be made or made anew:
+        before anything is written down or lost. Raises Blocked DaemonInUse when the fleet has lost where it is.
         """
+        self._looks = looks
         row = tester.facts.object
-        if row is not None and row.identity.get("vm_id"):
-            return await self._by_id(row, looks)
-        found = await self._by_name(tester, _row_name(tester), looks)
-        if found is None and not tester.facts.leaving and _state(row) in _NEVER_BEGUN:
-            await _choose(tester, looks)
-        return found
+        found = await self._find(tester, row, looks)
+        self._remember(tester, row, found)
+        if tester.facts.leaving:
+            return found
+        if found is None:
+            if _state(row) in _NEVER_BEGUN:
+                await self._check_buildable(tester, looks, None)
+            return None
+        if row is None or row.state not in _PRESENT:
+            return found
+        if found.rebuild < tester.desired.machine.rebuild:
+            await self._check_buildable(tester, looks, found.room)
+            return found
+        daemon, _, sid = found.node.partition("/")
+        check_node_named(tester.facts.fleet.spec.compute, daemon, sid, _called(tester))
+        return await self._asked_once_more(tester, found, looks)
 
-    async def _by_id(self, row: OutsideObject, looks: TesterLooks) -> SeenMachine | None:
+    async def _find(self, tester: TesterView, row: OutsideObject | None, looks: TesterLooks) -> SeenMachine | None:
+        kept = completed(row.identity if row else {}, tester.desired.machine)
+        ordered_at = kept.get("daemon")
+        if ordered_at:
+            check_daemon_named(tester.facts.fleet.spec.compute, ordered_at, _called(tester))
+        if ordered_at and kept.get("vm_id"):
+            place = (ordered_at, await self._by_id(ordered_at, kept["vm_id"], looks))
+        else:
+            place = await self._by_name(tester, ordered_at, looks)
+        daemon, vm = place
+        return SeenMachine(daemon, vm, looks.now(), kept) if vm is not None and vm.state not in GONE_STATES else None
+
+    async def _by_id(self, daemon: str, vm_id: str, looks: TesterLooks) -> Vm | None:
         """A listing may omit what is there: only the daemon's own "not found" counts as absence."""
-        daemon, vm_id = row.identity["daemon"], row.identity["vm_id"]
         listed = next((vm for vm in await looks.vms(daemon) if vm.vm_id == vm_id), None)
-        vm = listed or await self.backends.daemon(daemon).get_vm(vm_id)
-        return _present(daemon, vm)
+        return listed or await self.backends.daemon(daemon).get_vm(vm_id)
 
-    async def _by_name(self, tester: TesterView, name: str, looks: TesterLooks) -> SeenMachine | None:
-        """At every daemon of the fleet: it is not known at which one the lost call was. A daemon that cannot be read
+    async def _by_name(self, tester: TesterView, ordered_at: str | None, looks: TesterLooks) -> tuple[str, Vm | None]:
+        """Where it was ordered; where that is not known, at every daemon of the fleet. A daemon that cannot be read
         matters only once a create was begun. Raises what it raised then."""
+        name = _row_name(tester)
+        daemons = [ordered_at] if ordered_at else [each.name for each in tester.facts.fleet.spec.compute]
         unread: OutsideError | None = None
-        for daemon in tester.facts.fleet.spec.compute:
+        for daemon in daemons:
             try:
-                vms = await looks.vms(daemon.name)
+                vms = await looks.vms(daemon)
             except OutsideError as error:
                 unread = error
                 continue
-            found = _present(daemon.name, next((vm for vm in vms if vm.name == name), None))
+            found = next((vm for vm in vms if vm.name == name and vm.state not in GONE_STATES), None)
             if found is not None:
-                return found
+                return daemon, found
         if unread is not None and _state(tester.facts.object) not in _NEVER_BEGUN:
             raise unread
-        return None
+        return "", None
+
+    async def _asked_once_more(self, tester: TesterView, found: SeenMachine, looks: TesterLooks) -> SeenMachine:
+        """Before a machine is given up it is asked itself: nobody may have looked since the controller was started."""
+        machine = tester.facts.get(MachineFacts)
+        known = machine is not None and machine.key == found.key
+        if not known or unreached_for(found, tester.facts) < tester.facts.fleet.spec.timing.reachable_limit:
+            return found
+        try:
+            await look_at(tester, looks)
+        except Unreachable:
+            return found
+        except OutsideError:
+            pass  # it answers, if not as it should
+        return SeenMachine(found.daemon, found.vm, None, found.kept)
 
     def plan(self, desired: DesiredTester | None, observed: SeenMachine | None, facts: Facts) -> tuple[Step, ...]:
-        """Create, wait, or replace a failed one."""
+        """Create, wait, build anew when that is asked for, or replace one that never came to life.
+
+        Raises Blocked NeverReachable, MachineFailed.
+        """
         if desired is None:
-            return (
-                (_delete(observed, Disruption.REMOVE, "the machine and all data on it are deleted"),)
-                if observed
-                else ()
-            )
+            return (deletion(observed),) if observed else ()
         if observed is None:
-            return (_create(desired, facts),)
-        if observed.vm.state == FAILED:
-            return (_delete(observed, Disruption.REBUILD, "it failed to come up and is replaced by a new one"),)
+            return (build(desired, facts),)
+        if observed.rebuild < desired.machine.rebuild:
+            return (rebuild(desired, observed),)
+        failed = observed.vm.state == FAILED
+        if failed or unreached_for(observed, facts) >= facts.fleet.spec.timing.reachable_limit:
+            return (replace_unreached(observed, facts, failed=failed),)
         if observed.vm.state == RUNNING and observed.vm.address:
             return ()
-        reason = "WaitingForAddress" if observed.vm.state == RUNNING else "MachineStarting"
-        return (
-            Wait(
-                reason,
-                f"machine {observed.vm.name} is {observed.vm.state}"
-                + ("" if observed.vm.address else ", without an address yet"),
-                facts.fleet.spec.timing.deploy_limit,
-                blames=f"compute {observed.daemon}",
-            ),
-        )
+        return (_coming_up(observed, facts),)
 
     async def apply(self, action: Action, tester: TesterView, ports: Ports) -> SeenMachine | None:
-        if action.verb == "delete":
-            daemon, vm_id = action.args
-            await self.backends.daemon(daemon).delete_vm(vm_id)
-            await self.backends.machines.forget(f"{daemon}/{vm_id}")
-            return None
-        wanted, name = tester.desired.machine, action.args[0]
-        place = choose(wanted, tester.facts.fleet.spec.compute, await self._nodes_now(tester))
-        await ports.note(f"{name} goes to node {place.daemon}/{place.node_sid}")
-        order = VmOrder(
-            name=name,
-            node_sid=place.node_sid,
-            image=wanted.image,
-            cpu=wanted.cpu,
-            memory_mb=wanted.memory_mb,
-            disk_gb=wanted.disk_gb,
-            rootfs_gb=wanted.rootfs_gb,
-            ssh_keys=(*tester.desired.ssh_keys, installer_public_key(tester.facts)),
-        )
-        return SeenMachine(place.daemon, await self.backends.daemon(place.daemon).deploy_vm(order))
+        """One call to a daemon. A create first checks again what `observe` did: others may have come between."""
+        if action.verb == "create":
+            return await self._create(action.args[0], tester, ports)
+        daemon, vm_id, *never_reached = action.args
+        await self.backends.daemon(daemon).delete_vm(vm_id)
+        await self.backends.machines.forget(f"{daemon}/{vm_id}")
+        if never_reached:
+            self._unreached[tester.facts.uid] = (tester.desired.machine.rebuild, tuple(never_reached))
+        return None
 
-    async def _nodes_now(self, tester: TesterView) -> dict[str, tuple[Node, ...]]:
-        """Fresh from the daemons: a shared look may promise room that is gone."""
-        daemons = daemons_for(tester.desired.machine, tester.facts.fleet.spec.compute)
-        return await _read_all(daemons, lambda daemon: self.backends.daemon(daemon).list_nodes())
+    async def _create(self, name: str, tester: TesterView, ports: Ports) -> SeenMachine:
+        wanted = tester.desired.machine
+        own_keys = await self._own_keys(tester)
+        async with self._placing:
+            place = await self._choose(tester, lambda daemon: self.backends.daemon(daemon).list_nodes())
+            kept = order_of(place, wanted, self._never_reached(tester))
+            await ports.place(kept)
+            self._calling.add(tester.name)
+        try:
+            await ports.note(f"{name} goes to node {place}")
+            order = VmOrder(
+                name=name,
+                node_sid=place.node_sid,
+                image=wanted.image,
+                cpu=wanted.cpu,
+                memory_mb=wanted.memory_mb,
+                disk_gb=wanted.disk_gb,
+                rootfs_gb=wanted.rootfs_gb,
+                ssh_keys=(*tester.desired.ssh_keys, *own_keys, installer_public_key(tester.facts)),
+            )
+            return SeenMachine(place.daemon, await self.backends.daemon(place.daemon).deploy_vm(order), kept=kept)
+        finally:
+            self._calling.discard(tester.name)
+
+    async def _check_buildable(self, tester: TesterView, looks: TesterLooks, freed: Room | None) -> None:
+        """Raises what stands in the way of a new machine; `freed` is the room of the one that it would replace."""
+        await self._own_keys(tester)
+        await self._choose(tester, looks.nodes, freed)
+
+    async def _own_keys(self, tester: TesterView) -> tuple[str, ...]:
+        """The keys that the account has on Forge, for those who must have one. Raises Blocked SshKeyRequired."""
+        if not tester.desired.ssh_key_required:
+            return ()
+        login = tester.facts.need(AccountFacts).account
+        keys = await account_keys(self.backends.forge, login)
+        if not keys:
+            untold = tester.facts.sealed("one_time_password") is not None
+            raise key_required(tester.facts.fleet.spec.forge.url, login, tester.name if untold else "")
+        return keys
+
+    async def _choose(self, tester: TesterView, read: ReadNodes, freed: Room | None = None) -> Place:
+        """From what the daemons say and what the books have promised. Raises Blocked, or what the daemons raise."""
+        wanted, fleet = tester.desired.machine, tester.facts.fleet.spec
+        nodes = await _read_all(daemons_for(wanted, fleet.compute), read)
+        promised: tuple[Room, ...] = ()
+        if self._looks is not None:
+            promises = await self._looks.promises()
+            lag, calling = fleet.timing.capacity_lag, frozenset(self._calling)
+            promised = not_shown_yet(promises, self._looks.now(), lag, calling)
+        return choose(wanted, fleet.compute, nodes, Beside(promised, freed, nodes_of(self._never_reached(tester))))
+
+    def _remember(self, tester: TesterView, row: OutsideObject | None, found: SeenMachine | None) -> None:
+        """What went before this machine is known from its predecessor's row as long as that is not closed."""
+        uid, wanted = tester.facts.uid, tester.desired.machine.rebuild
+        if row is None or tester.facts.leaving:
+            return
+        if found is not None and was_reached(found, tester.facts):
+            self._unreached.pop(uid, None)
+        elif (
+            row.state is ObjectState.RETIRING and row.identity.get(REBUILD) == str(wanted) and "daemon" in row.identity
+        ):
+            node = f"{row.identity['daemon']}/{row.identity.get('node_sid', '')}"
+            self._unreached[uid] = (wanted, (*row.identity.get(NEVER_REACHED, "").split(), node))
+
+    def _never_reached(self, tester: TesterView) -> tuple[str, ...]:
+        rebuild_then, nodes = self._unreached.get(tester.facts.uid, (0, ()))
+        return nodes if rebuild_then == tester.desired.machine.rebuild else ()
 
     def learn(self, observed: SeenMachine, facts: Facts) -> MachineFacts | None:
         """Only once it runs and its address is known (lesson 8)."""
@@ -152,28 +258,24 @@ class MachineReconciler(Base):
         )
 
     def findings(self, desired: DesiredTester, observed: object, facts: Facts) -> tuple[Finding, ...]:
-        """MachineAsSpecified, as far as the daemon tells sizes."""
+        """MachineAsSpecified, as far as the daemon and our own order tell."""
         if not isinstance(observed, SeenMachine):
             return ()
-        wanted, vm = desired.machine, observed.vm
-        sizes = (("memory", vm.memory_mb, wanted.memory_mb, "MiB"), ("disk", vm.disk_gb, wanted.disk_gb, "GiB"))
-        differing = [f"{what} is {is_} {unit}, not {want}" for what, is_, want, unit in sizes if is_ and is_ != want]
-        if wanted.placement and vm.node_sid and wanted.placement != (observed.daemon, vm.node_sid):
-            differing.append(f"it is on node {observed.daemon}/{vm.node_sid}, not {wanted.node}")
+        differing = [
+            f"{each.path} is {each.before}, not {each.after}" for each in differences(desired.machine, observed)
+        ]
         if differing:
             message = f"{'; '.join(differing)}: raise spec.machine.rebuild to have it built anew"
             return (Finding("MachineAsSpecified", False, "RebuildNeeded", message),)
-        return (
-            Finding(
-                "MachineAsSpecified", True, "AsSpecified", f"machine {vm.name} has the size that the spec asks for"
-            ),
-        )
+        text = f"machine {observed.vm.name} is as the spec asks for"
+        return (Finding("MachineAsSpecified", True, "AsSpecified", text),)
 
     def name_for(self, desired: DesiredTester, facts: Facts, incarnation: int, attempt: int) -> str:
         return vm_name(facts.tester, facts.uid, incarnation, attempt)
 
     def identity(self, observed: SeenMachine) -> dict[str, str]:
-        return {"daemon": observed.daemon, "vm_id": observed.vm.vm_id}
+        """Daemon and id, the order, and whatever else the row held."""
+        return observed.identity
 
     async def listed(self, tester: TesterView, looks: TesterLooks) -> frozenset[str]:
         """At the row's daemon when it is known, else at all. Raises what a daemon that cannot be read raises."""
@@ -183,14 +285,7 @@ class MachineReconciler(Base):
         return frozenset([vm.name for daemon in daemons for vm in await looks.vms(daemon)])
 
 
-async def _choose(tester: TesterView, looks: TesterLooks) -> Place:
-    wanted, fleet = tester.desired.machine, tester.facts.fleet.spec.compute
-    return choose(wanted, fleet, await _read_all(daemons_for(wanted, fleet), looks.nodes))
-
-
-async def _read_all(
-    daemons: Iterable[str], read: Callable[[str], Awaitable[tuple[Node, ...]]]
-) -> dict[str, tuple[Node, ...]]:
+async def _read_all(daemons: Iterable[str], read: ReadNodes) -> dict[str, tuple[Node, ...]]:
     """What can be read; one dead daemon does not hold up the others (law 6). Raises when none can be."""
     nodes: dict[str, tuple[Node, ...]] = {}
     failed: OutsideError | None = None
@@ -209,43 +304,19 @@ def _row_name(tester: TesterView) -> str:
     return row.name if row else vm_name(tester.facts.tester, tester.facts.uid)
 
 
+def _called(tester: TesterView) -> str:
+    return f"machine {_row_name(tester)} of {tester.name}"
+
+
 def _state(row: OutsideObject | None) -> ObjectState | None:
     return row.state if row else None
 
 
-def _present(daemon: str, vm: Vm | None) -> SeenMachine | None:
-    return SeenMachine(daemon, vm) if vm is not None and vm.state not in GONE_STATES else None
-
-
-def _create(desired: DesiredTester, facts: Facts) -> Action:
-    wanted = desired.machine
-    name = facts.object.name if facts.object else vm_name(facts.tester, facts.uid)
-    return Action(
-        "create",
-        f"machine {name}",
-        Effect.CREATE,
-        changes=(
-            FieldChange("name", None, name),
-            FieldChange("node", None, wanted.node),
-            FieldChange("memory", None, f"{wanted.memory_mb} MiB"),
-            FieldChange("cpu", None, str(wanted.cpu)),
-            FieldChange("disk", None, f"{wanted.disk_gb} GiB"),
-            FieldChange("rootfs", None, f"{wanted.rootfs_gb} GiB"),
-            FieldChange("image", None, wanted.image),
-        ),
-        args=(name,),
-        reason="MachineCreated",
-        limit=facts.fleet.spec.timing.deploy_limit,
-    )
-
-
-def _delete(observed: SeenMachine, disruption: Disruption, consequence: str) -> Action:
-    return Action(
-        "delete",
-        f"machine {observed.vm.name}",
-        Effect.DELETE,
-        disruption=disruption,
-        consequences=(consequence,),
-        args=(observed.daemon, observed.vm.vm_id),
-        reason="MachineDeleted",
+def _coming_up(observed: SeenMachine, facts: Facts) -> Wait:
+    return Wait(
+        "WaitingForAddress" if observed.vm.state == RUNNING else "MachineStarting",
+        f"machine {observed.vm.name} is {observed.vm.state}"
+        + ("" if observed.vm.address else ", without an address yet"),
+        facts.fleet.spec.timing.deploy_limit,
+        blames=f"compute {observed.daemon}",
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconcilers.actions import Action, FieldChange, Step, Wait
+from reconcilers.account_keys import account_keys, key_page
+from reconcilers.actions import Action, FieldChange, Finding, Step, Wait
 from reconcilers.backends import Backends
 from reconcilers.backends.machine import MachineLook
 from reconcilers.contract import Base, Ports, TesterView
-from reconcilers.errors import Unreachable
-from reconcilers.facts import Facts, MachineAccessFacts
+from reconcilers.errors import OutsideError, Unreachable
+from reconcilers.facts import AccountFacts, Facts, MachineAccessFacts
 from reconcilers.installer_key import installer_public_key
 from reconcilers.looks import TesterLooks
 from reconcilers.machine_look import look_at, machine_address
@@ -19,9 +20,13 @@ from specs.ssh_keys import key_identity
 
 @dataclass(frozen=True, slots=True)
 class SeenAccess:
-    """What a look over SSH showed; None: nobody answered, which is a state like any other (lesson 10)."""
+    """What a look over SSH showed; None: nobody answered, which is a state like any other (lesson 10).
+
+    own_keys  those that the account has on Forge, if the spec asks for one; None: Forge does not tell now
+    """
 
     look: MachineLook | None
+    own_keys: tuple[str, ...] | None = ()
 
     @property
     def reachable(self) -> bool:
@@ -40,9 +45,20 @@ class MachineAccessReconciler(Base):
     async def observe(self, tester: TesterView, looks: TesterLooks) -> SeenAccess:
         """Raises Transient (LoginRefused), Blocked (HostKeyChanged)."""
         try:
-            return SeenAccess(await look_at(tester, looks))
+            look = await look_at(tester, looks)
         except Unreachable:
             return SeenAccess(None)
+        return SeenAccess(look, await self._own_keys(tester))
+
+    async def _own_keys(self, tester: TesterView) -> tuple[str, ...] | None:
+        """A Forge that does not answer must not hold up what can be done on the machine (law 6)."""
+        known = tester.facts.get(AccountFacts)
+        if not tester.desired.ssh_key_required or tester.facts.leaving:
+            return ()
+        try:
+            return await account_keys(self.backends.forge, known.account) if known else None
+        except OutsideError:
+            return None
 
     def plan(self, desired: DesiredTester | None, observed: SeenAccess | None, facts: Facts) -> tuple[Step, ...]:
         """Wait for the network, or set the keys. Goes with the machine. Raises Blocked InstallerKeyUnusable."""
@@ -57,14 +73,19 @@ class MachineAccessReconciler(Base):
                     blames="the grid's network",
                 ),
             )
-        changes = _differences(observed.look.authorized_keys, _wanted(desired, facts))
+        there = _by_identity(observed.look.authorized_keys)
+        wanted = _wanted(desired, observed, there, facts)
+        changes = _differences(there, wanted)
         if not changes:
             return ()
-        return (Action("set_keys", "authorised keys", changes=changes, reason="AuthorizedKeysSet"),)
+        return (
+            Action(
+                "set_keys", "authorised keys", changes=changes, args=tuple(wanted.values()), reason="AuthorizedKeysSet"
+            ),
+        )
 
     async def apply(self, action: Action, tester: TesterView, ports: Ports) -> SeenAccess | None:
-        keys = _wanted(tester.desired, tester.facts)
-        await self.backends.machines.set_authorized_keys(machine_address(tester.facts), keys)
+        await self.backends.machines.set_authorized_keys(machine_address(tester.facts), action.args)
         return None
 
     def learn(self, observed: SeenAccess, facts: Facts) -> MachineAccessFacts | None:
@@ -73,21 +94,45 @@ class MachineAccessReconciler(Base):
             return None
         return facts.get(MachineAccessFacts) or MachineAccessFacts(host_key=observed.look.host_key)
 
+    def findings(self, desired: DesiredTester, observed: object, facts: Facts) -> tuple[Finding, ...]:
+        """SshKeyPresent, where the spec asks for a key: one that was taken away later on does not cost the machine."""
+        if not desired.ssh_key_required or not isinstance(observed, SeenAccess) or observed.look is None:
+            return ()
+        if observed.own_keys is None:
+            text = "Forge does not tell now which keys the account has; those on the machine stay"
+            return (Finding("SshKeyPresent", None, "ForgeUnread", text),)
+        if not observed.own_keys:
+            known = facts.get(AccountFacts)
+            login = known.account if known else desired.account.name
+            page = key_page(facts.fleet.spec.forge.url)
+            text = (
+                f"{login} has no usable public SSH key on Forge any more, so none is on the machine: add one at {page}"
+            )
+            return (Finding("SshKeyPresent", False, "SshKeyRequired", text),)
+        text = f"{len(observed.own_keys)} of the account's keys from Forge are authorised"
+        return (Finding("SshKeyPresent", True, "SshKeyPresent", text),)
 
-def _wanted(desired: DesiredTester, facts: Facts) -> tuple[str, ...]:
-    """The spec's keys and the installer's; no key twice."""
-    keys = {key_identity(key): key for key in (*desired.ssh_keys, installer_public_key(facts))}
-    return tuple(keys.values())
+
+def _wanted(desired: DesiredTester, observed: SeenAccess, there: dict[str, str], facts: Facts) -> dict[str, str]:
+    """By identity: the spec's keys, the account's own and the installer's; no key twice. While the account's own are not
+    known, what is there stays."""
+    lines = (*desired.ssh_keys, *(observed.own_keys or ()), installer_public_key(facts))
+    wanted = {key_identity(key): key for key in lines}
+    if observed.own_keys is None:
+        return {**{key: key for key in there if key.startswith(("ssh-", "ecdsa-", "sk-"))}, **wanted}
+    return wanted
 
 
-def _differences(there: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[FieldChange, ...]:
+def _by_identity(lines: tuple[str, ...]) -> dict[str, str]:
     """By type and data. A line with options before the key is not that key: it allows something else."""
-    have = {
+    return {
         key_identity(" ".join(line.split())): line
-        for line in there
+        for line in lines
         if line.strip() and not line.lstrip().startswith("#")
     }
-    want = {key_identity(key): key for key in wanted}
+
+
+def _differences(have: dict[str, str], want: dict[str, str]) -> tuple[FieldChange, ...]:
     gone = [FieldChange("authorizedKeys", _short(have[key]), None) for key in have if key not in want]
     new = [FieldChange("authorizedKeys", None, _short(want[key])) for key in want if key not in have]
     return (*gone, *new)

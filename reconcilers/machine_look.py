@@ -6,30 +6,43 @@ look answers it once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from reconcilers.backends.machine import MachineAddress, MachineLook, MachineQuery
-from reconcilers.backends.probes import Probe
+from reconcilers.backends.probes import Probe, Side
 from reconcilers.contract import TesterView
 from reconcilers.errors import Transient
-from reconcilers.facts import Facts, GatewayFacts, MachineAccessFacts, MachineFacts
+from reconcilers.facts import Facts, GatewayFacts, MachineAccessFacts, MachineFacts, SettingsFacts
 from reconcilers.listener import LISTENER_KEY, LISTENER_ON
 from reconcilers.looks import TesterLooks
 from reconcilers.proof import FOREIGN_HOST, demands
-from specs.desired import DesiredTester
+from reconcilers.secret import HIDDEN, Secret
+from reconcilers.wanted_settings import parse_place
+from specs.catalogue import catalogue
+from specs.desired import DesiredComponent, DesiredTester
 from specs.ownership import GATE_SETTINGS
 
+SIDES: tuple[Side, ...] = ("loopback", "inner")
 WHETHER_LISTENING = Probe("inner", FOREIGN_HOST, "/")
 """Any answer to it means that the listener is on. Asked in every look."""
+SHORTEST_HIDDEN = 8
+"""Characters: anything shorter stands in a log by chance as well."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A machine at a moment (UTC, by our clock)."""
+    """A machine at a moment (UTC, by our clock).
+
+    newest  component → its newest published version, as far as Forge has told
+    wanted  the components that the step keeps
+    """
 
     at: datetime
     look: MachineLook = field(default_factory=lambda: MachineLook(host_key=""))
+    newest: Mapping[str, str] = field(default_factory=dict)
+    wanted: tuple[DesiredComponent, ...] = ()
 
 
 def machine_address(facts: Facts) -> MachineAddress:
@@ -52,8 +65,11 @@ def machine_system(facts: Facts) -> str:
 def machine_query(desired: DesiredTester, facts: Facts) -> MachineQuery:
     """Everything that the steps of a pass want to know. Pure; equal inputs ask the same question."""
     settings = {(setting.context, setting.key) for setting in desired.settings}
+    settings |= {(engine.context, engine.token_setting) for engine in desired.engines}
+    known = facts.get(SettingsFacts)
+    settings |= {parse_place(place) for place in known.handed} if known else set()
     return MachineQuery(
-        components=tuple(component.name for component in desired.components),
+        components=tuple(dict.fromkeys((*(component.name for component in desired.components), *catalogue()))),
         health=tuple(component.health for component in desired.components if component.health),
         secrets=tuple(sorted(settings | GATE_SETTINGS)),
         probes=_probes(desired, facts),
@@ -61,11 +77,18 @@ def machine_query(desired: DesiredTester, facts: Facts) -> MachineQuery:
 
 
 def _probes(desired: DesiredTester, facts: Facts) -> tuple[Probe, ...]:
+    working = tuple(works_probe(component.sends) for component in desired.components if component.sends)
     gateway = facts.get(GatewayFacts)
     if gateway is None:
-        return (WHETHER_LISTENING,)
+        return (WHETHER_LISTENING, *working)
     asked = demands(gateway.fqdn, desired)
-    return tuple(Probe(side, each.host, each.path) for side in ("loopback", "inner") for each in asked)
+    door = (Probe(side, each.host, each.path) for side in SIDES for each in asked)
+    return (*door, *working)
+
+
+def works_probe(path: str) -> Probe:
+    """The request that only a working app answers: through hero_router, behind the front door."""
+    return Probe("router", "127.0.0.1", path)
 
 
 def is_listening(look: MachineLook) -> bool:
@@ -78,7 +101,37 @@ def is_listening(look: MachineLook) -> bool:
 async def look_at(tester: TesterView, looks: TesterLooks) -> MachineLook:
     """One look at the tester's machine. Raises Unreachable, Transient, Blocked (HostKeyChanged)."""
     looks.query = machine_query(tester.desired, tester.facts)
-    return await looks.machine(machine_address(tester.facts))
+    look = await looks.machine(machine_address(tester.facts))
+    hidden = tuple(tester.facts.secrets.values())
+    return replace(look, jobs={name: replace(job, log=redacted(job.log, hidden)) for name, job in look.jobs.items()})
+
+
+async def newest_versions(tester: TesterView, looks: TesterLooks) -> dict[str, str]:
+    """Component → the newest version of the tester's channel, as far as Forge has told. A release's name is its version (A)."""
+    releases = await looks.releases(tester.facts.fleet, tester.desired.channel)
+    return {name: release.name.strip() for name, release in releases.items() if release.name.strip()}
+
+
+def redacted(text: str, hidden: Iterable[Secret]) -> str:
+    """A log without any of these secrets: what programs print is shown to people (lesson 36, law 10)."""
+    pieces: set[str] = set()
+    for secret in hidden:
+        try:
+            value = secret.text()
+        except ValueError:
+            continue
+        pieces |= {piece for piece in (value, *value.splitlines()) if len(piece.strip()) >= SHORTEST_HIDDEN}
+    for piece in sorted(pieces, key=len, reverse=True):
+        text = _without_cut_off(text.replace(piece, HIDDEN), piece)
+    return text
+
+
+def _without_cut_off(text: str, piece: str) -> str:
+    """A log is a tail: it may begin in the middle of a secret."""
+    for start in range(1, len(piece) - SHORTEST_HIDDEN + 1):
+        if text.startswith(piece[start:]):
+            return HIDDEN + text[len(piece) - start :]
+    return text
 
 
 async def look_supervised(tester: TesterView, looks: TesterLooks) -> Seen:

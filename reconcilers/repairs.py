@@ -15,7 +15,7 @@ from reconcilers.backends.machine import MachineAddress, MachineLook, Machines
 from reconcilers.contract import Ports, TesterView
 from reconcilers.errors import Transient, Unreachable
 from reconcilers.facts import Facts, WatchedFacts
-from reconcilers.installs import HEALTHY, RUNNING, SETTLED, Standing, State, health_of
+from reconcilers.installs import HEALTHY, RUNNING, SETTLED, Standing, State, health_of, not_working, update_due
 from reconcilers.machine_look import machine_address, machine_system
 from specs.desired import DesiredComponent
 
@@ -26,7 +26,25 @@ HEALTH_LIMIT = timedelta(minutes=10)  # after a restart, until somebody should l
 
 def install_action(state: State) -> Action:
     """Start the install job of a component."""
-    return _install(state, "install", "InstallStarted", (state.name,))
+    return _install(state, "install", "InstallStarted")
+
+
+def updates(states: Sequence[State], newest: Mapping[str, str], known: WatchedFacts | None) -> tuple[Action, ...]:
+    """Newer versions of what is there, each begun once."""
+    begun = known.updated if known else {}
+    due = [(state, wanted) for state in states if (wanted := update_due(state, newest, begun)) is not None]
+    return tuple(
+        Action(
+            "update",
+            f"component {state.name}",
+            changes=(FieldChange("version", state.version, wanted),),
+            disruption=Disruption.RESTART,
+            consequences=(f"{state.name} restarts",),
+            args=(state.name, wanted),
+            reason="UpdateStarted",
+        )
+        for state, wanted in due
+    )
 
 
 def second_tries(states: Sequence[State]) -> tuple[Action, ...]:
@@ -35,19 +53,17 @@ def second_tries(states: Sequence[State]) -> tuple[Action, ...]:
     broken = [
         action for state in states if state.standing is Standing.BROKEN for action in _start(state, "start_again")
     ]
-    failed = [
-        _install(state, "retry", "InstallRetried", (state.name,))
-        for state in states
-        if state.standing is Standing.FAILED
-    ]
+    failed = [_install(state, "retry", "InstallRetried") for state in states if state.standing is Standing.FAILED]
     tries = [*broken, *failed]
     if not tries:
         return ()
     report = "; ".join(f"{s.name}: {s.detail}" for s in states if s.standing in (Standing.BROKEN, Standing.FAILED))
-    return (*tries[:-1], replace(tries[-1], args=(*tries[-1].args, f"{report}; it is being tried again")))
+    last = tries[-1]
+    return (*tries[:-1], replace(last, args=(last.args[0], f"{report}; it is being tried again", *last.args[2:])))
 
 
-def _install(state: State, verb: str, reason: str, args: tuple[str, ...]) -> Action:
+def _install(state: State, verb: str, reason: str) -> Action:
+    """`args`: the component, what its apply reports as a failure, and the exact version if one is wanted."""
     wanted = state.component.version or "newest of the channel"
     return Action(
         verb,
@@ -55,7 +71,7 @@ def _install(state: State, verb: str, reason: str, args: tuple[str, ...]) -> Act
         changes=(FieldChange("version", state.version, wanted),),
         disruption=Disruption.RESTART if state.version else Disruption.NONE,
         consequences=(f"{state.name} restarts",) if state.version else (),
-        args=args,
+        args=(state.name, "", state.component.version) if state.component.version else (state.name,),
         reason=reason,
     )
 
@@ -103,14 +119,20 @@ def _restart_is_due(service: str, at: datetime, known: WatchedFacts) -> bool:
 
 
 def watched(
-    look: MachineLook, at: datetime, known: WatchedFacts | None, services: Iterable[str]
+    look: MachineLook,
+    at: datetime,
+    known: WatchedFacts | None,
+    services: Iterable[str],
+    wanted: Iterable[DesiredComponent] = (),
 ) -> dict[str, Mapping[str, datetime]]:
     """The fields `unwell` and `restarted` after a look, carried over from what was known."""
     before = known.unwell if known else {}
+    failing = {each.health for each in wanted if not_working(each, look)}
     unwell = {
         service: before.get(service, at)
         for service in services
-        if health_of(service, look) not in (HEALTHY, None) and look.services.get(service) == RUNNING
+        if (health_of(service, look) not in (HEALTHY, None) or service in failing)
+        and look.services.get(service) == RUNNING
     }
     restarted = known.restarted if known else {}
     return {"unwell": unwell, "restarted": {each: when for each, when in restarted.items() if each in unwell}}
@@ -146,8 +168,9 @@ async def carry_out(
             await _start_again(machines, action, address)
         case _:
             component = next(each for each in components if each.name == action.args[0])
-            await machines.start_install(address, component.name, component.version, component.services)
-            if _report(action):
+            version = action.args[2] if len(action.args) > 2 else component.version
+            await machines.start_install(address, component.name, version, component.services)
+            if action.verb == "retry" and _report(action):
                 raise Transient(_report(action), system=machine_system(tester.facts), reason="InstallFailed")
 
 
@@ -166,8 +189,11 @@ def _report(action: Action) -> str:
     return action.args[1] if len(action.args) > 1 else ""
 
 
-async def remember_restart(action: Action, known: WatchedFacts | None, ports: Ports) -> None:
-    """Record that a service was restarted, so that it is not done again at once."""
+async def remember(action: Action, known: WatchedFacts | None, ports: Ports) -> None:
+    """Record that a service was restarted, or an update begun, so that it is not done again at once."""
+    if action.verb == "update" and known is not None:
+        name, version = action.args
+        await ports.record(known.model_copy(update={"updated": {**known.updated, name: version}}))
     if action.verb == "restart" and known is not None:
         service, at = action.args
         restarted = {**known.restarted, service: datetime.fromisoformat(at)}

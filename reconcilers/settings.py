@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from reconcilers.actions import Action, Disruption, FieldChange, Step
+from reconcilers.actions import Action, Disruption, FieldChange, Finding, Step, Wait
 from reconcilers.backends import Backends
-from reconcilers.backends.machine import MachineLook, SettingKey
+from reconcilers.backends.machine import JobState, MachineLook, SettingKey, install_job
 from reconcilers.contract import Base, Ports, TesterView
 from reconcilers.errors import Blocked
 from reconcilers.facts import Facts, SettingsFacts
 from reconcilers.installs import RUNNING
 from reconcilers.looks import TesterLooks
-from reconcilers.machine_look import Seen, look_supervised, machine_address
+from reconcilers.machine_look import Seen, look_supervised, machine_address, machine_system
 from reconcilers.secret import HIDDEN, Secret
-from specs.desired import DesiredSetting, DesiredTester
+from reconcilers.wanted_settings import (
+    WantedSetting,
+    is_shared_key,
+    mark_of,
+    parse_place,
+    provider_places,
+    readers_of_gone,
+    shown_place,
+    wanted_settings,
+)
+from specs.catalogue import catalogue
+from specs.desired import DesiredTester
 from specs.ownership import GATE_SETTINGS
 
 GATES_OWN = "hero_proxy"  # its restarts belong to the sign-in gate, which proves the door afterwards
@@ -25,7 +36,7 @@ class SettingsReconciler(Base):
     """Keeps the settings. What others wrote stays; what we wrote and is no longer asked for goes."""
 
     name = "settings"
-    needs: tuple[str, ...] = ("supervisor",)
+    needs: tuple[str, ...] = ("supervisor", "engine_access")
 
     def __init__(self, backends: Backends) -> None:
         self.backends = backends
@@ -38,24 +49,24 @@ class SettingsReconciler(Base):
         """Write, delete, restart the readers. Goes with the machine.
 
         Raises Blocked SecretMissing (lesson 37), but only when all else is in order, so that one missing key holds up no
-        other. A preview says it at once.
+        other. A preview says it at once. An engine's token that is not made yet holds up nothing.
         """
         if desired is None:
             return ()
         look = observed.look if observed else MachineLook(host_key="")
-        held = {setting: _value(setting, facts) for setting in desired.settings}
-        drifted = [
-            each for each, value in held.items() if value is not None and look.secrets.get(_place(each)) != value
-        ]
-        wanted = {_place(setting) for setting in desired.settings}
-        steps = (
+        wanted = wanted_settings(desired, facts)
+        drifted = [each for each in wanted if each.value is not None and look.secrets.get(each.place) != each.value]
+        if observed is None:
+            drifted += [each for each in wanted if each.value is None and not each.demanded]
+        restarts, later = _restarts(look)
+        steps: tuple[Step, ...] = (
             *_write(drifted, look.secrets),
-            *_delete(sorted(look.owned_settings - wanted - GATE_SETTINGS)),
-            *_restarts(look.stale, look.services),
+            *_delete(_no_longer_wanted(desired, look, facts), desired),
+            *restarts,
         )
         if not steps or observed is None:
-            _demand_secrets((each for each, value in held.items() if value is None), facts)
-        return steps
+            _demand_secrets([each for each in wanted if each.value is None and each.demanded])
+        return steps or _wait_for(later, facts)
 
     async def apply(self, action: Action, tester: TesterView, ports: Ports) -> Seen | None:
         """Raises Transient ReadBackMismatch when the machine reads something else than was written (lesson 30)."""
@@ -63,41 +74,58 @@ class SettingsReconciler(Base):
         if action.verb == "restart":
             await machines.restart_service(address, action.args[0])
         elif action.verb == "delete":
-            await machines.delete_settings(address, [_parse(each) for each in action.args], {})
+            places = [parse_place(each) for each in action.args]
+            readers = {place: readers_of_gone(place, tester.desired) for place in places}
+            await machines.delete_settings(address, places, readers)
         else:
-            chosen = [each for each in tester.desired.settings if _shown(_place(each)) in action.args]
-            values = {_place(each): _value(each, tester.facts) for each in chosen}
-            readers = {_place(each): each.readers for each in chosen}
-            known = {place: value for place, value in values.items() if value is not None}
+            chosen = [
+                each for each in wanted_settings(tester.desired, tester.facts) if shown_place(each.place) in action.args
+            ]
+            readers = {each.place: each.readers for each in chosen}
+            known = {each.place: each.value for each in chosen if each.value is not None}
             await machines.write_settings(address, known, readers, owned=True)
         return None
 
     def learn(self, observed: Seen, facts: Facts) -> SettingsFacts:
-        return SettingsFacts(written=len(observed.look.owned_settings))
+        """How many are ours; and which providers' keys there are ones that we hold, so that a tester's own is told apart."""
+        look = observed.look
+        known = facts.get(SettingsFacts) or SettingsFacts()
+        held = set(facts.secrets.values())
+        handed = {}
+        for place in provider_places(facts.fleet) & look.owned_settings:
+            value, shown = look.secrets.get(place), shown_place(place)
+            mark = mark_of(value, place, facts) if value is not None else ""
+            if mark and (value in held or known.handed.get(shown) == mark):
+                handed[shown] = mark
+        return SettingsFacts(written=len(look.owned_settings), handed=dict(sorted(handed.items())))
+
+    def findings(self, desired: DesiredTester, observed: object, facts: Facts) -> tuple[Finding, ...]:
+        """SharedKeysHandedOut: keys of the fleet that a determined tester can read on this machine (lesson 46)."""
+        shared = [each.key for each in desired.settings if is_shared_key(each, facts.fleet)]
+        if not shared:
+            return ()
+        text = f"{', '.join(shared)}: the fleet's own, which a determined tester can read on the machine"
+        return (Finding("SharedKeysHandedOut", True, "DefaultKey", text),)
 
 
-def _place(setting: DesiredSetting) -> SettingKey:
-    return setting.context, setting.key
+def _no_longer_wanted(desired: DesiredTester, look: MachineLook, facts: Facts) -> list[SettingKey]:
+    """Ours, and no longer asked for. A provider's key goes only while it is the very one that we wrote: any other is the
+    tester's own, which is never touched."""
+    wanted = {each.place for each in wanted_settings(desired, facts)}
+    known = facts.get(SettingsFacts)
+    handed = known.handed if known else {}
+
+    def is_ours(place: SettingKey) -> bool:
+        value = look.secrets.get(place)
+        return value is not None and handed.get(shown_place(place)) == mark_of(value, place, facts)
+
+    keys = provider_places(facts.fleet)
+    gone = look.owned_settings - wanted - GATE_SETTINGS
+    return sorted(place for place in gone if place not in keys or is_ours(place))
 
 
-def _shown(place: SettingKey) -> str:
-    return "/".join(place)
-
-
-def _parse(shown: str) -> SettingKey:
-    context, _, key = shown.partition("/")
-    return context, key
-
-
-def _value(setting: DesiredSetting, facts: Facts) -> Secret | None:
-    """None: it is kept elsewhere, and nobody holds it."""
-    if setting.value is not None:
-        return Secret(setting.value)
-    return facts.secrets.get(setting.secret) if setting.secret is not None else None
-
-
-def _demand_secrets(missing: Iterable[DesiredSetting], facts: Facts) -> None:
-    lines = [f"{each.secret!r} for {each.key} ({each.origin})" for each in missing]
+def _demand_secrets(missing: Iterable[WantedSetting]) -> None:
+    lines = [f"{each.reference!r} for {each.place[1]} ({each.origin})" for each in missing]
     if lines:
         raise Blocked(
             f"nobody holds {', '.join(lines)}: set it (an `env:` variable, a `file:`, or a name in the sealed store), "
@@ -107,29 +135,30 @@ def _demand_secrets(missing: Iterable[DesiredSetting], facts: Facts) -> None:
         )
 
 
-def _write(drifted: list[DesiredSetting], there: Mapping[SettingKey, Secret]) -> tuple[Action, ...]:
+def _write(drifted: list[WantedSetting], there: Mapping[SettingKey, Secret]) -> tuple[Action, ...]:
     if not drifted:
         return ()
     readers = tuple(dict.fromkeys(reader for each in drifted for reader in each.readers))
+    warnings = tuple(each.warning for each in drifted if each.warning)
     return (
         Action(
             "write",
             "settings",
-            changes=tuple(_change(each, there.get(_place(each))) for each in drifted),
+            changes=tuple(_change(each, there.get(each.place)) for each in drifted),
             disruption=Disruption.RESTART if readers else Disruption.NONE,
-            consequences=tuple(f"{reader} restarts if it runs" for reader in readers),
-            args=tuple(_shown(_place(each)) for each in drifted),
+            consequences=(*(f"{reader} restarts if it runs" for reader in readers), *warnings),
+            args=tuple(shown_place(each.place) for each in drifted),
             reason="SettingsWritten",
         ),
     )
 
 
-def _change(setting: DesiredSetting, now: Secret | None) -> FieldChange:
+def _change(setting: WantedSetting, now: Secret | None) -> FieldChange:
     """Values of settings that are written in clear are shown, secrets never."""
-    path = f"settings.{_shown(_place(setting))}"
-    if setting.value is None:
+    path = f"settings.{shown_place(setting.place)}"
+    if setting.clear is None:
         return FieldChange(path, HIDDEN if now is not None else None, HIDDEN)
-    return FieldChange(path, _text(now), setting.value[:_SHOWN])
+    return FieldChange(path, _text(now), setting.clear[:_SHOWN])
 
 
 def _text(value: Secret | None) -> str | None:
@@ -141,23 +170,29 @@ def _text(value: Secret | None) -> str | None:
         return HIDDEN
 
 
-def _delete(places: list[SettingKey]) -> tuple[Action, ...]:
+def _delete(places: list[SettingKey], desired: DesiredTester) -> tuple[Action, ...]:
     if not places:
         return ()
+    readers = tuple(dict.fromkeys(reader for place in places for reader in readers_of_gone(place, desired)))
     return (
         Action(
             "delete",
             "settings",
-            changes=tuple(FieldChange(f"settings.{_shown(place)}", HIDDEN, None) for place in places),
-            args=tuple(_shown(place) for place in places),
+            changes=tuple(FieldChange(f"settings.{shown_place(place)}", HIDDEN, None) for place in places),
+            disruption=Disruption.RESTART if readers else Disruption.NONE,
+            consequences=tuple(f"{reader} restarts if it runs" for reader in readers),
+            args=tuple(shown_place(place) for place in places),
             reason="SettingsDeleted",
         ),
     )
 
 
-def _restarts(stale: frozenset[str], services: Mapping[str, str]) -> tuple[Action, ...]:
-    """Services that run on values which were changed since they started."""
-    return tuple(
+def _restarts(look: MachineLook) -> tuple[tuple[Action, ...], tuple[str, ...]]:
+    """Services that run on values which were changed since they started; apart from them those whose component is being
+    installed just now: the install must not find its service stopped half-way."""
+    due = [each for each in sorted(look.stale) if each != GATES_OWN and look.services.get(each) == RUNNING]
+    later = tuple(service for service in due if _is_being_installed(service, look))
+    actions = tuple(
         Action(
             "restart",
             f"service {service}",
@@ -166,6 +201,20 @@ def _restarts(stale: frozenset[str], services: Mapping[str, str]) -> tuple[Actio
             args=(service,),
             reason="ServiceRestarted",
         )
-        for service in sorted(stale)
-        if service != GATES_OWN and services.get(service) == RUNNING
+        for service in due
+        if service not in later
     )
+    return actions, later
+
+
+def _is_being_installed(service: str, look: MachineLook) -> bool:
+    owners = [name for name, component in catalogue().items() if service in component.services] or [service]
+    jobs = [look.jobs.get(install_job(name)) for name in owners]
+    return any(job is not None and job.state is JobState.RUNNING for job in jobs)
+
+
+def _wait_for(later: tuple[str, ...], facts: Facts) -> tuple[Wait, ...]:
+    if not later:
+        return ()
+    text = f"{', '.join(later)} reads its changed settings when its install has ended"
+    return (Wait("Installing", text, facts.fleet.spec.timing.install_limit, blames=machine_system(facts)),)

@@ -5,14 +5,12 @@ What follows from what was seen is decided in `reconcilers.door_rules`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
 
 from reconcilers.actions import Action, Finding, Step
 from reconcilers.backends import Backends
-from reconcilers.backends.machine import MachineLook
+from reconcilers.backends.machine import JobState, MachineLook, install_job
 from reconcilers.backends.probes import Probe, ProbeAnswer, Side
 from reconcilers.contract import Base, Ports, TesterView
 from reconcilers.door import (
@@ -31,6 +29,7 @@ from reconcilers.door import (
 from reconcilers.door_rules import plan_door, plan_first, plan_leaving
 from reconcilers.errors import OutsideError
 from reconcilers.facts import Facts, GatewayFacts, MachineFacts, SignInAppFacts, SignInGateFacts
+from reconcilers.intervals import outside_interval
 from reconcilers.listener import LISTENER_KEY, LISTENER_OFF, LISTENER_ON, PROXY, write_gate_settings
 from reconcilers.looks import TesterLooks
 from reconcilers.machine_look import look_at, machine_address
@@ -78,6 +77,7 @@ class SignInGateReconciler(Base):
             values=values,
             domains=look.domains,
             stale=PROXY in look.stale,
+            installing=_is_being_installed(look),
             loopback=self._side("loopback", look.probes, tester),
             inner=self._side("inner", look.probes, tester),
             next_path=gate_facts(facts).checked_path,
@@ -187,6 +187,11 @@ class SignInGateReconciler(Base):
         return (_sign_in_protected(observed, facts), _public_reachable(observed, facts), _inner_protected(observed))
 
 
+def _is_being_installed(look: MachineLook) -> bool:
+    job = look.jobs.get(install_job(PROXY))
+    return job is not None and job.state is JobState.RUNNING
+
+
 def _due(door: SeenDoor, asked: tuple[Demand, ...], facts: Facts) -> tuple[Demand, ...]:
     gate = gate_facts(facts)
     if not door.controllable:
@@ -199,12 +204,6 @@ def _due(door: SeenDoor, asked: tuple[Demand, ...], facts: Facts) -> tuple[Deman
     if door.at - gate.checked_at < outside_interval(facts):
         return ()
     return (asked[door.next_path % len(asked)],)
-
-
-def outside_interval(facts: Facts) -> timedelta:
-    """The fleet's interval, up to a sixth shorter or longer by the tester's uid, so that not all are asked at once."""
-    spread = int.from_bytes(hashlib.sha256(facts.uid.encode()).digest()[:4]) / 2**32
-    return facts.fleet.spec.timing.outside_proof_every * (5 / 6 + spread / 3)
 
 
 def _public(observed: SeenDoor) -> dict[str, object]:

@@ -43,6 +43,8 @@ class SupervisorReconciler(Base):
         lacks = _lacks(observed, _pin(desired))
         if not lacks:
             return ()
+        if observed.look.supervisor_up and (busy := _installs_under_way(observed)):
+            return (_wait_for_installs(busy, lacks, facts),)
         return (_install(_pin(desired), lacks, failed=_failure(job, lacks)),)
 
     async def apply(self, action: Action, tester: TesterView, ports: Ports) -> Seen | None:
@@ -76,6 +78,16 @@ def _lacks(observed: Seen, pin: str | None) -> tuple[str, ...]:
     if pin is not None and version is not None and not same_version(version, pin):
         return (f"hero_proc is {version}, not {pin}",)
     return () if look.supervisor_up else ("hero_proc does not answer",)
+
+
+def _installs_under_way(observed: Seen) -> list[str]:
+    return sorted(name for name, job in observed.look.jobs.items() if job.state is JobState.RUNNING)
+
+
+def _wait_for_installs(busy: list[str], lacks: tuple[str, ...], facts: Facts) -> Wait:
+    """Everything on the machine stops with a hero_proc that is replaced: not in the middle of an install."""
+    text = f"{'; '.join(lacks)}; seen to when these have ended: {', '.join(busy)}"
+    return Wait("Installing", text, facts.fleet.spec.timing.install_limit, blames=machine_system(facts))
 
 
 def _failure(job: Job | None, lacks: tuple[str, ...]) -> str:

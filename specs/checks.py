@@ -138,7 +138,8 @@ def _borrowed(own: TesterSpec, fleet: Fleet) -> Iterator[Finding]:
     """The controller's own secrets never go to a tester's machine."""
     spec = fleet.spec
     ours = {spec.installer.private_key, spec.forge.token, *(daemon.secret for daemon in spec.compute)}
-    ours |= {spec.mail.resend_key} if spec.mail and spec.mail.resend_key else set()
+    if spec.mail:
+        ours |= {each for each in (spec.mail.resend_key, spec.mail.smtp and spec.mail.smtp.password) if each}
     used: dict[Path, object] = {
         ("spec", "keys", "providers", name): choice for name, choice in own.keys.providers.items()
     }

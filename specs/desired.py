@@ -58,12 +58,13 @@ def desire(tester: Tester, fleet: Fleet, catalogue: Catalogue) -> DesiredTester:
         settings=_settings(spec, fleet, chosen),
         foreign_settings=_foreign(spec, fleet),
         engines=_engines(fleet, chosen),
+        engine_rotation=spec.keys.rotate_engine_tokens,
         public_paths=tuple(path for path in spec.components.public_paths if path_owner(path, chosen)),
         channel=spec.version.channel,
         updates=spec.version.updates,
         machine=_machine(spec),
         address=spec.address,
-        welcome=_welcome(spec),
+        welcome=_welcome(spec, fleet),
         expires=spec.expires,
         paused=spec.paused,
     )
@@ -170,8 +171,8 @@ def _machine(spec: TesterSpec) -> DesiredMachine:
     )
 
 
-def _welcome(spec: TesterSpec) -> DesiredWelcome:
+def _welcome(spec: TesterSpec, fleet: Fleet) -> DesiredWelcome:
     choice = spec.welcome_email
-    if isinstance(choice, WelcomeEmail):
-        return DesiredWelcome(send=choice.send, resend=choice.resend)
-    return DesiredWelcome(send=choice, resend=0)
+    wanted = choice if isinstance(choice, WelcomeEmail) else WelcomeEmail(send=choice)
+    allowed = fleet.spec.mail is None or fleet.spec.mail.send
+    return DesiredWelcome(send=wanted.send and allowed, resend=wanted.resend)

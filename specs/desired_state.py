@@ -70,7 +70,10 @@ class DesiredSetting(Frozen):
 
 
 class DesiredEngine(Frozen):
-    """A shared engine. Its address is among the settings; the tester's token for it is made by engine_access."""
+    """A shared engine. Its address is among the settings; the tester's token for it is made by engine_access.
+
+    Where the token is registered is the Fleet's business, and its client's (reconcilers.backends.engines).
+    """
 
     name: str
     """The engine."""
@@ -117,7 +120,7 @@ class DesiredWelcome(Frozen):
     """The welcome mail."""
 
     send: bool
-    """Whether it is sent."""
+    """Whether it is sent; false also when the Fleet sends no mail to anybody."""
     resend: int
     """A counter: a higher one asks for another mail."""
 
@@ -145,6 +148,8 @@ class DesiredTester(Frozen):
     """Context and key of settings that the tester keeps; we never touch them."""
     engines: tuple[DesiredEngine, ...]
     """The shared engines."""
+    engine_rotation: int = 0
+    """A counter: a higher one asks for new tokens at the shared engines."""
     public_paths: tuple[str, ...]
     """Paths that strangers may open."""
     channel: str

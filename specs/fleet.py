@@ -9,20 +9,22 @@ from pydantic import Discriminator, Field, StringConstraints, Tag
 
 from specs.catalogue import ComponentName
 from specs.frozen import Frozen
+from specs.mail import Mail
 from specs.quantities import Duration, Span
 from specs.references import SecretRef
-from specs.ssh_keys import SshKey
+from specs.ssh_keys import HostKey, SshKey
 from specs.tester import TesterDefaults
 from specs.text import (
     Context,
     DaemonUrl,
     Domain,
-    Email,
     ForgeName,
+    Host,
     ItemName,
     ProxyUrl,
     Repository,
     Sentence,
+    ServiceName,
     SettingKey,
     TesterName,
     Url,
@@ -107,6 +109,21 @@ class ComputeDaemon(Frozen):
     """The hosts that it may use."""
 
 
+class Registry(Frozen):
+    """Where a shared engine's tokens are registered: among hero_proc's secrets on the machine that it runs on."""
+
+    host: Host
+    """That machine's Mycelium address or name. It is entered with the installer's key."""
+    port: Annotated[Whole, Field(ge=1, le=65_535)] = 22
+    """Where it takes SSH connections."""
+    host_key: HostKey | None = None
+    """Its public host key. Without it: the one that it shows at first contact."""
+    context: Context
+    """The context of hero_proc in which the engine keeps its tenants, e.g. embedder."""
+    service: ServiceName
+    """The service that reads them when it starts, e.g. hero_embedder."""
+
+
 class Engine(Frozen):
     """A shared engine. Every tester gets a token of their own for it."""
 
@@ -120,15 +137,8 @@ class Engine(Frozen):
     """The setting that holds the tester's token."""
     context: Context = "cockpit"
     """The context of both settings on a tester's machine."""
-
-
-class Mail(Frozen):
-    """How mail goes out."""
-
-    sender: Annotated[Email, Field(alias="from")]
-    """The sender's address."""
-    resend_key: SecretRef | None = None
-    """Where Resend's key is kept. Without it nothing is sent, and the log says so."""
+    registry: Registry
+    """Where the tokens are registered."""
 
 
 class Provider(Frozen):
@@ -178,6 +188,8 @@ class Safety(Frozen):
     """When more things than this are missing in one look, nothing is repaired and a person decides."""
     inner_proof: Literal["enforce", "report"] = "enforce"
     """Whether a door that is open on the inner network shuts the tester's access, or is only reported."""
+    max_rebuilds: Annotated[Whole, Field(ge=0, le=100)] = 2
+    """How often a machine that never becomes reachable is built anew before a person decides."""
 
     def removals_of(self, total: int) -> int:
         """How many of `total` testers may be removed at once, without the override."""
@@ -214,6 +226,12 @@ class Timing(Frozen):
     """The longest wait after failures."""
     outside_proof_every: Span = timedelta(minutes=30)
     """How often one path is probed from outside while nothing changes."""
+    releases_every: Span = timedelta(minutes=15)
+    """How often Forge is asked for the newest releases, once for the whole fleet."""
+    capacity_lag: Duration = timedelta(seconds=120)
+    """How long after a machine was ordered a node's free room may not show it yet."""
+    expiry_warning: Duration = timedelta(days=7)
+    """How long before a tester's last day the status says so."""
 
 
 class BackendLimit(Frozen):
@@ -236,6 +254,10 @@ class Limits(Frozen):
     """Calls to the machines together."""
     outside: BackendLimit = BackendLimit(in_flight=8, per_second=20)
     """Probes of public addresses together."""
+    engine: BackendLimit = BackendLimit(in_flight=4, per_second=20)
+    """Calls to one shared engine."""
+    mail: BackendLimit = BackendLimit(in_flight=2, per_second=2)
+    """Letters."""
     installs: Annotated[Whole, Field(ge=1, le=64)] = 4
     """Installs at the same time on one machine."""
 
@@ -293,7 +315,8 @@ class FleetSpec(Frozen):
         """Every secret that the Fleet itself refers to, in the order of the document, without repetition."""
         found: list[SecretRef | None] = [self.installer.private_key, self.forge.token]
         found += [each.secret for each in self.compute]
-        found += [self.mail.resend_key if self.mail else None]
+        if self.mail:
+            found += [self.mail.resend_key, self.mail.smtp.password if self.mail.smtp else None]
         found += [each.default for each in self.providers.values()]
         return tuple(dict.fromkeys(each for each in found if each is not None))
 

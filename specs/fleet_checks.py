@@ -1,12 +1,15 @@
 """The rules that the Fleet must keep on top of its model: no name twice, none unknown, no setting with two owners."""
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from specs.catalogue import Catalogue
 from specs.choice_checks import Path, check_choice, check_component, path_owner
 from specs.errors import Finding
 from specs.fleet import Fleet, FleetSpec
 from specs.ownership import GATE_KEYS
+
+LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
 def check_fleet(fleet: Fleet, catalogue: Catalogue) -> tuple[Finding, ...]:
@@ -20,6 +23,8 @@ def check_fleet(fleet: Fleet, catalogue: Catalogue) -> tuple[Finding, ...]:
         *_repeated((each.name for each in spec.engines), ("spec", "engines"), "name"),
         *_nodes(spec),
         *_settings(spec),
+        *_registries(spec),
+        *_mail(spec),
         *_sets(spec, catalogue),
         *check_choice(spec.defaults, defaults, fleet, catalogue),
         *_default_paths(spec, (*defaults, "components", "publicPaths"), catalogue),
@@ -57,6 +62,33 @@ def _settings(spec: FleetSpec) -> Iterator[Finding]:
         elif (context, key) in seen:
             yield Finding(path, f"{context}/{key} has another owner already", "choose another setting or context")
         seen.add((context, key))
+
+
+def _registries(spec: FleetSpec) -> Iterator[Finding]:
+    """Two engines never share their list of tenants: each would take the other's tokens for its own."""
+    owners: dict[tuple[str, int, str], str] = {}
+    for index, engine in enumerate(spec.engines):
+        registry = engine.registry
+        owner = owners.setdefault((registry.host, registry.port, registry.context), engine.name)
+        if owner != engine.name:
+            at: Path = ("spec", "engines", index, "registry", "context")
+            problem = f"{registry.context} on {registry.host} is the registry of engine {owner} already"
+            yield Finding(at, problem, "each engine keeps its tenants in a context of its own")
+
+
+def _mail(spec: FleetSpec) -> Iterator[Finding]:
+    """One way out, and no password that others could read on it."""
+    at: Path = ("spec", "mail", "smtp")
+    smtp = spec.mail.smtp if spec.mail else None
+    if spec.mail is None or smtp is None:
+        return
+    if spec.mail.resend_key:
+        yield Finding(at, "mail goes out by Resend or by a server, not by both", "take out resendKey or smtp", True)
+    if (smtp.user is None) != (smtp.password is None):
+        here, missing = ("user", "password") if smtp.password is None else ("password", "user")
+        yield Finding((*at, here), f"{here} is there without {missing}", f"add {missing}, or take out {here}", True)
+    if smtp.password and not smtp.encrypted and smtp.host not in LOOPBACK:
+        yield Finding((*at, "startTls"), "the password would go over the network in clear", "write startTls: true")
 
 
 def _sets(spec: FleetSpec, catalogue: Catalogue) -> Iterator[Finding]:

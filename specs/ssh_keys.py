@@ -96,5 +96,8 @@ def _fields(data: bytes) -> list[bytes]:
     return fields
 
 
+HostKey = Annotated[str, AfterValidator(parse_host_key), WithJsonSchema({"type": "string", "pattern": PATTERN})]
+"""A server's public key, as in a .pub file; a comment is dropped."""
+
 SshKey = Annotated[str, AfterValidator(parse_ssh_key), WithJsonSchema({"type": "string", "pattern": PATTERN})]
 """One public SSH key, as in a .pub file."""

@@ -82,12 +82,14 @@ SshChoice = Annotated[
 
 
 class Keys(Frozen):
-    """Which keys the tester's machine holds."""
+    """Which keys and tokens the tester's machine holds."""
 
     ssh: SshChoice = ()
     """Public SSH keys for a technical tester's command line; none by default. `required`: the account brings one."""
     providers: Mapping[ItemName, ProviderChoice] = {}
     """AI provider → `default`, `own`, `none`, or `{secret: reference}`."""
+    rotate_engine_tokens: Annotated[Whole, Field(ge=0, le=1_000_000)] = 0
+    """Raise it by one to give the machine new tokens for the shared engines."""
 
 
 SettingValue = Annotated[

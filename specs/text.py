@@ -15,6 +15,7 @@ TESTER_NAME_PATTERN: Final = r"^[a-z](-?[a-z0-9]){1,39}$"
 _LABEL: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 DOMAIN_PATTERN: Final = rf"^{_LABEL}(\.{_LABEL})+$"
 SETTING_LIMIT: Final = 32 * 1024
+_HOST: Final = r"^[0-9A-Za-z:]([0-9A-Za-z.:-]{0,251}[0-9A-Za-z:])?$"
 
 
 def _checked(pattern: str, what: str, remedy: str, limit: int = 253) -> AfterValidator:
@@ -93,14 +94,19 @@ def _checked_url(value: str, schemes: tuple[str, ...], example: str) -> str:
 
 
 def _host(value: str) -> str:
-    try:
-        return str(ip_address(value))
-    except ValueError:
-        pass
-    name = value.lower()
-    if len(name) > 253 or not re.fullmatch(rf"{_LABEL}(\.{_LABEL})*", name) or re.fullmatch(r"[0-9.]+", name):
-        raise refusal(f"{shown(value)} is not a host", "a name like mail.example.org, or an address like 400:1::1, alone")
-    return name
+    bad = refusal(
+        f"{shown(value)} is not a host", "write only a name like mail.example.org, or an address like 400:1::1"
+    )
+    if not re.fullmatch(_HOST, value):
+        raise bad
+    if ":" in value or re.fullmatch(r"[0-9.]+", value):
+        try:
+            return str(ip_address(value))
+        except ValueError:
+            raise bad from None
+    if not re.fullmatch(rf"{_LABEL}(\.{_LABEL})*", value.lower()):
+        raise bad
+    return value.lower()
 
 
 def _public_path(value: str) -> str:
@@ -152,7 +158,6 @@ Domain = Annotated[
 ]
 """A domain's name."""
 
-_HOST: Final = rf"^({_LABEL}(\.{_LABEL})*|[0-9a-f:]{{2,39}})$"
 Host = Annotated[str, AfterValidator(_host), _schema(_HOST, "mail.example.org", "400:1::1")]
 """A host: a name, or an IP address without brackets, in its shortest spelling."""
 
@@ -163,6 +168,12 @@ ItemName = Annotated[
     _schema(_ITEM, "demo", limit=40),
 ]
 """The name of a component, set, provider, daemon or engine. Whether it exists is checked later, with suggestions."""
+
+_SERVICE: Final = r"^[a-z][a-z0-9_]{0,39}$"
+ServiceName = Annotated[
+    str, _checked(_SERVICE, "the name of a service", "write it like hero_embedder"), _schema(_SERVICE, limit=40)
+]
+"""A service that hero_proc supervises."""
 
 _CHANNEL: Final = r"^[a-z][a-z0-9._-]{0,31}$"
 Channel = Annotated[str, _checked(_CHANNEL, "a channel", "write it like latest"), _schema(_CHANNEL, "latest", limit=32)]

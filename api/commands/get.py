@@ -16,9 +16,10 @@ from api.complaint import Complaint
 from api.models import Tester
 from api.options import STATE, OutputForm, StateFolder
 from api.styles import PHASE_STYLE
-from api.terminal import Output, link, out, print_json, table, text
+from api.terminal import Output, err, link, out, print_json, table, text
 from api.words import one_line, span
 from controller.queries import Queries, TesterSummary
+from controller.records import SourceState
 from reconcilers.clock import Clock, SystemClock
 
 LOOK_EVERY = 1.0  # seconds
@@ -46,6 +47,17 @@ async def _get(names: tuple[str, ...], state: Path, output: Output, *, watch: bo
             out().print(listing(found, clock))
         else:
             out().print(text("no testers"))
+        if output is Output.TEXT:
+            _tell_source(await ask.source())
+
+
+def _tell_source(source: SourceState | None) -> None:
+    """What is wrong with the files themselves, so that nobody misses a tester without a word."""
+    for error in source.errors if source else ():
+        err().print(text(one_line(error), "yellow"), soft_wrap=True)
+    if source and source.held:
+        words = f"Held back from removal by safety.maxRemovals: {', '.join(source.held)}."
+        err().print(text(words, "yellow"), soft_wrap=True)
 
 
 def chosen(all_of_them: tuple[TesterSummary, ...], names: tuple[str, ...]) -> tuple[TesterSummary, ...]:

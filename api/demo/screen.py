@@ -9,6 +9,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from api.demo.checks import Check
 from api.styles import PHASE_STYLE
@@ -40,11 +41,15 @@ class Screen:
         if self._live is not None:
             self._live.stop()
 
-    def show(self, testers: Testers, now: datetime) -> None:
+    def show(self, testers: Testers, errors: tuple[str, ...], now: datetime) -> None:
         """How things stand now."""
         if self._live is not None:
-            self._live.update(moving(testers, now, self._began), refresh=True)
+            self._live.update(Group(moving(testers), *wrong(errors), self._footer(now)), refresh=True)
             return
+        if self._told.get("") != errors:
+            self._told[""] = errors
+            for error in wrong(errors):
+                self.console.print(error, soft_wrap=True)
         for one in testers:
             state = (one.record.phase, one.record.progress, one.record.current)
             if self._told.get(one.record.name) != state:
@@ -54,8 +59,16 @@ class Screen:
                 line = f"{span(now - self._began):>10}  {one.record.name:<8} {phase:<12} {progress:>3}%  {words}"
                 self.console.print(text(line), soft_wrap=True)
 
+    def _footer(self, now: datetime) -> Text:
+        return text(f"\n{span(now - self._began)}; Ctrl-C stops, and the next start goes on from there", "dim")
 
-def moving(testers: Testers, now: datetime, began: datetime) -> Group:
+
+def wrong(errors: tuple[str, ...]) -> list[Text]:
+    """What is wrong with the specs."""
+    return [text(one_line(error), "yellow") for error in errors]
+
+
+def moving(testers: Testers) -> Table:
     """Narrow enough for 80 columns."""
     made = table("TESTER", "PHASE", "PROGRESS", "NOW")
     made.columns[0].no_wrap = made.columns[1].no_wrap = True
@@ -67,7 +80,7 @@ def moving(testers: Testers, now: datetime, began: datetime) -> Group:
             ProgressBar(total=100, completed=record.progress, width=BAR),
             link(one.link) if one.ready else text(one_line(record.current or one.message)),
         )
-    return Group(made, text(f"\n{span(now - began)}; Ctrl-C stops, and the next start goes on from there", "dim"))
+    return made
 
 
 def finished(testers: Testers) -> Table:
@@ -96,8 +109,10 @@ def show_checks(console: Console, found: tuple[Check, ...]) -> None:
         console.print(text(f"{'✓' if one.ok else '✗'} {one.what}", "green" if one.ok else "bold red"), soft_wrap=True)
 
 
-def show_reasons(console: Console, details: tuple[TesterDetail, ...]) -> None:
-    """Why testers are not ready: every condition of theirs that is not true."""
+def show_reasons(console: Console, errors: tuple[str, ...], details: tuple[TesterDetail, ...]) -> None:
+    """Why not everybody is ready: what is wrong with the specs, and every condition that is not true."""
+    for line in wrong(errors):
+        console.print(line, soft_wrap=True)
     for detail in details:
         record = detail.summary.record
         console.print(text(f"{record.name}: {record.phase}, {record.progress}%", "bold"))

@@ -81,9 +81,9 @@ class Demo:
         began = clock.now()
         with Screen(self.console, began) as screen:
             while not self.controller.stop.is_set():
-                testers = await self.ask.testers()
-                screen.show(testers, clock.now())
-                if self._all_ready(testers):
+                testers, errors = await self.ask.testers(), await self._errors()
+                screen.show(testers, errors, clock.now())
+                if not errors and self._all_ready(testers):
                     return testers
                 if self.wishes.ends and clock.now() - began > self.wishes.timeout:
                     break
@@ -91,14 +91,19 @@ class Demo:
             else:
                 return ()
         details = [await self.ask.tester(one.record.name) for one in testers if not one.ready]
-        show_reasons(err(), tuple(one for one in details if one is not None))
+        show_reasons(err(), errors, tuple(one for one in details if one is not None))
         raise Complaint(f"Not everybody was ready within {span(self.wishes.timeout)}; {self.wishes.log} may tell more.")
+
+    async def _errors(self) -> tuple[str, ...]:
+        """What is wrong with the specs: whoever is in a broken file is among nobody's testers."""
+        source = await self.ask.source()
+        return source.errors if source is not None else ()
 
     def _all_ready(self, testers: tuple[TesterSummary, ...]) -> bool:
         """Everybody is ready, and was looked at since this start: what the books of the last one say may be old."""
         seen = self.controller.engine.passes >= len(testers) > 0
         return seen and all(
-            one.record.phase is Phase.READY and one.record.observed_generation == one.record.generation
+            one.ready and one.record.phase is Phase.READY and one.record.observed_generation == one.record.generation
             for one in testers
         )
 

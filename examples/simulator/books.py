@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+from examples.simulator.compute import used
 from examples.simulator.compute_rpc import gateway_shape, node_shape, vm_shape
+from examples.simulator.records import Engine
 from examples.simulator.seeding import ADMINS, CONTROLLER, PEOPLE
 
 if TYPE_CHECKING:
@@ -33,6 +35,13 @@ def books(world: "World") -> dict[str, Any]:
         "vms": sum(len(daemon.vms) for daemon in world.state.daemons.values()),
         "gateways": sum(len(daemon.gateways) for daemon in world.state.daemons.values()),
         "machines": {key: _machine(machine) for key, machine in world.machines.items()},
+        "admin_machine": _machine(world.admin),
+        "engines": {engine.name: _engine(world, engine) for engine in world.state.engines},
+        "mailbox": [
+            {"id": mail.id, "to": mail.to, "subject": mail.subject, "key": mail.key, "at": mail.at, "how": mail.how}
+            for mail in world.mailbox
+        ],
+        "collaborators": {key: row.collaborators for key, row in forge.repositories.items() if row.collaborators},
         "statuses": {
             key: [status.model_dump() for status in row.statuses]
             for key, row in forge.repositories.items()
@@ -48,7 +57,16 @@ def _daemon(world: "World", name: str) -> dict[str, Any]:
     return {
         "vms": [{**vm_shape(compute, vm), "reachable": compute.reachable(vm)} for vm in compute.state.vms.values()],
         "gateways": [gateway_shape(compute, gateway) for gateway in compute.state.gateways.values()],
-        "nodes": [node_shape(compute, node) for node in compute.state.nodes],
+        "nodes": [node_shape(compute, node, used(node, compute.state.vms.values())) for node in compute.state.nodes],
+    }
+
+
+def _engine(world: "World", engine: Engine) -> dict[str, Any]:
+    """`registered`: tenants in its registry; `accepted`: those that it read when it started last."""
+    return {
+        "alive": world.engines.listens(engine),
+        "registered": sorted(world.engines.registered(engine) or ()),
+        "accepted": sorted(engine.accepted),
     }
 
 

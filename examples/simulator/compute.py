@@ -5,15 +5,20 @@ States are read off the clock, so an operation that was under way when the simul
 
 import ipaddress
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from examples.simulator.faults import Faults
 from examples.simulator.grid import Grid
 from examples.simulator.realm import Realm
-from examples.simulator.records import ComputeState, Gateway, Node, Vm
+from examples.simulator.records import ComputeState, Freed, Gateway, Node, Vm
 
 INVALID = -32602
+LOOKS_UP = 4800.0
+"""Simulated seconds for which a dead node goes on looking up (P)."""
+LIMIT = 300.0
+"""Simulated seconds that the daemon waits inside a call (S)."""
 FAILED = -32000
 IMAGES = ("Ubuntu 24.04", "Ubuntu 22.04")
 _VM_NAME = re.compile(r"[a-zA-Z0-9_]{1,36}")
@@ -28,6 +33,24 @@ class ComputeError(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+@dataclass(frozen=True)
+class Used:
+    """Memory in MB, disk in GB by pool."""
+
+    memory_mb: int
+    pools: dict[str, int]
+
+
+def used(node: Node, vms: Iterable[Vm], freed: Iterable[Freed] = ()) -> Used:
+    """What VMs, others, and what is not yet counted as free hold of a node."""
+    here = [(vm.pool, vm.memory_mb, vm.disk_gb + vm.rootfs_gb) for vm in vms if vm.node_sid == node.sid]
+    here += [(row.pool, row.memory_mb, row.disk_gb) for row in freed if row.node_sid == node.sid]
+    pools = {
+        pool.name: pool.gb_foreign + sum(disk for name, _, disk in here if name == pool.name) for pool in node.pools
+    }
+    return Used(node.memory_mb_foreign + sum(memory for _, memory, _ in here), pools)
 
 
 class Compute:
@@ -52,11 +75,17 @@ class Compute:
         `written` is awaited once the VM is on the books. Raises ComputeError."""
         node = self._vm_node(vm)
         self._check_vm(vm)
-        made = self._new_vm(vm, node, self._pool(node, vm["disk_gb"] + vm["rootfs_gb"], vm["memory_mb"]))
+        made = self._new_vm(vm, node, self._pool(node, vm))
+        rolls_back = self.faults.take("compute", "deploy_vm", ("deploy_rolls_back",), made.name)
+        if rolls_back or not self.runs(node):
+            made.failed, made.starting_at, made.ready_at = True, made.created_at + LIMIT, made.created_at + LIMIT
         self.state.vms[made.sid] = made
         self._machines.born(self, made)
         await written()
         await self._realm.clock.sleep_until(made.ready_at)
+        if rolls_back:
+            self.remove_vm(made)
+            raise ComputeError(FAILED, f"deployment of {made.name} timed out after {LIMIT:.0f} s and was rolled back")
         if made.failed:
             raise ComputeError(FAILED, f"deployment of {made.name} failed on node {made.node_sid}")
         return made
@@ -79,19 +108,43 @@ class Compute:
         if node is None:
             known = ", ".join(node.sid for node in self.state.nodes)
             raise ComputeError(INVALID, f"unknown node_sid {vm['node_sid']!r}: this daemon's nodes are {known}")
-        if not node.online:
+        if not self.looks_up(node) and not self.faults.take("compute", "deploy_vm", ("stuck_contract",), vm["name"]):
             raise ComputeError(FAILED, f"node {node.sid} is offline")
         return node
 
-    def _pool(self, node: Node, disk_gb: int, memory_mb: int) -> str:
+    def _pool(self, node: Node, vm: dict[str, Any]) -> str:
         """The pool with room for it all: the sum of free disk may fit where no single pool does."""
-        here = [vm for vm in self.state.vms.values() if vm.node_sid == node.sid]
-        if sum(vm.memory_mb for vm in here) + memory_mb > node.memory_mb_total:
-            raise ComputeError(FAILED, f"node {node.sid} has not enough memory for {memory_mb} MB")
+        disk_gb, memory_mb = vm["disk_gb"] + vm["rootfs_gb"], vm["memory_mb"]
+        held = used(node, self.state.vms.values())
+        lacks = f"{vm['name']} does not fit: node {node.sid} has"
+        if held.memory_mb + memory_mb > node.memory_mb_total:
+            raise ComputeError(FAILED, f"{lacks} not enough memory for {memory_mb} MB")
         for pool in node.pools:
-            if pool.gb_total - sum(vm.disk_gb + vm.rootfs_gb for vm in here if vm.pool == pool.name) >= disk_gb:
+            if pool.gb_total - held.pools[pool.name] >= disk_gb:
                 return pool.name
-        raise ComputeError(FAILED, f"node {node.sid} has no disk pool with {disk_gb} GB free")
+        raise ComputeError(FAILED, f"{lacks} no disk pool with {disk_gb} GB free")
+
+    # -- nodes
+
+    def looks_up(self, node: Node) -> bool:
+        """What the chain says: it believes in a dead node for more than an hour."""
+        return node.online and (node.dead_since is None or self._realm.now() - node.dead_since < LOOKS_UP)
+
+    def runs(self, node: Node) -> bool:
+        """What is."""
+        return node.online and node.dead_since is None
+
+    def readout(self, node: Node) -> "Used":
+        """What the chain reports as used: 15 to 60 s behind what is (P)."""
+        now = self._realm.now()
+        if self.faults.active("compute", "list_nodes", ("capacity_overstated",), node.sid):
+            return Used(0, dict.fromkeys((pool.name for pool in node.pools), 0))
+        told = [vm for vm in self.state.vms.values() if now >= vm.created_at + self._lag(vm)]
+        freed = [row for row in self.state.freed if now < row.until]
+        return used(node, told, freed)
+
+    def _lag(self, vm: Vm) -> float:
+        return self._realm.chance("lag", self.name, vm.sid).uniform(15, 60)
 
     def _new_vm(self, vm: dict[str, Any], node: Node, pool: str) -> Vm:
         sid, now = f"{self.state.next_vm:04}", self._realm.now()
@@ -99,6 +152,8 @@ class Compute:
         chance = self._realm.chance("vm", self.name, sid)
         ready = now + chance.uniform(55, 61)
         never = self.faults.take("compute", "deploy_vm", ("never_reachable",), vm["name"]) is not None
+        slow = self.faults.take("compute", "deploy_vm", ("slow_network",), vm["name"])
+        network = float(slow.options.get("seconds", 900)) if slow else chance.uniform(60, 180)
         return Vm(
             sid=sid,
             name=vm["name"],
@@ -116,7 +171,7 @@ class Compute:
             starting_at=now + chance.uniform(20, 30),
             ready_at=ready,
             address_at=ready + chance.choice((0, 0, 0, 5)),
-            reachable_at=None if never else ready + chance.uniform(60, 180),
+            reachable_at=None if never else ready + network,
             failed=self.faults.take("compute", "deploy_vm", ("vm_fails",), vm["name"]) is not None,
         )
 
@@ -141,6 +196,15 @@ class Compute:
 
     def remove_vm(self, vm: Vm) -> None:
         if self.state.vms.pop(vm.sid, None):
+            now = self._realm.now()
+            freed = Freed(
+                node_sid=vm.node_sid,
+                pool=vm.pool,
+                memory_mb=vm.memory_mb,
+                disk_gb=vm.disk_gb + vm.rootfs_gb,
+                until=now + self._lag(vm),
+            )
+            self.state.freed = [*(row for row in self.state.freed if now < row.until), freed]
             self._machines.buried(self, vm)
 
     def vm_state(self, vm: Vm) -> str:
@@ -156,7 +220,8 @@ class Compute:
         return vm.mycelium_ip if self._realm.now() >= vm.address_at and not vm.failed else ""
 
     def reachable(self, vm: Vm) -> bool:
-        return vm.reachable_at is not None and self._realm.now() >= vm.reachable_at and not vm.failed
+        up = vm.reachable_at is not None and self._realm.now() >= vm.reachable_at and not vm.failed
+        return up and all(self.runs(node) for node in self.state.nodes if node.sid == vm.node_sid)
 
     # -- web gateways
 

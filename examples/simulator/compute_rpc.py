@@ -9,7 +9,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from examples.simulator.compute import FAILED, INVALID, Compute, ComputeError
+from examples.simulator.compute import FAILED, INVALID, Compute, ComputeError, Used
 from examples.simulator.http import Answer, Request, json_answer, text
 from examples.simulator.records import Gateway, Node, Vm
 
@@ -49,22 +49,14 @@ def gateway_shape(compute: Compute, gateway: Gateway) -> dict[str, Any]:
     }
 
 
-def node_shape(compute: Compute, node: Node) -> dict[str, Any]:
-    here = [vm for vm in compute.state.vms.values() if vm.node_sid == node.sid]
-    pools = [
-        {
-            "name": pool.name,
-            "gb_total": pool.gb_total,
-            "gb_used": sum(vm.disk_gb + vm.rootfs_gb for vm in here if vm.pool == pool.name),
-        }
-        for pool in node.pools
-    ]
+def node_shape(compute: Compute, node: Node, held: Used) -> dict[str, Any]:
+    pools = [{"name": pool.name, "gb_total": pool.gb_total, "gb_used": held.pools[pool.name]} for pool in node.pools]
     return {
         "sid": node.sid,
         "grid_node": node.grid_node,
-        "online": node.online,
+        "online": compute.looks_up(node),
         "memory_mb_total": node.memory_mb_total,
-        "memory_mb_used": sum(vm.memory_mb for vm in here),
+        "memory_mb_used": held.memory_mb,
         "disk_pools": pools,
     }
 
@@ -113,7 +105,9 @@ async def _deploy_webgateway(compute: Compute, params: Params, written: Written)
 
 
 async def _list_webgateways(compute: Compute, params: Params, written: Written) -> Any:
-    return [gateway_shape(compute, gateway) for gateway in compute.gateways(params["secret"])]
+    lacking = compute.faults.active("compute", "list_webgateways", ("gateway_listing_lacks_fqdn",))
+    rows = [gateway_shape(compute, gateway) for gateway in compute.gateways(params["secret"])]
+    return [{**row, "fqdn": ""} for row in rows] if lacking else rows
 
 
 async def _delete_webgateway(compute: Compute, params: Params, written: Written) -> Any:
@@ -122,7 +116,7 @@ async def _delete_webgateway(compute: Compute, params: Params, written: Written)
 
 
 async def _list_nodes(compute: Compute, params: Params, written: Written) -> Any:
-    return [node_shape(compute, node) for node in compute.state.nodes]
+    return [node_shape(compute, node, compute.readout(node)) for node in compute.state.nodes]
 
 
 _ONE: dict[str, tuple[type, Any]] = {"sid": (str, _REQUIRED), "secret": (str, _REQUIRED)}
@@ -184,11 +178,16 @@ async def answer_compute(compute: Compute, request: Request, written: Written) -
     if request.path == "/.well-known/heroservice.json":
         return json_answer({"name": "hero_compute", "protocol": "openrpc", "version": "0.3.0"})
     if request.path == "/openrpc.json":
-        return json_answer(_discover())
+        return json_answer(_discover(compute))
     return text("not found\n", 404)
 
 
-def _discover() -> dict[str, Any]:
+def _has(compute: Compute, method: str) -> bool:
+    """A daemon of another version may lack a method."""
+    return method in METHODS and not compute.faults.active("compute", method, ("method_missing",))
+
+
+def _discover(compute: Compute) -> dict[str, Any]:
     methods = [
         {
             "name": PREFIX + name,
@@ -199,6 +198,7 @@ def _discover() -> dict[str, Any]:
             "result": {"name": "result", "schema": {}},
         }
         for name, (_, fields) in METHODS.items()
+        if _has(compute, name)
     ]
     return {"openrpc": "1.2.6", "info": {"title": "hero_compute", "version": "0.3.0"}, "methods": methods}
 
@@ -212,9 +212,9 @@ async def _rpc(compute: Compute, request: Request, written: Written) -> Answer:
         return _error(None, -32600, "Invalid Request")
     asked = call.get("id")
     if call["method"] == "rpc.discover":
-        return json_answer({"jsonrpc": "2.0", "id": asked, "result": _discover()})
+        return json_answer({"jsonrpc": "2.0", "id": asked, "result": _discover(compute)})
     name = call["method"].removeprefix(PREFIX)
-    if not call["method"].startswith(PREFIX) or name not in METHODS:
+    if not call["method"].startswith(PREFIX) or not _has(compute, name):
         return _error(asked, -32601, f"Method not found: {call['method']}")
     run, fields = METHODS[name]
     try:

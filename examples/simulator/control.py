@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from examples.simulator.forge import ForgeError
 from examples.simulator.http import Answer, Request, json_answer
-from examples.simulator.invariants import doubles
+from examples.simulator.invariants import doubles, stale_tenants
 from examples.simulator.world import World
 
 
@@ -20,7 +20,11 @@ async def answer_control(world: World, request: Request) -> Answer:
             return json_answer([asdict(entry) for entry in world.log.entries[since:]])
         case "GET", "/_sim/violations":
             return json_answer(
-                {"violations": [one.model_dump() for one in world.state.violations], "doubles": doubles(world)}
+                {
+                    "violations": [one.model_dump() for one in world.state.violations],
+                    "doubles": doubles(world),
+                    "stale_tenants": stale_tenants(world),
+                }
             )
         case "GET", "/_sim/faults":
             return json_answer([fault.model_dump() for fault in world.faults.rows])

@@ -4,11 +4,14 @@ Each method is also an action of the control address: `POST /_sim/do {"action": 
 A `vm` is the VM's name or daemon/sid.
 """
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from examples.simulator import seeding
 from examples.simulator.catalogue import COMPONENTS, OWNER, PROXY, SUPERVISOR, services_of
-from examples.simulator.records import Fault, Gateway, Installed, Service, Vm
+from examples.simulator.compute import used
+from examples.simulator.engines import REGISTRY, token_digest
+from examples.simulator.records import Fault, Gateway, Installed, Node, Service, Vm
 
 if TYPE_CHECKING:
     from examples.simulator.world import World
@@ -70,17 +73,24 @@ class Drift:
 
     def set_secret(self, vm: str, context: str, key: str, value: str | None) -> None:
         """None removes it. hero_proxy notices at its next start only."""
-        held = self._world.machine_named(vm).state.secrets.setdefault(context, {})
-        if value is None:
-            held.pop(key, None)
-        else:
-            held[key] = value.encode()
+        self._world.machine_named(vm).set_secret(context, key, None if value is None else value.encode())
         self._world.changed()
 
     def secret(self, vm: str, context: str, key: str) -> str | None:
         """Reads a value, for tests only."""
         value = self._world.machine_named(vm).state.secrets.get(context, {}).get(key)
         return None if value is None else value.decode("utf-8", "surrogateescape")
+
+    def unread_settings(self, vm: str, service: str) -> list[str]:
+        """`context/KEY` of every secret that changed since the service started: it knows nothing of them (lesson 27)."""
+        machine = self._world.machine_named(vm)
+        knows = self._service(vm, service).knows
+        return sorted(name for name, number in machine.state.changed.items() if number > knows)
+
+    def break_service(self, vm: str, service: str, works: bool = False) -> None:
+        """It answers its health check and nothing else: only a functional check notices."""
+        self._service(vm, service).works = works
+        self._world.changed()
 
     def restart_proxy(self, vm: str) -> None:
         """hero_proxy starts again and reads what is stored now."""
@@ -115,7 +125,15 @@ class Drift:
                     compute.remove_vm(row)
         self._world.changed()
 
+    def fail_vm(self, vm: str) -> None:
+        """It crash-loops until the grid gives it up: listed as failed, gone from the network."""
+        self._vm(vm).failed = True
+
     def set_reachable(self, vm: str, reachable: bool) -> None:
+        """A VM, or the machine `admin` with its engines."""
+        if vm == self._world.admin.name:
+            self._world.state.admin_reachable = reachable
+            return
         self._vm(vm).reachable_at = self._world.clock.now() if reachable else None
 
     def delete_gateway(self, name: str) -> None:
@@ -143,7 +161,26 @@ class Drift:
         )
 
     def set_node_online(self, daemon: str, sid: str, online: bool) -> None:
-        next(node for node in self._world.state.daemons[daemon].nodes if node.sid == sid).online = online
+        """False: everybody sees that it is off, and its VMs are gone from the network."""
+        self._node(daemon, sid).online = online
+
+    def kill_node(self, daemon: str, sid: str, dead: bool = True) -> None:
+        """Dead, though it goes on looking up for 80 minutes: a deployment there runs into the daemon's limit."""
+        self._node(daemon, sid).dead_since = self._world.clock.now() if dead else None
+
+    def use_capacity(self, daemon: str, sid: str, memory_mb: int = 0, disk_gb: dict[str, int] | None = None) -> None:
+        """Others take memory, and disk by pool; what they held before is given up."""
+        node = self._node(daemon, sid)
+        node.memory_mb_foreign = memory_mb
+        for pool in node.pools:
+            pool.gb_foreign = (disk_gb or {}).get(pool.name, 0)
+
+    def fragment_pools(self, daemon: str, sid: str, free_gb: int) -> None:
+        """Every pool has just so much left: together it may be plenty, but no disk spans two of them (lesson 41)."""
+        node = self._node(daemon, sid)
+        held = used(node, self._world.state.daemons[daemon].vms.values())
+        for pool in node.pools:
+            pool.gb_foreign += max(0, pool.gb_total - held.pools[pool.name] - free_gb)
 
     # -- at Forge
 
@@ -174,6 +211,23 @@ class Drift:
     def add_account_key(self, account: str, key: str) -> None:
         self._world.forge.add_key(self._world.forge.need_account(account), "from a test", key)
 
+    def own_repository(self, account: str, name: str) -> None:
+        """The account has a repository of its own: Forge then refuses to delete it without `purge`."""
+        self._world.forge.repositories.create(self._world.forge.need_account(account).name, name)
+
+    def own_package(self, account: str, name: str) -> None:
+        self._world.forge.need_account(account).packages.append(name)
+
+    def set_admin(self, account: str, admin: bool) -> None:
+        """A site admin's rights come or go (lesson 3)."""
+        self._world.forge.need_account(account).admin = admin
+
+    def drop_tokens(self, account: str) -> None:
+        """Somebody revoked them."""
+        held = self._world.state.forge.tokens
+        for value in [value for value, token in held.items() if token.account == account]:
+            del held[value]
+
     def add_token(self, account: str, scopes: list[str]) -> str:
         return seeding.add_token(self._world.forge, account, scopes)
 
@@ -182,9 +236,50 @@ class Drift:
         for tag in (version, "latest"):
             self._world.forge.repositories.publish(OWNER, component, tag, version, f"{component} {version}\n")
 
+    def publish_broken(self, component: str, version: str, how: str = "start") -> None:
+        """A version that lab cannot install (`install`) or whose services die when they start (`start`): lesson 33."""
+        if how not in ("install", "start"):
+            raise KeyError(f"broken at {how!r}? install or start")
+        self.publish(component, version)
+        repository = self._world.forge.repositories.find(OWNER, component)
+        for release in repository.releases if repository else ():
+            release.broken = how if release.name == version else release.broken
+
     def commit(self, owner: str, repository: str) -> str:
         found = self._world.forge.repositories.find(owner, repository)
         return self._world.forge.repositories.commit(found or self._world.forge.repositories.create(owner, repository))
+
+    # -- at the shared engines
+
+    def add_tenant(self, engine: str, tenant: str, token: str) -> None:
+        """Somebody else registers a tenant, who must stay registered, and restarts the engine."""
+        row = self._world.engines.named(engine)
+        held = self._world.engines.registered(row) or {}
+        row.foreign[tenant] = token_digest(token)
+        self._write_registry(engine, {**held, tenant: row.foreign[tenant]})
+        self.restart_engine(engine)
+
+    def remove_tenant(self, engine: str, tenant: str) -> None:
+        """Somebody throws a tenant out of the registry; the engine does not notice before its next start."""
+        row = self._world.engines.named(engine)
+        row.foreign.pop(tenant, None)
+        held = self._world.engines.registered(row) or {}
+        self._write_registry(engine, {name: token for name, token in held.items() if name != tenant})
+
+    def _write_registry(self, engine: str, tenants: dict[str, str]) -> None:
+        context = self._world.engines.named(engine).context
+        self._world.admin.set_secret(context, REGISTRY, json.dumps(tenants).encode())
+
+    def restart_engine(self, engine: str) -> None:
+        service = self._world.engines.named(engine).service
+        self._world.admin.begin(service, self._world.admin.state.services[service])
+        self._world.changed()
+
+    # -- in the mailbox
+
+    def mail(self, which: str | int = -1) -> dict[str, Any]:
+        """One mail whole: by id, by place (-1: the newest), or the newest to an address."""
+        return self._world.post.mail(which).model_dump()
 
     # -- of the world
 
@@ -198,6 +293,12 @@ class Drift:
         if service == SUPERVISOR:
             raise KeyError("use stop_supervisor")
         return self._world.machine_named(vm).state.services[service]
+
+    def _node(self, daemon: str, sid: str) -> Node:
+        for node in self._world.state.daemons[daemon].nodes:
+            if node.sid == sid:
+                return node
+        raise KeyError(f"no node {sid!r} at {daemon}")
 
     def _vm(self, vm: str) -> Vm:
         for compute in self._world.daemons.values():

@@ -1,12 +1,5 @@
-"""Scheduled unpleasantness. A fault matches calls by system and method; the kinds of `WIRE` act on any HTTP call,
-the others where named.
-
-WIRE kinds: error_reported_though_created, timeout_after_effect, timeout_before, http_502, cut_mid_answer,
-throttled, html_200, half_json, restart_required. Options: `seconds` (how long a timeout holds; without it the
-answer never comes), `retry_after`. Listings: listing_lags (`seconds`), listing_omits (`target`). VMs:
-never_reachable, vm_fails. Gateways: gateway_failed_but_exists, slow_chain (`seconds`), gateway_answer_lacks_fqdn,
-outside_unroutable. Machines: supervisor_lies, install_fails (times=None: always), start_fails, secret_reads_empty,
-listener_opens_ungated, open_paths (`paths`), inner_side_open, inner_unroutable.
+"""Scheduled unpleasantness. A fault matches calls by system and method, and often by a target. The kinds of `WIRE` act on
+any HTTP call, those of `PLACES` where they say; the README tells what each does.
 """
 
 import json
@@ -20,6 +13,43 @@ from examples.simulator.records import Fault
 
 __all__ = ["Fault", "Faults"]
 
+PLACES: dict[str, tuple[str, str]] = {
+    "listing_lags": ("forge or compute", "the listing's name"),
+    "listing_omits": ("forge or compute", "the listing's name"),
+    "never_reachable": ("compute", "deploy_vm"),
+    "slow_network": ("compute", "deploy_vm"),
+    "vm_fails": ("compute", "deploy_vm"),
+    "deploy_rolls_back": ("compute", "deploy_vm"),
+    "stuck_contract": ("compute", "deploy_vm"),
+    "capacity_overstated": ("compute", "list_nodes"),
+    "method_missing": ("compute", "the method's name"),
+    "slow_chain": ("compute", "deploy_webgateway"),
+    "gateway_failed_but_exists": ("compute", "deploy_webgateway"),
+    "gateway_answer_lacks_fqdn": ("compute", "deploy_webgateway"),
+    "gateway_listing_lacks_fqdn": ("compute", "list_webgateways"),
+    "outside_unroutable": ("compute", "gateway"),
+    "inner_unroutable": ("machine", "overlay"),
+    "install_fails": ("machine", "lab build or apt-get install"),
+    "start_fails": ("machine", "service start"),
+    "slow_start": ("machine", "service start"),
+    "supervisor_lies": ("machine", "service start"),
+    "version_unknown": ("machine", "version"),
+    "secret_reads_empty": ("machine", "secret get"),
+    "secret_trimmed": ("machine", "secret set"),
+    "secret_store_unreachable": ("machine", "secret get, set, list or delete"),
+    "listener_opens_ungated": ("machine", "hero_proxy start"),
+    "open_paths": ("machine", "door"),
+    "inner_side_open": ("machine", "door"),
+    "registry_unreachable": ("engine", "start"),
+    "ignores_revocation": ("engine", "start"),
+    "stands_open": ("engine", "ping"),
+    "ignores_tenant": ("engine", "ping"),
+    "answer_lost": ("mail", "POST /emails or smtp DATA"),
+    "rate_limited": ("mail", "POST /emails or smtp DATA"),
+    "refused": ("mail", "POST /emails or smtp RCPT"),
+}
+"""Kind → the system and the method of a fault that has it."""
+
 
 class Faults:
     """The faults that are still to come or under way. They are part of the world's state."""
@@ -29,6 +59,9 @@ class Faults:
         self._clock = clock
 
     def add(self, fault: Fault) -> Fault:
+        """Raises ValueError for a kind that nobody knows: it would do nothing, silently."""
+        if fault.kind not in WIRE_KINDS and fault.kind not in PLACES:
+            raise ValueError(f"unknown kind of fault: {fault.kind!r}")
         self.rows.append(fault)
         return fault
 

@@ -133,10 +133,14 @@ class Forge:
             refuse(422, f"user still has ownership of repositories [uid: {account.id}]")
         if orgs and not purge:
             refuse(422, f"user still has membership of organizations [uid: {account.id}]")
+        if account.packages and not purge:
+            refuse(422, f"user still has ownership of packages [uid: {account.id}]")
         for key in owned:
             del self.state.repositories[key]
         for org in orgs:
             org.owners.remove(account.name)
+        for repository in self.state.repositories.values():
+            repository.collaborators.pop(account.name, None)
         self.oauth.forget_account(account)
         self.state.tokens = {
             value: token for value, token in self.state.tokens.items() if token.account != account.name

@@ -17,8 +17,8 @@ from examples.simulator.forge_shapes import (
     repository_shape,
     status_shape,
 )
-from examples.simulator.http import Answer, Request, Router, json_answer, redirect, text
-from examples.simulator.records import App
+from examples.simulator.http import Answer, Request, Router, conditional, json_answer, redirect, text
+from examples.simulator.records import App, Release
 
 NO_CONTENT = Answer(204)
 
@@ -176,21 +176,24 @@ def repo_get(call: Call) -> Answer:
 
 def release_by_tag(call: Call) -> Answer:
     release = call.forge.repositories.release(call.path["owner"], call.path["repo"], call.path["tag"])
-    return json_answer(
-        release_shape(call.forge, call.repository(), release or refuse(404, "The target couldn't be found."))
-    )
+    return _release(call, release)
 
 
 def release_newest(call: Call) -> Answer:
     release = call.forge.repositories.newest_release(call.path["owner"], call.path["repo"])
-    return json_answer(
-        release_shape(call.forge, call.repository(), release or refuse(404, "The target couldn't be found."))
-    )
+    return _release(call, release)
+
+
+def _release(call: Call, release: Release | None) -> Answer:
+    found = release or refuse(404, "The target couldn't be found.")
+    return conditional(call.request, json_answer(release_shape(call.forge, call.repository(), found)), found.published)
 
 
 def release_list(call: Call) -> Answer:
     repository = call.repository()
-    return call.paged(repository.releases, lambda release: release_shape(call.forge, repository, release))
+    answer = call.paged(repository.releases, lambda release: release_shape(call.forge, repository, release))
+    newest = max((release.published for release in repository.releases), default=0.0)
+    return conditional(call.request, answer, newest)
 
 
 def status_create(call: Call) -> Answer:
@@ -219,6 +222,20 @@ def collaborator_get(call: Call) -> Answer:
         if call.named().name in call.repository().collaborators
         else refuse(404, "The target couldn't be found.")
     )
+
+
+def collaborator_list(call: Call) -> Answer:
+    named = [call.forge.account(name) for name in call.repository().collaborators]
+    rows = [account for account in named if account is not None]
+    return call.paged(rows, lambda account: account_shape(call.forge, account, call.caller))
+
+
+def collaborator_permission(call: Call) -> Answer:
+    """An administrator sees everybody's; a stranger's is `none` (P)."""
+    account = call.named()
+    permission = call.repository().collaborators.get(account.name, "none")
+    user = account_shape(call.forge, account, call.caller)
+    return json_answer({"permission": permission, "role_name": permission, "user": user})
 
 
 def collaborator_delete(call: Call) -> Answer:
@@ -264,6 +281,8 @@ _TABLE: dict[tuple[str, str], Endpoint] = {
     ("GET", _REPO + "/commits/{sha}/statuses"): Endpoint(status_list),
     ("PUT", _COLLABORATOR): Endpoint(collaborator_put, "write:repository"),
     ("GET", _COLLABORATOR): Endpoint(collaborator_get, "read:repository"),
+    ("GET", _REPO + "/collaborators"): Endpoint(collaborator_list, "read:repository"),
+    ("GET", _COLLABORATOR + "/permission"): Endpoint(collaborator_permission, "read:repository"),
     ("DELETE", _COLLABORATOR): Endpoint(collaborator_delete, "write:repository"),
 }
 ROUTES: Router[Endpoint] = Router({(method, f"/api/v1{path}"): endpoint for (method, path), endpoint in _TABLE.items()})

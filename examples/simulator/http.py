@@ -1,9 +1,11 @@
 """Requests and answers as values, a table router, and the thin ASGI skin that puts a handler on a socket."""
 
+import hashlib
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
+from email.utils import formatdate, parsedate_to_datetime
 from http.cookies import SimpleCookie
 from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import parse_qsl
@@ -79,6 +81,30 @@ def page(title: str, status: int = 200, body: str = "") -> Answer:
 
 def redirect(location: str, status: int = 302, headers: Headers = ()) -> Answer:
     return Answer(status, b"", (("location", location), *headers))
+
+
+def conditional(request: Request, answer: Answer, changed: float) -> Answer:
+    """The answer with ETag and Last-Modified (`changed`: epoch seconds), or 304 when the caller has it already.
+
+    As RFC 9110 says: If-Modified-Since counts only without If-None-Match.
+    """
+    etag = f'"{hashlib.sha256(answer.body).hexdigest()[:32]}"'
+    headers = (("etag", etag), ("last-modified", formatdate(int(changed), usegmt=True)))
+    given = request.headers.get("if-none-match")
+    if given is not None:
+        known = {one.strip().removeprefix("W/") for one in given.split(",")}
+        same = "*" in known or etag in known
+    else:
+        same = _moment(request.headers.get("if-modified-since", "")) >= int(changed)
+    return Answer(304, b"", headers) if same else replace(answer, headers=(*answer.headers, *headers))
+
+
+def _moment(date: str) -> float:
+    """Epoch seconds of an HTTP date; before all time for anything else."""
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except ValueError:
+        return -1.0
 
 
 F = TypeVar("F")

@@ -10,7 +10,7 @@ from examples.simulator.catalogue import PROXY, ROUTER, SUPERVISOR
 from examples.simulator.faults import Faults
 from examples.simulator.files import Files
 from examples.simulator.frontdoor import FrontDoor
-from examples.simulator.http import Answer, Request, page, text
+from examples.simulator.http import Answer, Request, json_answer, page, text
 from examples.simulator.outcome import Outcome, failed, said
 from examples.simulator.realm import Realm
 from examples.simulator.records import MachineState, Service
@@ -23,15 +23,19 @@ class Surroundings:
     """What a machine sees of the world: chance and clock, the faults, other hosts, and where a version comes from.
 
     `fetch(machine, origin, request)` asks another host; `version(component, wanted)`: what lab would install, None when there is
-    no such release; `note(machine, what, writing, status)` keeps the log; `changed()`: the world's books differ now.
+    no such release; `broken(component, version)`: how a version is broken (`install`, `start` or not at all);
+    `note(machine, what, writing, status)` keeps the log; `changed()`: the world's books differ now; `began(machine, service)`:
+    a service has started.
     """
 
     realm: Realm
     faults: Faults
     fetch: Callable[["Machine", str, Request], Awaitable["Answer | str"]]
     version: Callable[[str, str | None], str | None]
+    broken: Callable[[str, str], str]
     note: Callable[["Machine", str, bool, int], None]
     changed: Callable[[], None]
+    began: Callable[["Machine", str], None]
     sign_in: "Callable[[str, dict[str, str]], str | None]"
 
 
@@ -93,8 +97,21 @@ class Machine:
         if installed is None:
             return failed(f"{name}: not found", NOT_FOUND)
         if words == ["--version"]:
+            if self.faults.take("machine", "version", ("version_unknown",), name):
+                return said(f"{name} (development build)\n")
             return said(f"{name} {installed.version}\n")
         return failed(f"{name}: run it through hero_proc", 2)
+
+    def set_secret(self, context: str, key: str, value: bytes | None) -> None:
+        """None removes it. Whoever reads it notices at its next start."""
+        held = self.state.secrets.setdefault(context, {})
+        if held.get(key) != value:
+            self.state.secret_changes += 1
+            self.state.changed[f"{context}/{key}"] = self.state.secret_changes
+        if value is None:
+            held.pop(key, None)
+        else:
+            held[key] = value
 
     # -- services
 
@@ -120,12 +137,17 @@ class Machine:
         """The service is up from now on; it answers some seconds later: cold starts take their time (lesson 21)."""
         lie = self.faults.take("machine", "service start", ("supervisor_lies",), name)
         service.state, service.pid, service.alive = "running", self.new_pid(), lie is None
-        service.healthy_at = self.now() + self.around.realm.chance(self.state.key, name, service.pid).uniform(0, 6)
+        cold = self.around.realm.chance(self.state.key, name, service.pid).uniform(0, 6)
+        slow = self.faults.take("machine", "service start", ("slow_start",), name)
+        service.knows = self.state.secret_changes
+        service.healthy_at = self.now() + (float(slow.options.get("seconds", 120)) if slow else cold)
         component = self.state.components.get(service.component)
         if component is not None:
             component.running = component.version
         if name == PROXY and service.alive:
             self.door.read_settings()
+        if service.alive:
+            self.around.began(self, name)
 
     # -- HTTP inside
 
@@ -142,7 +164,20 @@ class Machine:
             return text("no such service\n", 404)
         if not self.healthy(service):
             return text(f"{service} does not answer\n", 502)
-        return text("ok\n") if rest == "health" else page(f"{service} on {self.name}", 200, f"<p>{request.path}</p>")
+        return text("ok\n") if rest == "health" else self._app(service, request)
+
+    def _app(self, service: str, request: Request) -> Answer:
+        """What a working app says: a page, or, below `api/`, what it would list."""
+        found = self.state.services.get(service)
+        if found is not None and not found.works:
+            return text(f"{service}: internal error\n", 500)
+        if request.path == "/hero_books/api/libraries":
+            held = self.state.secrets.get("hero_books", {}) | self.state.secrets.get("cockpit", {})
+            names = held.get("BOOKS_LIBRARIES", b"hero").decode("utf-8", "replace")
+            return json_answer({"libraries": [name.strip() for name in names.split(",") if name.strip()]})
+        if request.path == "/hero_agent/api/tools":
+            return json_answer({"tools": ["search", "read", "write"]})
+        return page(f"{service} on {self.name}", 200, f"<p>{request.path}</p>")
 
 
 def describe(name: str, arguments: list[bytes]) -> tuple[str, bool]:

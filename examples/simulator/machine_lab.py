@@ -46,6 +46,8 @@ async def _build(machine: "Machine", component: str, flags: list[str]) -> Outcom
     await machine.takes(f"install {component} {version}", 10, 40)
     if machine.faults.take("machine", "lab build", ("install_fails",), component):
         return failed(f"error: {component}: download failed: connection reset by peer")
+    if machine.around.broken(component, version) == "install":
+        return failed(f"error: {component} {version}: the archive is damaged")
     _place(machine, component, version)
     return said(f"downloading {component} {version}\ninstalled {component} {version}\n")
 
@@ -95,7 +97,7 @@ async def bring_up(machine: "Machine", name: str, service: Service, least: float
     if name in NEEDS_AI_KEY and not any(held.get(key) for key in AI_KEYS):
         service.state = "failed"
         return failed(f"error: {name}: no AI provider key configured")
-    if machine.faults.take("machine", "service start", ("start_fails",), name):
+    if machine.faults.take("machine", "service start", ("start_fails",), name) or _dies(machine, service):
         service.state = "failed"
         return failed(f"error: {name} exited with code 101 during start")
     if machine.state.services.get(name) is service:
@@ -103,11 +105,19 @@ async def bring_up(machine: "Machine", name: str, service: Service, least: float
     return said(f"{name} started\n")
 
 
+def _dies(machine: "Machine", service: Service) -> bool:
+    """Whether the installed version was published broken."""
+    installed = machine.state.components.get(service.component)
+    return installed is not None and machine.around.broken(service.component, installed.version) == "start"
+
+
 async def _start_supervisor(machine: "Machine") -> Outcome:
     if SUPERVISOR not in machine.state.components:
         return failed("error: hero_proc is not installed")
     if not machine.state.supervisor:
         await machine.takes("start hero_proc", 1, 5)
+        if machine.around.broken(SUPERVISOR, machine.state.components[SUPERVISOR].version) == "start":
+            return failed("error: hero_proc exited with code 101 during start")
         machine.state.supervisor = True
     return said("hero_proc is running\n")
 

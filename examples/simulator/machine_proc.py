@@ -73,17 +73,21 @@ def _secret(machine: "Machine", verb: str, words: list[str], arguments: list[byt
     if parsed is None:
         return failed("error: --context is required", 2)
     context, rest = parsed
+    unreachable = ("secret_store_unreachable",)
+    if fault := machine.faults.take("machine", f"secret {verb}", unreachable, f"{machine.name}/{context}"):
+        return failed("error: the secret store does not answer", int(fault.options.get("code", 69)))
     held = machine.state.secrets.get(context, {})
     match verb, rest:
         case "set", [key, _]:
-            machine.state.secrets.setdefault(context, {})[key] = arguments[-1]
+            trimmed = machine.faults.take("machine", "secret set", ("secret_trimmed",), key)
+            machine.set_secret(context, key, arguments[-1].rstrip(b"\n") if trimmed else arguments[-1])
             return Outcome()
         case "get", [key]:
             return _got(machine, held.get(key), key)
         case "list", []:
             return said("".join(f"{key}\n" for key in sorted(held)))
         case "delete", [key]:
-            held.pop(key, None)
+            machine.set_secret(context, key, None)
             return Outcome()
         case _:
             return failed(f"usage: hero_proc secret {verb} --context <context> …", 2)

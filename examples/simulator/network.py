@@ -1,6 +1,7 @@
 """The way to the overlay and to the public names: one SOCKS5 proxy on loopback that resolves the names itself.
 
-A Mycelium address leads to that machine's SSH (22) or front door (9988), a gateway's name to the TLS listener (443).
+A Mycelium address leads to that machine's SSH (22) or front door (9988), the admin machine's to its engines as well, a
+gateway's name to the TLS listener (443).
 """
 
 import asyncio
@@ -25,7 +26,7 @@ Join = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @dataclass(frozen=True)
 class Listeners:
-    """Ports on loopback behind the proxy. `inner` tells machines apart by the caller's port, see `Overlay.machine_of`."""
+    """Ports on loopback behind the proxy. `inner` tells machines apart by the caller's port, see `Overlay.meant_by`."""
 
     inner: int
     outside: int
@@ -39,12 +40,12 @@ class Overlay:
         self._world = world
         self._hosts = hosts
         self._listeners = listeners
-        self._callers: dict[int, Machine] = {}
+        self._callers: dict[int, tuple[Machine, int]] = {}
         self._open: set[asyncio.StreamWriter] = set()
 
-    def machine_of(self, port: int) -> Machine | None:
-        """The machine that a connection to the inner listener is meant for, by the port it comes from."""
-        return self._callers.get(port)
+    def meant_by(self, caller: int) -> tuple[Machine, int] | None:
+        """The machine and its port that a connection to the inner listener is meant for, by the port it comes from."""
+        return self._callers.get(caller)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
@@ -70,13 +71,11 @@ class Overlay:
             await writer.drain()
             return
         local, machine = target
-        far, mine = await self._dial(local, machine)
+        far, mine = await self._dial(local, machine, port)
         try:
             writer.write(_reply(GRANTED))
             await writer.drain()
-            await _joined(
-                (reader, writer), far, lambda: machine is None or self._world.machines.get(machine.state.key) is machine
-            )
+            await _joined((reader, writer), far, lambda: machine is None or self._lives(machine, port))
         finally:
             self._callers.pop(mine, None)
 
@@ -92,17 +91,28 @@ class Overlay:
             return UNREACHABLE
         if port == SSH:
             return await self._hosts.port_of(machine), machine
-        return (self._listeners.inner, machine) if port == DOOR and machine.door.listens("inner") else REFUSED
+        return (self._listeners.inner, machine) if self._answers(machine, port) else REFUSED
 
-    async def _dial(self, port: int, machine: Machine | None) -> tuple[Join, int]:
+    def _lives(self, machine: Machine, port: int) -> bool:
+        """Whether a connection may go on: its machine is there, and the engine has not died at the other end."""
+        return self._world.stands(machine) and (port in (SSH, DOOR) or self._answers(machine, port))
+
+    def _answers(self, machine: Machine, port: int) -> bool:
+        """Whether somebody listens on this port of a machine: its front door, or one of the shared engines."""
+        if port == DOOR:
+            return machine.door.listens("inner")
+        engine = self._world.engines.at(port) if machine is self._world.admin else None
+        return engine is not None and self._world.engines.listens(engine)
+
+    async def _dial(self, local: int, machine: Machine | None, port: int) -> tuple[Join, int]:
         """Connects from a port that is known beforehand, so that the listener can tell for whom it answers."""
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         sock.setblocking(False)
         sock.bind(("127.0.0.1", 0))
         mine = int(sock.getsockname()[1])
         if machine is not None:
-            self._callers[mine] = machine
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+            self._callers[mine] = (machine, port)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", local))
         return await asyncio.open_connection(sock=sock), mine
 
 

@@ -32,6 +32,10 @@ class Realm:
         digest = hashlib.sha512(f"{self.state.seed}:{self.state.drawn}".encode()).hexdigest()
         return digest[:length]
 
+    def secret(self, purpose: str) -> str:
+        """The same for every world of a seed, however much was drawn before: 40 hexadecimal digits."""
+        return hashlib.sha512(f"{self.state.seed}:secret:{purpose}".encode()).hexdigest()[:40]
+
     def stamp(self, moment: float) -> str:
         """A simulated moment the way Forge writes it."""
         return dt.datetime.fromtimestamp(moment, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -34,6 +34,7 @@ class Account(Record):
     visibility: str = "public"
     created: float = 0.0
     keys: list[Key] = Field(default_factory=list)
+    packages: list[str] = Field(default_factory=list)
 
 
 class Organisation(Record):
@@ -124,17 +125,22 @@ class ForgeState(Record):
 
 
 class Pool(Record):
+    """`gb_foreign`: what others than our VMs hold."""
+
     name: str
     gb_total: int
+    gb_foreign: int = 0
 
 
 class Node(Record):
-    """One host. `sid` is the daemon's own id, `grid_node` the grid's."""
+    """One host. `sid` is the daemon's own id, `grid_node` the grid's. `dead_since`: it is dead, and looks up for long."""
 
     sid: str
     grid_node: str
     online: bool = True
+    dead_since: float | None = None
     memory_mb_total: int = 131_072
+    memory_mb_foreign: int = 0
     pools: list[Pool] = Field(default_factory=list)
 
 
@@ -175,12 +181,23 @@ class Gateway(Record):
     failed: bool = False
 
 
+class Freed(Record):
+    """What a deleted VM held; the readout counts it until `until`."""
+
+    node_sid: str
+    pool: str
+    memory_mb: int
+    disk_gb: int
+    until: float
+
+
 class ComputeState(Record):
     name: str
     gateway_domain: str
     nodes: list[Node] = Field(default_factory=list)
     vms: dict[str, Vm] = Field(default_factory=dict)
     gateways: dict[str, Gateway] = Field(default_factory=dict)
+    freed: list[Freed] = Field(default_factory=list)
     next_vm: int = 1
     next_gateway: int = 1
 
@@ -193,13 +210,16 @@ class Installed(Record):
 
 
 class Service(Record):
-    """`state` is what the supervisor says, `alive` what is."""
+    """`state` is what the supervisor says, `alive` what is. `works`: it does more than answer its health check."""
 
     component: str
     state: str = "stopped"
     pid: int | None = None
     alive: bool = False
+    works: bool = True
     healthy_at: float = 0.0
+    knows: int = 0
+    """How many changes of secrets there had been on the machine when it started."""
 
 
 class Domain(Record):
@@ -233,6 +253,9 @@ class MachineState(Record):
     components: dict[str, Installed] = Field(default_factory=dict)
     services: dict[str, Service] = Field(default_factory=dict)
     secrets: dict[str, dict[str, bytes]] = Field(default_factory=dict)
+    secret_changes: int = 0
+    changed: dict[str, int] = Field(default_factory=dict)
+    """The number of the last change of a secret, `context/KEY`."""
     domains: dict[str, Domain] = Field(default_factory=dict)
     door: DoorConfig = Field(default_factory=DoorConfig)
     sessions: dict[str, str] = Field(default_factory=dict)
@@ -316,6 +339,7 @@ class WorldState(Record):
     daemons: dict[str, ComputeState] = Field(default_factory=dict)
     machines: dict[str, MachineState] = Field(default_factory=dict)
     admin: MachineState | None = None
+    admin_reachable: bool = True
     engines: list[Engine] = Field(default_factory=list)
     post: PostState = Field(default_factory=PostState)
     faults: list[Fault] = Field(default_factory=list)

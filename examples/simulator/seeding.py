@@ -11,6 +11,7 @@ PEOPLE = ("bob",)
 ORGANISATIONS = ("geomind", OWNER)
 SCOPES = ["write:admin", "write:user", "write:repository"]
 FLEET = ("geomind", "fleet")
+FEEDBACK = ("geomind", "feedback")
 
 
 def seed_forge(forge: Forge) -> None:
@@ -28,6 +29,7 @@ def seed_forge(forge: Forge) -> None:
         forge.state.organisations[name] = Organisation(id=forge.next_id(), name=name, owners=["mik"])
     add_token(forge, CONTROLLER, SCOPES)
     seed_releases(forge)
+    forge.repositories.create(*FEEDBACK)
     fleet = forge.repositories.create(*FLEET)
     forge.repositories.commit(fleet)
 

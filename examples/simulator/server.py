@@ -1,5 +1,5 @@
-"""Puts a world on loopback: HTTP for Forge, the daemons and the control address, TLS for the public names, SOCKS5
-and SSH.
+"""Puts a world on loopback: HTTP for Forge, the daemons, Resend and the control address, TLS for the public names, SMTP,
+SOCKS5 and SSH.
 """
 
 import asyncio
@@ -23,12 +23,15 @@ from examples.simulator.control import answer_control
 from examples.simulator.frontdoor import host_name
 from examples.simulator.http import Answer, Handler, Request, asgi, text
 from examples.simulator.network import Listeners, Overlay
+from examples.simulator.post import SMTP_USER
+from examples.simulator.smtp import Smtp
 from examples.simulator.ssh import Hosts
 from examples.simulator.tls import certificates
 from examples.simulator.tools import USUAL_SHELL, lay_out
 from examples.simulator.world import World
 
 COMPUTE_SECRET = "compute-secret"
+LISTENERS = ("forge", "control", "inner", "outside", "socks", "resend", "smtp")
 LONGEST_SOCKET = 100
 PATIENCE = 5.0
 """Real seconds to wait for a port that a predecessor still holds."""
@@ -47,6 +50,24 @@ class ComputeAddress:
 
 
 @dataclass(frozen=True)
+class AdminMachine:
+    """`host`: its Mycelium address; `host_key`: the OpenSSH public form, `ssh-ed25519 AAAA…`."""
+
+    host: str
+    host_key: str
+
+
+@dataclass(frozen=True)
+class EngineAddress:
+    """One shared engine. `context` and `service`: where its registry is, and what to restart, on the admin machine."""
+
+    name: str
+    url: str
+    context: str
+    service: str
+
+
+@dataclass(frozen=True)
 class Addresses:
     """Where everything is; the same as `addresses.json`."""
 
@@ -61,6 +82,14 @@ class Addresses:
     lab_url: str
     shell: str
     speed: float
+    admin_machine: AdminMachine
+    engines: list[EngineAddress]
+    resend_url: str
+    resend_key: str
+    smtp_host: str
+    smtp_port: int
+    smtp_user: str
+    smtp_password: str
 
 
 class _Server(uvicorn.Server):
@@ -122,7 +151,7 @@ class _Site:
     async def open(self) -> Addresses:
         lay_out(self._dir / "tools", self._shell)
         self._hosts = Hosts(self._world, self._dir / "tools")
-        sockets = {name: await self._ports.bind(name) for name in ("forge", "control", "inner", "outside", "socks")}
+        sockets = {name: await self._ports.bind(name) for name in LISTENERS}
         port = {name: int(sock.getsockname()[1]) for name, sock in sockets.items()}
         self._world.state.forge_url = f"http://127.0.0.1:{port['forge']}"
         listeners = Listeners(port["inner"], port["outside"], port["forge"])
@@ -134,15 +163,23 @@ class _Site:
         await self._start(lambda request: answer_control(self._world, request), sockets["control"])
         await self._start(self._inner, sockets["inner"])
         await self._start(self._outside, sockets["outside"], ssl_certfile=str(cert), ssl_keyfile=str(key))
-        self._socks = await asyncio.start_server(self._overlay.serve, sock=sockets["socks"])
+        await self._start(self._world.ask_mail, sockets["resend"])
+        self._smtp = Smtp(self._world.post, self._world.smtp_delivered)
+        self._streams = [
+            await asyncio.start_server(self._overlay.serve, sock=sockets["socks"]),
+            await asyncio.start_server(self._smtp.serve, sock=sockets["smtp"]),
+        ]
         compute = [await self._daemon(name) for name in self._world.daemons]
+        self._world.admit(_installer_key(self._dir).with_suffix(".pub").read_text().strip())
         self._ticking = asyncio.create_task(self._tick())
         self._world.save()
         return self._addresses(port, compute, ca)
 
     async def close(self) -> None:
         self._ticking.cancel()
-        self._socks.close()
+        for stream in self._streams:
+            stream.close()
+        self._smtp.close()
         if self._overlay is not None:
             self._overlay.close()
         for server, _ in self._servers:
@@ -192,8 +229,8 @@ class _Site:
         await server.is_up.wait()
 
     async def _inner(self, request: Request) -> Answer:
-        machine = self._overlay.machine_of(request.client[1]) if self._overlay and request.client else None
-        answer = self._world.ask_inner(machine, request) if machine else None
+        meant = self._overlay.meant_by(request.client[1]) if self._overlay and request.client else None
+        answer = await self._world.ask_overlay(*meant, request) if meant else None
         return answer or text("connection refused\n", 502)
 
     async def _outside(self, request: Request) -> Answer:
@@ -219,7 +256,28 @@ class _Site:
             lab_url=f"{forge}/{OWNER}/lab/releases/download/latest/{LAB_ASSET}",
             shell=self._shell,
             speed=self._world.clock.speed,
+            admin_machine=_admin_machine(self._world),
+            engines=_engines(self._world),
+            resend_url=f"http://127.0.0.1:{port['resend']}",
+            resend_key=self._world.post.state.resend_key,
+            smtp_host="127.0.0.1",
+            smtp_port=port["smtp"],
+            smtp_user=SMTP_USER,
+            smtp_password=self._world.post.state.smtp_password,
         )
+
+
+def _admin_machine(world: World) -> AdminMachine:
+    state = world.admin.state
+    public = asyncssh.import_private_key(state.host_key).export_public_key().decode()
+    return AdminMachine(state.mycelium_ip, " ".join(public.split()[:2]))
+
+
+def _engines(world: World) -> list[EngineAddress]:
+    host = world.admin.state.mycelium_ip
+    return [
+        EngineAddress(one.name, f"http://[{host}]:{one.port}", one.context, one.service) for one in world.state.engines
+    ]
 
 
 def _any(values: dict[str, str]) -> dict[str, Any]:

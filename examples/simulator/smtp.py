@@ -159,7 +159,8 @@ def _content(body: bytes) -> dict[str, Any]:
     """Subject, texts, key and address for answers of a mail as it travels."""
     mail = email.message_from_bytes(body, _class=EmailMessage, policy=email.policy.default)
     parts = {kind: mail.get_body((kind,)) for kind in ("plain", "html")}
-    texts = {kind: str(part.get_content()) if part is not None else "" for kind, part in parts.items()}
+    texts = {kind: "" if part is None else str(part.get_content()) for kind, part in parts.items()}
+    texts = {kind: content.replace("\r\n", "\n") for kind, content in texts.items()}
     reply_to = [address for _, address in getaddresses([str(mail.get("reply-to", ""))]) if address]
     key = str(mail.get("message-id", "")).strip().strip("<>")
     subject = str(mail.get("subject", ""))

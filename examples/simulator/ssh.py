@@ -195,7 +195,7 @@ class Hosts:
         self._tools = tools
         self._ports: dict[str, asyncio.Task[int]] = {}
         self._hosts: dict[str, Host] = {}
-        for machine in world.machines.values():
+        for machine in world.every_machine():
             if place := world.machine_dir(machine.state):
                 kill_all(str(place / "home"))
         world.on_buried.append(self._bury)

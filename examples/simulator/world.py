@@ -8,13 +8,14 @@ from typing import Any
 
 import asyncssh
 
-from examples.simulator import invariants, seeding
+from examples.simulator import admin, invariants, seeding
 from examples.simulator.books import books
 from examples.simulator.catalogue import OWNER
 from examples.simulator.clock import WORLD_BEGINS, WorldClock
 from examples.simulator.compute import Compute, MachineYard, backend_address
 from examples.simulator.compute_rpc import WRITING, answer_compute, rpc_method
 from examples.simulator.drift import Drift
+from examples.simulator.engines import Engines
 from examples.simulator.faults import Faults
 from examples.simulator.files import DiskFiles, Files, MemoryFiles
 from examples.simulator.forge import Forge
@@ -26,10 +27,13 @@ from examples.simulator.grid import Grid
 from examples.simulator.http import Answer, Request, page
 from examples.simulator.log import Log
 from examples.simulator.machine import Machine, Surroundings
+from examples.simulator.post import Post
 from examples.simulator.realm import Realm
-from examples.simulator.records import Gateway, MachineState, Violation, Vm, WorldState
+from examples.simulator.records import Gateway, MachineState, Mail, Violation, Vm, WorldState
 from examples.simulator.standin import BARE_PROGRAMS, STAND_IN
 
+AUTHORISED = ".ssh/authorized_keys"
+DOOR = 9988
 FORGE_DELAY = 0.1
 """Simulated seconds that a call of Forge takes."""
 
@@ -49,10 +53,11 @@ class World(MachineYard):
         self.faults = Faults(self.state.faults, self.clock)
         self.grid = Grid(self.state.daemons)
         self.forge = Forge(self.state.forge, self.realm, lambda *thing: self.faults.listed("forge", *thing))
+        self.post = Post(self.state.post, self.realm, self.faults, self.state.violations)
         self.machines: dict[str, Machine] = {}
         self.on_buried: list[Callable[[Machine], None]] = []
         self.on_cut: list[Callable[[Machine], None]] = []
-        self.open_now: set[str] = set()
+        self.wrong_now: set[tuple[str, str]] = set()
         self.drift = Drift(self)
         self._dirty = False
         self._saving: asyncio.Handle | None = None
@@ -67,7 +72,9 @@ class World(MachineYard):
             for name, daemon in self.state.daemons.items()
         }
         for machine in self.state.machines.values():
-            self._raise_again(machine)
+            self.machines[machine.key] = self._raised_again(machine)
+        self.admin = self._admin_machine()
+        self.engines = Engines(self.state.engines, self.faults, lambda: self.admin)
         self.save()
 
     # -- machines
@@ -77,13 +84,7 @@ class World(MachineYard):
         host_key = asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode()
         state = MachineState(key=key, name=vm.name, mycelium_ip=vm.mycelium_ip, host_key=host_key)
         self.state.machines[key] = state
-        files = self._files(state)
-        if isinstance(files, DiskFiles):
-            files.make_folders("home/.ssh", "home/.tmp", "sim/bin", "sim/calls")
-            for program in BARE_PROGRAMS:
-                files.write(f"../sim/bin/{program}", STAND_IN.encode(), 0o755)
-        files.write(".ssh/authorized_keys", "".join(f"{line}\n" for line in vm.ssh_keys).encode(), 0o600)
-        self.machines[key] = Machine(state, files, self._around)
+        self.machines[key] = self._new_machine(state, vm.ssh_keys)
 
     def buried(self, compute: Compute, vm: Vm) -> None:
         key = f"{compute.name}/{vm.sid}"
@@ -94,11 +95,44 @@ class World(MachineYard):
                 tell(machine)
             machine.files.destroy()
 
-    def _raise_again(self, state: MachineState) -> None:
+    def _new_machine(self, state: MachineState, ssh_keys: list[str]) -> Machine:
+        """With the files of a bare image."""
+        files = self._files(state)
+        if isinstance(files, DiskFiles):
+            files.make_folders("home/.ssh", "home/.tmp", "home/hero/bin", "sim/bin", "sim/calls")
+            for program in BARE_PROGRAMS:
+                files.write(f"../sim/bin/{program}", STAND_IN.encode(), 0o755)
+        files.write(AUTHORISED, "".join(f"{line}\n" for line in ssh_keys).encode(), 0o600)
+        return Machine(state, files, self._around)
+
+    def _raised_again(self, state: MachineState) -> Machine:
         """After a restart of the simulator: what was starting has not come up."""
         for service in state.services.values():
             service.state = "stopped" if service.state == "starting" else service.state
-        self.machines[state.key] = Machine(state, self._files(state), self._around)
+        return Machine(state, self._files(state), self._around)
+
+    def _admin_machine(self) -> Machine:
+        if self.state.admin is not None:
+            return self._raised_again(self.state.admin)
+        self.state.engines = admin.new_engines()
+        self.state.admin = admin.new_admin(self.realm, self.state.engines)
+        machine = self._new_machine(self.state.admin, [])
+        admin.furnish(machine.files, self.state.admin)
+        return machine
+
+    def admit(self, key: str) -> None:
+        """Lets a public key in at the admin machine, once."""
+        held = self.admin.files.read(AUTHORISED) or b""
+        if key.encode() not in held.splitlines():
+            self.admin.files.write(AUTHORISED, held + f"{key}\n".encode())
+
+    def every_machine(self) -> list[Machine]:
+        """The admin machine too."""
+        return [self.admin, *self.machines.values()]
+
+    def stands(self, machine: Machine) -> bool:
+        """Whether this very machine has not been deleted."""
+        return machine is self.admin or self.machines.get(machine.state.key) is machine
 
     def _files(self, state: MachineState) -> Files:
         place = self.machine_dir(state)
@@ -109,18 +143,29 @@ class World(MachineYard):
 
     def _surroundings(self) -> Surroundings:
         return Surroundings(
-            self.realm, self.faults, self._fetch, self._version, self._note, self.changed, self._sign_in
+            self.realm,
+            self.faults,
+            self._fetch,
+            self._version,
+            self._broken,
+            self._note,
+            self.changed,
+            self._began,
+            self._sign_in,
         )
 
     def machine_named(self, name: str) -> Machine:
-        """By the VM's name, or by daemon/sid. Raises KeyError."""
-        for key, machine in self.machines.items():
-            if name in (key, machine.name):
+        """By the VM's name, by daemon/sid, or `admin`. Raises KeyError."""
+        for machine in (*self.machines.values(), self.admin):
+            if name in (machine.state.key, machine.name):
                 return machine
         raise KeyError(f"no machine {name!r}")
 
     def reachable_at(self, address: str) -> Machine | None:
         """The machine behind a Mycelium address, once it has found its network."""
+        if address.strip("[]") == self.admin.state.mycelium_ip:
+            cut = self.faults.active("machine", "overlay", ("inner_unroutable",), self.admin.name)
+            return self.admin if self.state.admin_reachable and not cut else None
         found = self.grid.vm_at(address)
         if found is None:
             return None
@@ -191,6 +236,48 @@ class World(MachineYard):
         answer = self.ask_inner(machine, request, "outside") if machine and not unroutable else None
         return answer or page("502 Bad Gateway", 502)
 
+    async def ask_overlay(self, machine: Machine, port: int, request: Request) -> Answer | None:
+        """A port of a machine, as its neighbours see it. None: nobody listens."""
+        engine = self.engines.at(port) if machine is self.admin else None
+        if engine is not None:
+            return await self.ask_engine(engine.name, request)
+        return self.ask_inner(machine, request) if port == DOOR else None
+
+    async def ask_engine(self, name: str, request: Request) -> Answer | None:
+        """A shared engine, by its name. None: nobody listens. Raises KeyError when there is no such engine."""
+        engine = self.engines.named(name)
+
+        async def answer(request: Request) -> Answer:
+            return self.engines.answer(engine, request) or Answer(502)
+
+        if not self.engines.listens(engine):
+            return None
+        done = await self.faults.around(("engine", f"{engine.name} {request.method} {request.path}"), answer, request)
+        who = request.headers.get("x-hero-context", "anonymous")
+        self.log.add(self.clock.now(), f"engine:{engine.name}", request.method, request.path, who, False, done.status)
+        self.flush()
+        return done
+
+    async def ask_mail(self, request: Request) -> Answer:
+        """Resend."""
+
+        async def answer(request: Request) -> Answer:
+            done = await self.post.answer(request)
+            self.changed()
+            return done
+
+        done = await self.faults.around(("mail", f"{request.method} {request.path}"), answer, request)
+        writing = request.method == "POST"
+        self.log.add(self.clock.now(), "mail", request.method, request.path, "client", writing, done.status)
+        self.flush()
+        return done
+
+    def smtp_delivered(self, to: str, status: int) -> None:
+        """The SMTP server took a mail, or did not."""
+        self.log.add(self.clock.now(), "mail", "SMTP", "DATA", to, True, status)
+        self.changed()
+        self.flush()
+
     async def _fetch(self, machine: Machine, origin: str, request: Request) -> Answer | str:
         """A machine's curl asks another host: the answer, or how it failed."""
         host = origin.partition("://")[2]
@@ -198,9 +285,10 @@ class World(MachineYard):
             return await self.ask_forge(request)
         if host.startswith("["):
             neighbour = self.reachable_at(host.partition("]")[0])
-            if neighbour is None or not host.endswith(":9988"):
-                return "unreachable" if neighbour is None else "refused"
-            return self.ask_inner(neighbour, request) or "refused"
+            if neighbour is None:
+                return "unreachable"
+            port = host.rpartition("]:")[2]
+            return await self.ask_overlay(neighbour, int(port) if port.isdigit() else 80, request) or "refused"
         if origin.startswith("https://") and self.grid.gateway(host):
             return self.ask_outside(host, request)
         return "unknown"
@@ -209,6 +297,16 @@ class World(MachineYard):
         """The version that lab would install; the channel's newest is the title of the release `latest`."""
         release = self.forge.repositories.release(OWNER, component, wanted or "latest")
         return release.name if release else None
+
+    def _broken(self, component: str, version: str) -> str:
+        """How the published version is broken: `install`, `start`, or not at all."""
+        repository = self.forge.repositories.find(OWNER, component)
+        rows = repository.releases if repository else []
+        return next((release.broken for release in rows if release.name == version and release.broken), "")
+
+    def _began(self, machine: Machine, service: str) -> None:
+        if machine is self.admin:
+            self.engines.started(service)
 
     def _note(self, machine: Machine, what: str, writing: bool, status: int) -> None:
         program, _, rest = what.partition(" ")
@@ -230,6 +328,11 @@ class World(MachineYard):
     def violations(self) -> list[Violation]:
         """What was true at some instant and must never be."""
         return self.state.violations
+
+    @property
+    def mailbox(self) -> list[Mail]:
+        """Every mail that was delivered, oldest first."""
+        return self.state.post.mailbox
 
     # -- books and file
 

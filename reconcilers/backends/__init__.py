@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from reconcilers.backends.compute import ComputeClient
+from reconcilers.backends.engines import EngineClient
 from reconcilers.backends.forge import ForgeClient
 from reconcilers.backends.machine import Machines
+from reconcilers.backends.mail import Mailer, NoMailer
 from reconcilers.backends.outside import PublicProbe
 from reconcilers.errors import Blocked
 
@@ -23,6 +25,8 @@ class Backends:
     compute: Mapping[str, ComputeClient]
     machines: Machines
     outside: PublicProbe
+    engines: Mapping[str, EngineClient] = field(default_factory=dict)
+    mail: Mailer = field(default_factory=NoMailer)
 
     def daemon(self, name: str) -> ComputeClient:
         """The client of one daemon. Raises Blocked DaemonUnknown, naming it."""
@@ -35,10 +39,24 @@ class Backends:
             )
         return found
 
+    def engine(self, name: str) -> EngineClient:
+        """The client of one shared engine. Raises Blocked EngineUnknown, naming it."""
+        found = self.engines.get(name)
+        if found is None:
+            raise Blocked(
+                f"the fleet names no engine {name!r}: put it back under spec.engines",
+                system=f"engine {name}",
+                reason="EngineUnknown",
+            )
+        return found
+
     async def aclose(self) -> None:
         """Close every connection."""
         await self.machines.aclose()
         await self.outside.aclose()
         await self.forge.aclose()
+        await self.mail.aclose()
         for client in self.compute.values():
             await client.aclose()
+        for engine in self.engines.values():
+            await engine.aclose()

@@ -5,7 +5,8 @@ Assumptions (A): none. Where versions of the server differ, both are accepted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote, urlsplit
@@ -19,6 +20,8 @@ from reconcilers.backends.forge_answers import (
     Release,
     account_of,
     app_of,
+    if_changed,
+    latest_of,
     new_app_of,
     release_of,
 )
@@ -132,8 +135,10 @@ class ForgeClient:
             raise NameTaken(f"the name {name} is held already", system=self.wire.system)
         message = said(answer)
         if "mail" in message.lower() and ("use" in message.lower() or "exist" in message.lower()):
+            whose = [each.login for each in await self.accounts() if each.email.casefold() == email.casefold()]
             raise Blocked(
-                f"{email} belongs to another account: an admin names another address, or adopts that account",
+                f"{email} belongs to {'the account ' + whose[0] if whose else 'another account'}: an admin names another "
+                "address, or adopts that account",
                 system=self.wire.system,
                 reason="EmailTaken",
             )
@@ -230,14 +235,69 @@ class ForgeClient:
         if answer.status_code not in (200, 204, 404):
             raise self._refusal(answer, writing=True)
 
-    async def release(self, owner: str, repo: str, tag: str) -> Release | None:
-        """The release of a tag (`latest` is a tag like any other, S); None when there is none (V)."""
-        answer = await self._read(f"/repos/{_part(owner)}/{_part(repo)}/releases/tags/{_part(tag)}")
+    async def release(self, owner: str, repo: str, tag: str, known: Release | None = None) -> Release | None:
+        """The release of a tag (`latest` is a tag like any other, S); None when there is none (V).
+
+        With `known`, the answer of before, the server need only say that nothing has changed (304).
+        """
+        path = f"/repos/{_part(owner)}/{_part(repo)}/releases/tags/{_part(tag)}"
+        answer = await self._read(path, if_changed(known))
+        if answer.status_code == 304 and known is not None:
+            return known
         if answer.status_code == 404:
             return None
         if answer.status_code != 200:
             raise self._refusal(answer, writing=False)
-        return self._made(release_of, self.wire.json(answer, writing=False), writing=False)
+        return self._made(
+            lambda body: release_of(body, answer.headers), self.wire.json(answer, writing=False), writing=False
+        )
+
+    async def newest(
+        self, owner: str, components: Iterable[str], known: Mapping[str, Release] | None = None, tag: str = "latest"
+    ) -> Mapping[str, Release]:
+        """What is published of each component under a tag: one question each, side by side. Without an entry: nothing is.
+
+        `known` is what an earlier call with the same tag gave. A component about which Forge gives no clear answer stays as
+        it is known; raises when that is not known, when nothing at all was answered, and what stops every call.
+        """
+        names, before = tuple(dict.fromkeys(components)), known or {}
+        answers = await asyncio.gather(
+            *(self.release(owner, name, tag, before.get(name)) for name in names), return_exceptions=True
+        )
+        return latest_of(dict(zip(names, answers, strict=True)), before)
+
+    async def may_read(self, owner: str, repo: str, user: str) -> bool:
+        """Whether the account owns the repository or was given access to it, to read or to more (V)."""
+        answer = await self._read(f"/repos/{_part(owner)}/{_part(repo)}/collaborators/{_part(user)}")
+        if answer.status_code not in (204, 404):
+            raise self._refusal(answer, writing=False)
+        return answer.status_code == 204 or owner.casefold() == user.casefold()
+
+    async def add_reader(self, owner: str, repo: str, user: str) -> None:
+        """The account may read the repository, and no more (V): ask `may_read` first. Done again: fine.
+
+        Raises Blocked RepositoryMissing, Transient AccountGone.
+        """
+        path = f"/repos/{_part(owner)}/{_part(repo)}"
+        answer = await self._write("PUT", f"{path}/collaborators/{_part(user)}", {"permission": "read"})
+        if answer.status_code in (200, 201, 204):
+            return
+        if answer.status_code in (404, 422):
+            await self._explain_refused_reader(f"{owner}/{repo}", path, user, answer)
+        raise self._refusal(answer, writing=True)
+
+    async def _explain_refused_reader(self, name: str, path: str, user: str, answer: httpx.Response) -> NoReturn:
+        """404 and 422 say alike that the repository or the account is missing, by version: a second look tells."""
+        if (await self._read(path)).status_code == 404:
+            raise Blocked(
+                f"the repository {name} is not there, or not for us: an admin corrects spec.forge.feedbackRepository or "
+                "gives the token's owner the right to manage it",
+                system=self.wire.system,
+                reason="RepositoryMissing",
+            )
+        if await self.account(user) is None:
+            raise Transient(f"the account {user} is gone", system=self.wire.system, reason="AccountGone")
+        raise self._rejected(f"{user} cannot be given access to {name}", answer, "ReaderRefused")
 
     def authorize_url(self) -> str:
         """Where an anonymous visitor of a gated door is sent to (V)."""
@@ -246,8 +306,8 @@ class ForgeClient:
     async def aclose(self) -> None:
         await self.wire.aclose()
 
-    async def _read(self, path: str) -> httpx.Response:
-        return await self.wire.send("GET", f"/api/v1{path}", writing=False)
+    async def _read(self, path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
+        return await self.wire.send("GET", f"/api/v1{path}", writing=False, headers=headers)
 
     async def _write(self, method: str, path: str, body: object = None) -> httpx.Response:
         return await self.wire.send(method, f"/api/v1{path}", writing=True, body=body)
@@ -324,4 +384,8 @@ def _scope_of(answer: httpx.Response) -> str:
         return "the scope write:admin, and its owner the rights of a site admin"
     if "/applications/" in path:
         return "the scope write:user"
-    return "the scope read:repository" if "/repos/" in path else "the scope read:user"
+    if "/repos/" in path and answer.request.method != "GET":
+        return "the scope write:repository, and its owner the right to manage the repository"
+    if "/repos/" in path:
+        return "the scope read:repository"
+    return "the scope read:user"

@@ -5,9 +5,12 @@ A wrong shape raises AttributeError, KeyError, TypeError or ValueError.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
+from reconcilers.errors import Transient, Unreachable
 from reconcilers.secret import Secret
 
 UNKNOWN_SOURCE = -1
@@ -48,13 +51,19 @@ class NewOAuthApp:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A release; `assets` are the names of its files."""
+    """A release; `assets` are the names of its files.
+
+    `etag` and `last_modified` are what the server calls this state of it, "" when it does not say: what it is asked for
+    the next time.
+    """
 
     tag: str
     name: str
     target_commitish: str
     published_at: str
     assets: tuple[str, ...] = ()
+    etag: str = field(default="", compare=False)
+    last_modified: str = field(default="", compare=False)
 
 
 def account_of(body: Any) -> Account:
@@ -94,15 +103,43 @@ def new_app_of(body: Any) -> NewOAuthApp:
     return NewOAuthApp(app_of(body), Secret(_text(body, "client_secret")))
 
 
-def release_of(body: Any) -> Release:
-    """A release from its JSON."""
+def release_of(body: Any, headers: Mapping[str, str] = MappingProxyType({})) -> Release:
+    """A release from its JSON, and from the headers of the answer that held it."""
     return Release(
         tag=_text(body, "tag_name"),
         name=str(body.get("name") or ""),
         target_commitish=str(body.get("target_commitish") or ""),
         published_at=str(body.get("published_at") or ""),
         assets=tuple(str(asset["name"]) for asset in body.get("assets") or ()),
+        etag=headers.get("ETag", ""),
+        last_modified=headers.get("Last-Modified", ""),
     )
+
+
+def if_changed(known: Release | None) -> dict[str, str]:
+    """The headers that ask only for news. Of the two that say what we have, a server believes the ETag."""
+    asked = {"If-None-Match": known.etag, "If-Modified-Since": known.last_modified} if known else {}
+    return {name: value for name, value in asked.items() if value}
+
+
+def latest_of(
+    answers: Mapping[str, Release | BaseException | None], known: Mapping[str, Release]
+) -> Mapping[str, Release]:
+    """Component → its release, from one answer or failure each; an unclear answer leaves what is known.
+
+    Raises a failure that leaves nothing to believe: of a component that is not known, of all of them, or one that says
+    more than that this one question went wrong.
+    """
+    failures = [answer for answer in answers.values() if isinstance(answer, BaseException)]
+    found = {}
+    for name, answer in answers.items():
+        unclear = isinstance(answer, Transient) and not isinstance(answer, Unreachable)
+        if isinstance(answer, BaseException) and not (unclear and name in known and len(failures) < len(answers)):
+            raise answer
+        release = known[name] if isinstance(answer, BaseException) else answer
+        if release is not None:
+            found[name] = release
+    return found
 
 
 def _text(body: Any, key: str) -> str:

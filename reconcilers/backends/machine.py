@@ -172,6 +172,15 @@ class Machines(Protocol):
         """Mark the readers stale, delete, and give up ownership. Not there: fine."""
         ...
 
+    async def swap_setting(
+        self, address: MachineAddress, setting: SettingKey, old: Secret | None, new: Secret, readers: tuple[str, ...]
+    ) -> bool:
+        """Write a setting that others write too: only if it still holds `old` (None: is not there), else False.
+
+        Otherwise as `write_settings`, but without making it ours.
+        """
+        ...
+
     async def start_service(self, address: MachineAddress, service: str) -> None:
         """Start it; a service whose settings changed is restarted instead, should it run after all."""
         ...

@@ -68,24 +68,26 @@ class ShellMachines:
         self, address: MachineAddress, values: Mapping[SettingKey, Secret], readers: Readers, *, owned: bool
     ) -> None:
         """See `Machines.write_settings`."""
-        for (context, key), value in values.items():
-            _setting(address, context, key)
-            if b"\0" in value.reveal() or len(value.reveal()) > VALUE_LIMIT:
-                limit = f"{VALUE_LIMIT >> 10} KiB"
-                raise _rejected(address, f"the value of {context}/{key} has a zero byte or is over {limit}", "BadValue")
+        for setting, value in values.items():
+            _value(address, setting, value)
         if not values:
             return
         steps = machine_scripts.write_settings(self.dialect, values, readers, owned)
         answer = await self._write(address, "write_settings", steps, tuple(values), tuple(values.values()))
-        read_back = _bodies(answer)
-        for number, ((context, key), value) in enumerate(values.items()):
-            body, rc = read_back.get(number, (b"", None))
-            if rc != 0 or Secret(body) != value:
-                raise Transient(
-                    f"{context}/{key} was written and reads back as something else",
-                    system=f"machine {address.key}",
-                    reason="ReadBackMismatch",
-                )
+        _read_back(address, answer, values)
+
+    async def swap_setting(
+        self, address: MachineAddress, setting: SettingKey, old: Secret | None, new: Secret, readers: tuple[str, ...]
+    ) -> bool:
+        """See `Machines.swap_setting`."""
+        _value(address, setting, new)
+        steps = machine_scripts.swap_setting(self.dialect, setting, old, new, readers)
+        hidden = (new,) if old is None else (old, new)
+        answer = await self._write(address, "swap_setting", steps, (setting,), hidden)
+        if any(frame.kind == "changed" for frame in answer):
+            return False
+        _read_back(address, answer, {setting: new})
+        return True
 
     async def delete_settings(self, address: MachineAddress, keys: Iterable[SettingKey], readers: Readers) -> None:
         """See `Machines.delete_settings`. Raises Transient ReadBackMismatch when one is still there."""
@@ -208,6 +210,19 @@ def _bodies(answer: tuple[Frame, ...]) -> dict[int, tuple[bytes, int | None]]:
     return found
 
 
+def _read_back(address: MachineAddress, answer: tuple[Frame, ...], values: Mapping[SettingKey, Secret]) -> None:
+    """What was written must be there. Raises Transient ReadBackMismatch."""
+    bodies = _bodies(answer)
+    for number, ((context, key), value) in enumerate(values.items()):
+        body, rc = bodies.get(number, (b"", None))
+        if rc != 0 or Secret(body) != value:
+            raise Transient(
+                f"{context}/{key} was written and reads back as something else",
+                system=f"machine {address.key}",
+                reason="ReadBackMismatch",
+            )
+
+
 def _at(frame: Frame, settings: tuple[SettingKey, ...]) -> str:
     """Which setting a `failed` frame speaks of."""
     words = frame.words[1:]
@@ -248,6 +263,14 @@ def _setting(address: MachineAddress, context: str, key: str) -> None:
     too_long = len(machine_scripts.setting_file((context, key))) > NAME_LIMIT
     if too_long or any(not part or part.startswith("-") or "\0" in part for part in (context, key)):
         raise _rejected(address, f"{context!r}/{key!r} is no name of a setting", "BadName")
+
+
+def _value(address: MachineAddress, setting: SettingKey, value: Secret) -> None:
+    """A setting and what is to be written there."""
+    _setting(address, *setting)
+    if b"\0" in value.reveal() or len(value.reveal()) > VALUE_LIMIT:
+        limit = f"{VALUE_LIMIT >> 10} KiB"
+        raise _rejected(address, f"the value of {'/'.join(setting)} has a zero byte or is over {limit}", "BadValue")
 
 
 def _rejected(address: MachineAddress, message: str, reason: str) -> Rejected:

@@ -45,6 +45,7 @@ class MachineDialect:
     secret_delete: Words = ("hero_proc", "secret", "delete", "--context", "{context}", "{key}")
     health_url: str = "http://127.0.0.1:9988/{service}/health"
     loopback_url: str = "http://127.0.0.1:9989"
+    router_url: str = "http://127.0.0.1:9988"
     inner_url: str = "http://[{address}]:9988"
     door_socket: str = "hero/var/sockets/hero_proxy/rpc.sock"
     door_url: str = "http://localhost/rpc"

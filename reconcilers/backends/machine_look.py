@@ -86,12 +86,19 @@ def _addresses(dialect: MachineDialect, address: str, query: MachineQuery) -> li
         urls = [dialect.health_url.format(service=quote(each, safe="")) for each in query.health]
         steps.append(f"frame health; {_curl(urls, None)}")
     for number, (side, _, probes) in enumerate(probe_runs(query.probes)):
-        base = dialect.inner_url.format(address=address) if side == "inner" else dialect.loopback_url
         host = probes[0].host
+        base = _base(dialect, side, address)
         steps.append(
             f"frame probes {number}; {_curl([base + quote(each.path, safe=MAY_STAND) for each in probes], host)}"
         )
     return ["if command -v curl >/dev/null 2>&1; then", *steps, "fi"]
+
+
+def _base(dialect: MachineDialect, side: str, address: str) -> str:
+    """Where the questions of a side go to."""
+    if side == "inner":
+        return dialect.inner_url.format(address=address)
+    return dialect.router_url if side == "router" else dialect.loopback_url
 
 
 def probe_runs(probes: Iterable[Probe]) -> list[tuple[str, str, list[Probe]]]:

@@ -103,6 +103,28 @@ def write_settings(
     return steps
 
 
+def swap_setting(
+    dialect: MachineDialect, setting: SettingKey, old: Secret | None, new: Secret, readers: tuple[str, ...]
+) -> list[str]:
+    """If it holds what it should: stale marks, write, frames `got 0` and `rc 0`. Else frame `changed`.
+
+    What it holds is compared together with the exit code of the question, so that "not there" is no empty value and no
+    last newline is lost.
+    """
+    context, key = setting
+    get = line(dialect.secret_get, context=context, key=key)
+    held = "x1" if old is None else old.reveal().decode("utf-8", "surrogateescape") + "x0"
+    text = new.reveal().decode("utf-8", "surrogateescape")
+    return [
+        f"held=$(call {get} 2>/dev/null; printf 'x%s' \"$?\")",
+        f'if [ "$held" = {shlex.quote(held)} ]; then',
+        *mark_stale((setting,), {setting: readers}),
+        must(line(dialect.secret_set, context=context, key=key, value=text), "set 0"),
+        f"frame got 0; call {get} 2>/dev/null",
+        "frame rc $?; else frame changed; fi",
+    ]
+
+
 def delete_settings(dialect: MachineDialect, settings: tuple[SettingKey, ...], readers: Readers) -> list[str]:
     """Stale marks, then delete, then look: frames `got <n>` and `rc <n>`, where 0 means that it is still there."""
     steps = mark_stale(settings, readers)

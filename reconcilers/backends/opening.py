@@ -11,17 +11,22 @@ import httpx
 
 from reconcilers.backends import Backends
 from reconcilers.backends.compute import MARGIN, ComputeClient, ComputeDialect, DaemonName
+from reconcilers.backends.engines import EngineClient, EngineDialect
 from reconcilers.backends.forge import ForgeClient
 from reconcilers.backends.limits import CallHook, Gate
+from reconcilers.backends.machine import MachineAddress, Machines
 from reconcilers.backends.machine_client import ShellMachines
 from reconcilers.backends.machine_dialect import MachineDialect
 from reconcilers.backends.machine_ssh import SshShell
+from reconcilers.backends.mail import Mailer, NoMailer, ResendMailer, UnusableMailer
+from reconcilers.backends.mail_smtp import SmtpMailer, SmtpServer
 from reconcilers.backends.outside import PublicProbe
 from reconcilers.backends.transport import Wire
 from reconcilers.clock import Clock
 from reconcilers.errors import Blocked
 from reconcilers.secret import Secret
-from specs.fleet import BackendLimit, ComputeDaemon, Fleet
+from specs.fleet import BackendLimit, ComputeDaemon, Engine, Fleet
+from specs.mail import Mail, Smtp
 
 UNIX = "unix:"
 
@@ -30,12 +35,14 @@ UNIX = "unix:"
 class Options:
     """What is not in the Fleet: the words of systems whose schema is private (A), hooks, and fakes to plug in.
 
-    transports  what carries HTTP instead of real connections: "forge", "outside", or "compute <name>"
+    transports  what carries HTTP instead of real connections: "forge", "outside", "mail", "compute <name>" or
+                "engine <name>"
     folder      what a relative `file:` in the Fleet is relative to
     """
 
     compute_dialect: ComputeDialect = field(default_factory=ComputeDialect)
     machine_dialect: MachineDialect = field(default_factory=MachineDialect)
+    engine_dialect: EngineDialect = field(default_factory=EngineDialect)
     hooks: Sequence[CallHook] = ()
     transports: Mapping[str, httpx.AsyncBaseTransport] = field(default_factory=dict)
     folder: Path = Path()
@@ -51,6 +58,7 @@ def open_backends(
     given = options or Options()
     trust = _trust(fleet, given.folder)
     limits = fleet.spec.limits
+    machines = _machines(fleet, secrets, _gate("machines", limits.machine, clock, given), given)
     return Backends(
         forge=_forge(fleet, secrets, _gate("Forge", limits.forge, clock, given), given, trust),
         compute={
@@ -59,15 +67,13 @@ def open_backends(
             )
             for each in fleet.spec.compute
         },
-        machines=ShellMachines(
-            SshShell(
-                key=_secret(secrets, fleet.spec.installer.private_key, "spec.installer.privateKey"),
-                gate=_gate("machines", limits.machine, clock, given),
-                proxy=fleet.spec.network.mycelium_proxy,
-            ),
-            given.machine_dialect,
-        ),
+        machines=machines,
         outside=_outside(fleet, _gate("public address", limits.outside, clock, given), given, trust),
+        engines={
+            each.name: _engine(fleet, each, machines, _gate(f"engine {each.name}", limits.engine, clock, given), given)
+            for each in fleet.spec.engines
+        },
+        mail=_mail(fleet.spec.mail, secrets, _gate("mail", limits.mail, clock, given), given, trust),
     )
 
 
@@ -100,6 +106,55 @@ def _compute(
         dialect=options.compute_dialect,
         slow_limit=max(timing.deploy_limit, timing.gateway_limit).total_seconds() + MARGIN,
     )
+
+
+def _machines(fleet: Fleet, secrets: Mapping[str, Secret], gate: Gate, options: Options) -> Machines:
+    key = _secret(secrets, fleet.spec.installer.private_key, "spec.installer.privateKey")
+    return ShellMachines(SshShell(key, gate, proxy=fleet.spec.network.mycelium_proxy), options.machine_dialect)
+
+
+def _engine(fleet: Fleet, engine: Engine, machines: Machines, gate: Gate, options: Options) -> EngineClient:
+    registry = engine.registry
+    fake = options.transports.get(gate.system)
+    proxy = _resolving(fleet.spec.network.mycelium_proxy)
+    return EngineClient(
+        name=engine.name,
+        url=str(engine.url),
+        registry=MachineAddress(
+            key=f"of {gate.system}",
+            host=registry.host,
+            user=fleet.spec.installer.user,
+            host_key=registry.host_key,
+            port=registry.port,
+        ),
+        context=registry.context,
+        service=registry.service,
+        machines=machines,
+        gate=gate,
+        connect=lambda: fake or httpx.AsyncHTTPTransport(proxy=proxy),
+        dialect=options.engine_dialect,
+    )
+
+
+def _mail(
+    mail: Mail | None, secrets: Mapping[str, Secret], gate: Gate, options: Options, trust: ssl.SSLContext
+) -> Mailer:
+    if mail is None or not mail.send or not (mail.resend_key or mail.smtp):
+        return NoMailer()
+    try:
+        if mail.smtp:
+            return SmtpMailer(_smtp(mail.smtp, secrets), mail.sender, gate, trust, mail.reply_to)
+        key = _secret(secrets, mail.resend_key or "", "spec.mail.resendKey")
+    except Blocked as error:
+        return UnusableMailer("smtp" if mail.smtp else "resend", error)
+    inner = options.transports.get(gate.system) or httpx.AsyncHTTPTransport(verify=trust)
+    wire = Wire(str(mail.resend_url), inner, gate, {"Authorization": f"Bearer {key.text().strip()}"})
+    return ResendMailer(wire, mail.sender, mail.reply_to)
+
+
+def _smtp(smtp: Smtp, secrets: Mapping[str, Secret]) -> SmtpServer:
+    password = _secret(secrets, smtp.password, "spec.mail.smtp.password") if smtp.password else None
+    return SmtpServer(smtp.host, smtp.port, smtp.start_tls, smtp.user, password)
 
 
 def _outside(fleet: Fleet, gate: Gate, options: Options, trust: ssl.SSLContext) -> PublicProbe:

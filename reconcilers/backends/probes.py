@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Side = Literal["loopback", "inner"]
+Side = Literal["loopback", "inner", "router"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Probe:
-    """One anonymous question to the front door, put on the machine itself.
+    """One anonymous question to the front door, or to the apps behind it, put on the machine itself.
 
-    side  "loopback": the port that always answers; "inner": the Mycelium address, the port that the web gateway reaches
+    side  "loopback": the port that always answers; "inner": the Mycelium address, the port that the web gateway reaches;
+          "router": hero_router on loopback, behind the front door
     host  the Host header, normally the tester's public name
     path  absolute, with its query if any
     """

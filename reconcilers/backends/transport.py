@@ -128,6 +128,7 @@ class Wire:
         body: object = None,
         name: str = "",
         limit: float = DEFAULT_LIMIT,
+        headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """The answer, if it is one: neither 429 nor 5xx. `limit`: seconds for the whole call. Raises OutsideError."""
         call = Call(self.system, name or f"{method} {urlsplit(path).path}", writing)
@@ -135,6 +136,7 @@ class Wire:
             method,
             path,
             json=body,
+            headers=headers,
             timeout=httpx.Timeout(limit, connect=10.0, pool=30.0),
             extensions={"call": call, "limit": limit},
         )

@@ -149,6 +149,7 @@ def test_get_fits_80_columns_and_shows_foreign_text_harmlessly(testerctl: Termin
     assert "Stalled 30%" in testerctl.out
     assert "\x1b" not in testerctl.out
     assert all(len(line) <= 80 for line in testerctl.out.splitlines())
+    assert testerctl.err == "bob.yaml:3:1 bad\n", "what is wrong with the files is said as well"
 
 
 def test_get_shows_only_the_named(testerctl: Terminal, state: Path) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import httpx
 import pytest
 
-from reconcilers.backends.forge import Account, ForgeClient
+from reconcilers.backends.forge import Account, ForgeClient, Release
 from reconcilers.backends.forge_answers import account_of
 from reconcilers.backends.limits import Gate
 from reconcilers.backends.transport import Wire
 from reconcilers.clock import SystemClock
-from reconcilers.errors import Blocked, OutcomeUnknown, OutsideError, Rejected, Transient
+from reconcilers.errors import Blocked, OutcomeUnknown, OutsideError, Rejected, Throttled, Transient, Unreachable
 from reconcilers.secret import Secret
 
 
@@ -102,11 +103,13 @@ async def test_an_account_of_another_source_is_never_edited(source: int) -> None
 
 async def test_a_used_address_is_told_from_a_taken_name() -> None:
     refused = httpx.Response(422, json={"message": "e-mail already in use [email: a@example.org]"})
-    forge = Forge(refused, httpx.Response(404), httpx.Response(404))
-    with pytest.raises(Blocked) as caught:
-        await forge.client.create_account("alice", "a@example.org", Secret("hidden-password"))
-    assert caught.value.reason == "EmailTaken"
-    assert "hidden-password" not in str(caught.value)
+    for owner, whose in (("A@Example.org", "belongs to the account u1:"), ("", "belongs to another account:")):
+        listed = httpx.Response(200, json=[user(0), user(1, email=owner)], headers={"X-Total-Count": "2"})
+        forge = Forge(refused, httpx.Response(404), httpx.Response(404), listed)
+        with pytest.raises(Blocked, match=whose) as caught:
+            await forge.client.create_account("alice", "a@example.org", Secret("hidden-password"))
+        assert caught.value.reason == "EmailTaken"
+        assert "hidden-password" not in str(caught.value)
 
 
 async def test_missing_rights_name_the_scope() -> None:
@@ -184,3 +187,144 @@ async def test_taken_for_anonymous_is_a_refused_token() -> None:
 
 def test_the_sign_in_page_is_where_people_are_sent() -> None:
     assert Forge().client.authorize_url() == "https://forge.test/login/oauth/authorize"
+
+
+class Releases:
+    """Answers for each component, and what it was asked for with which conditions."""
+
+    def __init__(self, **answers: httpx.Response | Exception) -> None:
+        self.answers = answers
+        self.conditions: dict[str, tuple[str, str]] = {}
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        name = request.url.path.split("/")[5]
+        wanted = request.headers.get("If-None-Match", ""), request.headers.get("If-Modified-Since", "")
+        self.conditions[name] = wanted
+        answer = self.answers.get(name, httpx.Response(404))
+        if isinstance(answer, Exception):
+            raise answer
+        tag, day = answer.headers.get("ETag", ""), answer.headers.get("Last-Modified", "")
+        same = answer.status_code == 200 and (wanted[0] == tag if wanted[0] else bool(wanted[1]) and wanted[1] == day)
+        return httpx.Response(304) if same else answer
+
+    @property
+    def client(self) -> ForgeClient:
+        gate = Gate("Forge", SystemClock(), 8, 1000)
+        return ForgeClient(Wire("https://forge.test", httpx.MockTransport(self), gate), "https://forge.test")
+
+    async def newest(self, *names: str, known: dict[str, Release] | None = None) -> dict[str, Release]:
+        return dict(await self.client.newest("lhumina_code", names, known))
+
+
+def published(name: str, etag: str = "", modified: str = "") -> httpx.Response:
+    headers = {key: value for key, value in (("ETag", etag), ("Last-Modified", modified)) if value}
+    return httpx.Response(200, json={"tag_name": "latest", "name": name}, headers=headers)
+
+
+async def test_only_news_is_asked_for() -> None:
+    forge = Releases(
+        a=published("v1", '"one"'), b=published("v1", modified="Mon, 01 Jan 2026 00:00:00 GMT"), c=published("v1")
+    )
+    first = await forge.newest("a", "b", "c", "none")
+    assert {name: each.name for name, each in first.items()} == {"a": "v1", "b": "v1", "c": "v1"}
+    assert set(forge.conditions.values()) == {("", "")}
+    forge.answers["a"] = published("v2", '"two"')
+    second = await forge.newest("a", "b", "c", "none", known=first)
+    assert forge.conditions["a"] == ('"one"', "")
+    assert forge.conditions["b"] == ("", "Mon, 01 Jan 2026 00:00:00 GMT")
+    assert forge.conditions["none"] == ("", "")
+    assert {name: each.name for name, each in second.items()} == {"a": "v2", "b": "v1", "c": "v1"}
+    assert second["b"] is first["b"], "nothing was sent again"
+    third = await forge.newest("a", known=second)
+    assert third["a"] is second["a"]
+
+
+async def test_a_release_that_is_taken_back_is_none() -> None:
+    forge = Releases(a=published("v1", '"one"'))
+    known = await forge.newest("a")
+    forge.answers["a"] = httpx.Response(404)
+    assert await forge.newest("a", known=known) == {}
+
+
+async def test_one_component_without_an_answer_stays_as_it_is_known() -> None:
+    forge = Releases(a=published("v1"), b=published("v1"))
+    known = await forge.newest("a", "b")
+    forge.answers |= {"a": httpx.Response(500), "b": published("v2")}
+    assert (await forge.newest("a", "b", known=known))["a"] is known["a"]
+    with pytest.raises(Transient):  # what is not known is not "none published"
+        await forge.newest("a", "b", known={"b": known["b"]})
+    forge.answers["b"] = httpx.Response(200, text="half an ans")
+    with pytest.raises(Transient):  # nothing at all was answered: what is known must not look fresh
+        await forge.newest("a", "b", known=known)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (httpx.Response(401), Blocked),
+        (httpx.Response(403), Blocked),
+        (httpx.Response(429), Throttled),
+        (httpx.ConnectError("no"), Unreachable),
+        (httpx.Response(304), Transient),
+    ],
+)
+async def test_what_is_wrong_with_every_call_is_said(
+    answer: httpx.Response | Exception, kind: type[OutsideError]
+) -> None:
+    forge = Releases(a=answer, b=published("v1"))
+    known = {"a": Release("latest", "v1", "", "")} if kind is not Transient else {}
+    with pytest.raises(kind):
+        await forge.newest("a", "b", known=known)
+
+
+async def test_releases_are_asked_for_side_by_side_within_the_limit() -> None:
+    under_way: list[int] = []
+    now = 0
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal now
+        now += 1
+        under_way.append(now)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        now -= 1
+        return published("v1")
+
+    wire = Wire("https://forge.test", httpx.MockTransport(answer), Gate("Forge", SystemClock(), 3, 1000))
+    found = await ForgeClient(wire, "https://forge.test").newest("lhumina_code", [f"c{n}" for n in range(12)])
+    assert (len(found), max(under_way)) == (12, 3)
+
+
+async def test_who_may_read() -> None:
+    forge = Forge(httpx.Response(204), httpx.Response(404), httpx.Response(404))
+    assert await forge.client.may_read("geomind", "feedback", "bob")
+    assert not await forge.client.may_read("geomind", "feedback", "bob")
+    assert await forge.client.may_read("Geomind", "feedback", "geomind"), "its owner"
+    assert forge.asked[0][:2] == ("GET", "/api/v1/repos/geomind/feedback/collaborators/bob")
+
+
+@pytest.mark.parametrize("status", [404, 422])
+async def test_a_reader_that_cannot_be_added_says_what_is_missing(status: int) -> None:
+    refused = httpx.Response(status, json={"message": "no"})
+    forge = Forge(refused, httpx.Response(404))
+    with pytest.raises(Blocked, match="feedbackRepository") as blocked:
+        await forge.client.add_reader("geomind", "feedback", "bob")
+    assert blocked.value.reason == "RepositoryMissing"
+    forge = Forge(refused, httpx.Response(200, json={}), httpx.Response(404))
+    with pytest.raises(Transient) as gone:
+        await forge.client.add_reader("geomind", "feedback", "bob")
+    assert gone.value.reason == "AccountGone"
+    forge = Forge(refused, httpx.Response(200, json={}), httpx.Response(200, json=user(4)))
+    with pytest.raises(Rejected) as rejected:
+        await forge.client.add_reader("geomind", "feedback", "bob")
+    assert rejected.value.reason == "ReaderRefused"
+
+
+async def test_a_reader_needs_other_rights_than_reading() -> None:
+    with pytest.raises(Blocked, match="write:repository"):
+        await Forge(httpx.Response(403)).client.add_reader("geomind", "feedback", "bob")
+    with pytest.raises(Blocked, match="read:repository"):
+        await Forge(httpx.Response(403)).client.may_read("geomind", "feedback", "bob")
+    for answer in (httpx.Response(500), httpx.Response(302)):
+        with pytest.raises(OutcomeUnknown):
+            await Forge(answer).client.add_reader("geomind", "feedback", "bob")

@@ -324,3 +324,46 @@ async def test_a_name_that_is_a_path_or_an_option_is_refused(
     with pytest.raises(Rejected):
         await machines.start_install(address, name, None, ())
     assert home.scripts == []
+
+
+@pytest.mark.parametrize("held", [None, Secret(b""), NASTY, PEM, RAW], ids=["nothing", "empty", "nasty", "pem", "raw"])
+async def test_a_shared_setting_is_swapped_only_for_what_was_seen(
+    held: Secret | None, furnished: Any, machines: ShellMachines, address: MachineAddress
+) -> None:
+    place = ("embedder", "TENANT_TOKENS")
+    if held is not None:
+        await machines.write_settings(address, {place: held}, {}, owned=False)
+    for other in (
+        None,
+        Secret(b"x"),
+        Secret((held or NASTY).reveal() + b"\n"),
+        Secret((held or NASTY).reveal()[:-1] + b"y"),
+    ):
+        if other != held:
+            assert not await machines.swap_setting(address, place, other, Secret("new"), ("hero_embedder",))
+    look = await machines.look(address, MachineQuery(secrets=(place,)))
+    assert (look.secrets.get(place), look.stale) == (held, frozenset())
+
+    assert await machines.swap_setting(address, place, held, NASTY, ("hero_embedder",))
+    look = await machines.look(address, MachineQuery(secrets=(place,)))
+    assert (look.secrets[place], look.stale) == (NASTY, {"hero_embedder"})
+    assert look.owned_settings == frozenset(), "it is not ours alone"
+
+
+async def test_a_swap_that_fails_shows_neither_value(
+    furnished: Any, machines: ShellMachines, address: MachineAddress
+) -> None:
+    place, old = ("embedder", "TENANT_TOKENS"), Secret('{"workshop":"their-own-token"}')
+    await machines.write_settings(address, {place: old}, {}, owned=False)
+    furnished.touch("mangle")
+    with pytest.raises(Transient) as caught:
+        await machines.swap_setting(address, place, old, Secret('{"a":"b"}'), ())
+    assert caught.value.reason == "ReadBackMismatch"
+    (furnished.path / "mangle").unlink()
+    furnished.touch("refuse")
+    with pytest.raises(Transient) as caught:
+        await machines.swap_setting(address, place, Secret("mangled"), old, ())
+    assert caught.value.reason == "CommandFailed"
+    assert "their-own-token" not in str(caught.value)
+    with pytest.raises(Rejected):
+        await machines.swap_setting(address, place, None, Secret(b"a\0b"), ())

@@ -10,6 +10,7 @@ import asyncssh
 import httpx
 import pytest
 
+from reconcilers.backends.mail import Letter
 from reconcilers.backends.opening import Options, open_backends
 from reconcilers.clock import SystemClock
 from reconcilers.errors import Blocked, Unreachable
@@ -23,7 +24,7 @@ SECRETS = {
 }
 
 
-def fleet(**network: Any) -> Fleet:
+def fleet(*, more: dict[str, Any] | None = None, **network: Any) -> Fleet:
     return Fleet.model_validate(
         {
             "apiVersion": "hero.tester/v1",
@@ -43,6 +44,7 @@ def fleet(**network: Any) -> Fleet:
                     }
                 ],
                 "network": network,
+                **(more or {}),
             },
         }
     )
@@ -105,3 +107,97 @@ def test_an_authority_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         with pytest.raises(Blocked, match=name) as caught:
             open_backends(fleet(certificateAuthority=f"file:{name}"), SECRETS, SystemClock(), Options(folder=tmp_path))
         assert caught.value.reason == "CertificateUnreadable"
+
+
+ENGINE = {
+    "name": "embedder",
+    "url": "http://[400:1::1]:9100",
+    "urlSetting": "HERO_EMBEDDER_URL",
+    "tokenSetting": "SHARED_EMBEDDER_TOKEN",
+    "registry": {"host": "400:1::1", "context": "embedder", "service": "hero_embedder"},
+}
+
+
+async def test_engines_are_opened_by_name() -> None:
+    asked: list[str] = []
+
+    def engine(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        return httpx.Response(401)
+
+    registry = {"host": "400:1::1", "context": "voice", "service": "hero_voice"}
+    voice = {**ENGINE, "name": "voice", "urlSetting": "V_URL", "tokenSetting": "V", "registry": registry}
+    options = Options(transports={"engine embedder": httpx.MockTransport(engine)})
+    backends = open_backends(fleet(more={"engines": [ENGINE, voice]}), SECRETS, SystemClock(), options)
+    assert list(backends.engines) == ["embedder", "voice"]
+    assert (await backends.engine("embedder").prove("alice", Secret("token"))).refuses
+    assert set(asked) == {"http://[400:1::1]:9100/v1/ping"}
+    address = backends.engine("voice").registry
+    assert (address.host, address.port, address.user, address.host_key) == ("400:1::1", 22, "root", None)
+    with pytest.raises(Blocked) as caught:
+        backends.engine("broker")
+    assert caught.value.reason == "EngineUnknown"
+    await backends.aclose()
+
+
+async def test_an_engine_and_its_list_are_reached_through_the_proxy_of_the_overlay() -> None:
+    dead = fleet(more={"engines": [ENGINE]}, myceliumProxy="socks5://127.0.0.1:9")
+    backends = open_backends(dead, SECRETS, SystemClock())
+    proof = await backends.engine("embedder").prove("alice", Secret("token"))
+    assert proof.own_token is None
+    assert proof.error
+    with pytest.raises(Unreachable):
+        await backends.engine("embedder").tenants()
+    await backends.aclose()
+
+
+@pytest.mark.parametrize(
+    ("mail", "kind"),
+    [
+        (None, "none"),
+        ({}, "none"),
+        ({"resendKey": "env:RESEND"}, "resend"),
+        ({"resendKey": "env:RESEND", "send": False}, "none"),
+        ({"smtp": {"host": "mail.example.org"}}, "smtp"),
+        ({"smtp": {"host": "mail.example.org", "user": "hero", "password": "env:SMTP"}}, "smtp"),
+    ],
+)
+async def test_the_way_out_for_mail(mail: dict[str, Any] | None, kind: str) -> None:
+    more = {} if mail is None else {"mail": {"from": "hero@example.org", **mail}}
+    held = {**SECRETS, "env:RESEND": Secret("re_1\n"), "env:SMTP": Secret("smtp-password")}
+    asked: list[httpx.Request] = []
+
+    def resend(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(200, json={"id": "1"})
+
+    options = Options(transports={"mail": httpx.MockTransport(resend)})
+    backends = open_backends(fleet(more=more), held, SystemClock(), options)
+    assert backends.mail.kind == kind
+    assert "re_1" not in repr(backends)
+    assert "smtp-password" not in repr(backends)
+    if kind == "resend":
+        await backends.mail.send(Letter("a@example.org", "s", "t", "h", "k"))
+        assert (str(asked[0].url), asked[0].headers["Authorization"]) == (
+            "https://api.resend.com/emails",
+            "Bearer re_1",
+        )
+    await backends.aclose()
+
+
+@pytest.mark.parametrize(
+    ("mail", "kind", "missing"),
+    [
+        ({"resendKey": "env:RESEND"}, "resend", "env:RESEND"),
+        ({"smtp": {"host": "m.example.org", "user": "hero", "password": "env:SMTP"}}, "smtp", "env:SMTP"),
+    ],
+)
+async def test_a_missing_key_for_mail_stops_mail_and_nothing_else(
+    mail: dict[str, Any], kind: str, missing: str
+) -> None:
+    backends = open_backends(fleet(more={"mail": {"from": "hero@example.org", **mail}}), SECRETS, SystemClock())
+    assert backends.mail.kind == kind
+    with pytest.raises(Blocked, match=missing) as caught:
+        await backends.mail.send(Letter("a@example.org", "s", "t", "h", "k"))
+    assert caught.value.reason == "SecretMissing"
+    await backends.aclose()

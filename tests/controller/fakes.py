@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -57,6 +58,7 @@ FLEET = Fleet.model_validate(
     }
 )
 GRACE = FLEET.spec.timing.listing_grace
+OTHER_FLEET = FLEET.model_copy(update={"metadata": FLEET.metadata.model_copy(update={"name": "other"})})
 
 
 class ManualClock:
@@ -95,6 +97,13 @@ def record_of(desired: DesiredTester, uid: str = "x7k2p9", **more: Any) -> Teste
         "changed_at": START,
     }
     return TesterRecord(**{**fields, **more})
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what other tasks bring about."""
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - it may be about a file or a row, which set no event
+            await asyncio.sleep(0.01)
 
 
 Fault = Callable[[Action], Awaitable[None]]
@@ -165,9 +174,12 @@ class FakeStep(Base):
         self.error: Exception | None = None
         self.protected: bool | None = None
         self.turns = 0
+        self.on_observe: Callable[[], Awaitable[None]] | None = None
 
     async def observe(self, tester: TesterView, looks: TesterLooks) -> Seen | None:
         self.turns += 1
+        if self.on_observe is not None:
+            await self.on_observe()
         if self.error is not None:
             raise self.error
         row = tester.facts.object
@@ -176,7 +188,7 @@ class FakeStep(Base):
         return None if found is None or name in self.outside.hidden else Seen(name, dict(found))
 
     def plan(self, desired: DesiredTester | None, observed: Seen | None, facts: Facts) -> tuple[Step, ...]:
-        name = facts.object.name if facts.object else ""
+        name = facts.object.name if facts.object else self.fixed_name
         if desired is None:
             return (Action("delete", name, Effect.DELETE),) if observed else ()
         if observed is None:
@@ -258,6 +270,7 @@ class Rig:
     clock: ManualClock
     outside: Outside
     steps: dict[str, FakeStep]
+    closed: list[str]  # the Fleets whose clients were closed
 
     async def add(self, desired: DesiredTester, **more: Any) -> None:
         from controller.records import PutTester
@@ -295,12 +308,18 @@ class Rig:
 
 
 def rig(store: Store, clock: ManualClock, steps: list[FakeStep], outside: Outside) -> Rig:
+    closed: list[str] = []
+
     class FakeBackends:
-        async def aclose(self) -> None: ...
+        def __init__(self, fleet: str) -> None:
+            self.fleet = fleet
+
+        async def aclose(self) -> None:
+            closed.append(self.fleet)
 
     def open_world(fleet: Fleet, secrets: dict[str, Secret]) -> World:
-        backends: Any = FakeBackends()
+        backends: Any = FakeBackends(fleet.metadata.name)
         return World(fleet, backends, Looks(backends, clock, fleet.spec.timing.look_age), steps)
 
     engine = Engine(store, clock, open_world, Path(), random.Random(1))
-    return Rig(engine, store, clock, outside, {step.name: step for step in steps})
+    return Rig(engine, store, clock, outside, {step.name: step for step in steps}, closed)

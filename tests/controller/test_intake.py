@@ -172,3 +172,17 @@ async def test_a_tester_that_moves_to_another_file_is_the_same_tester(
     record = await store.tester("bob")
     assert record is not None
     assert record.source_file == "team.yaml"
+
+
+async def test_a_file_that_was_renamed_and_broken_at_once_is_said_at_its_tester(
+    folder: Path, store: Store, clock: ManualClock
+) -> None:
+    await read(folder, store, clock)
+    (folder / "bob.yaml").unlink()
+    write_tester(folder, "team", "  allowlist: {}\n")
+    (folder / "team.yaml").write_text((folder / "team.yaml").read_text().replace("{name: team}", "{name: bob}"))
+    await read(folder, store, clock)
+    record = await store.tester("bob")
+    assert record is not None
+    assert not record.leaving
+    assert "team.yaml" in record.source_error

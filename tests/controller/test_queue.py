@@ -98,3 +98,35 @@ async def test_a_discarded_name_is_not_handed_out_and_not_queued_again(queue: Qu
     queue.discard("alice")
     queue.done("alice")
     assert await drain(queue) == []
+
+
+async def test_a_clock_that_is_set_back_makes_nobody_wait_longer(queue: Queue, clock: ManualClock) -> None:
+    queue.add("working")
+    assert await queue.get() == "working"
+    queue.add("working", SECOND * 20)
+    queue.add("alice", SECOND * 10)
+    queue.add("due")
+    clock.pass_by(SECOND * 5)
+    assert queue.depth() == 1
+    clock.pass_by(timedelta(days=-1))
+    assert queue.depth() == 1
+    clock.pass_by(SECOND * 5)
+    assert await drain(queue) == ["due", "alice"]
+    queue.done("working")
+    clock.pass_by(SECOND * 10)
+    assert await drain(queue) == ["working"]
+
+
+async def test_a_clock_that_is_put_forward_makes_everybody_due(queue: Queue, clock: ManualClock) -> None:
+    queue.add("alice", timedelta(hours=5))
+    clock.pass_by(timedelta(days=1))
+    assert await drain(queue) == ["alice"]
+
+
+async def test_nobody_is_handed_out_twice_at_once(queue: Queue) -> None:
+    queue.add("alice")
+    assert await queue.get() == "alice"
+    queue.add("alice")
+    assert queue.depth() == 0
+    queue.done("alice")
+    assert queue.depth() == 1

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from controller.records import PutTester
+from controller.records import DropFacts, PutTester
 from controller.store import Store
+from reconcilers.actions import Action, Step
 from reconcilers.errors import OutcomeUnknown, Transient
-from tests.controller.fakes import FLEET, FakeStep, ManualClock, Outside, Rig, a_tester, failing, record_of, rig
+from reconcilers.facts import Facts, ObjectState
+from specs.desired import DesiredTester
+from tests.controller.fakes import (
+    FLEET,
+    GRACE,
+    FakeStep,
+    ManualClock,
+    Outside,
+    Rig,
+    Seen,
+    a_tester,
+    failing,
+    record_of,
+    rig,
+)
 
 
 @pytest.fixture
@@ -145,3 +161,205 @@ async def test_a_create_that_was_lost_before_the_removal_is_deleted_should_it_ap
     await one.until_quiet()
     assert outside.things == {}
     assert await store.tester("alice") is None
+
+
+async def test_a_condition_on_another_step_does_not_make_a_removal_wait_for_ever(one: Rig) -> None:
+    class Conditional(FakeStep):
+        def plan(self, desired: DesiredTester | None, observed: Seen | None, facts: Facts) -> tuple[Step, ...]:
+            return tuple(
+                replace(step, only_while=("machine",)) if isinstance(step, Action) else step
+                for step in super().plan(desired, observed, facts)
+            )
+
+    account = one.steps["account"]
+    one.steps["account"].plan = Conditional("account", account.outside).plan  # type: ignore[method-assign]
+    await leave(one)
+    async with asyncio.timeout(20):
+        await one.run_pass()
+    assert "Alice" in one.outside.things
+    assert await one.condition("Account") == ("False", "Removing")
+
+
+async def test_putting_the_file_back_stops_a_removal_before_its_next_step(one: Rig) -> None:
+    await leave(one)
+
+    async def put_back(action: Action) -> None:
+        await one.store.write(PutTester(record_of(a_tester("alice"), generation=3)))
+
+    one.outside.before.append(put_back)
+    assert await one.run_pass() == timedelta(0)
+    assert one.outside.calls == ["delete sign_in_app-alice-1-1"]
+    await one.until_quiet()
+    assert len(one.outside.things) == 4
+
+
+async def test_who_is_put_back_at_the_last_moment_is_not_called_removed(one: Rig) -> None:
+    await leave(one)
+    gone = one.steps["machine"].on_observe
+
+    async def put_back() -> None:
+        if "machine-alice-1-1" not in one.outside.things:
+            await one.store.write(PutTester(record_of(a_tester("alice"), generation=3)))
+            one.steps["machine"].on_observe = gone
+
+    one.steps["machine"].on_observe = put_back
+    await one.run_pass()
+    assert "Removed" not in await one.told()
+    assert await one.store.tester("alice") is not None
+    await one.until_quiet()
+    assert len(one.outside.things) == 4
+
+
+async def test_a_door_that_has_facts_is_shut_though_facts_that_it_needs_are_gone(
+    store: Store, clock: ManualClock
+) -> None:
+    outside = Outside()
+    gate = FakeStep("sign_in_gate", outside, needs=("gateway",), leaves="access", fixed_name="gate")
+    gate.makes, gate.watches = False, True
+    one = rig(store, clock, [FakeStep("machine", outside), FakeStep("gateway", outside), gate], outside)
+    await one.engine.adopt(FLEET)
+    await one.add(a_tester("alice", machine={"keepAfterRemoval": "24h"}))
+    outside.things["gate"] = {"value": "right", "id": "door"}
+    await one.until_quiet()
+    await store.write(DropFacts("alice", "gateway"))
+    await leave(one, machine={"keepAfterRemoval": "24h"})
+    await one.run_pass()
+    assert "gate" not in outside.things
+
+
+async def test_one_row_that_cannot_go_does_not_hold_up_the_other(store: Store, clock: ManualClock) -> None:
+    outside = Outside()
+    one = rig(store, clock, [FakeStep("machine", outside)], outside)
+    await one.engine.adopt(FLEET)
+    await one.add(a_tester("alice"))
+    outside.before.append(failing(OutcomeUnknown("no answer", system="the grid")))
+    await one.run_pass()
+    clock.pass_by(GRACE)
+    await one.until_quiet()
+    outside.things["machine-alice-1-1"] = {"value": "right", "id": "late"}
+    await leave(one)
+    outside.before.append(failing(Transient("502", system="the grid")))
+    await one.run_pass()
+    assert set(outside.things) == {"machine-alice-1-1"}
+    assert await one.condition("Machine") == ("False", "Transient")
+
+
+class Keeping(FakeStep):
+    """Like an account: what the spec says about its end is done to whatever bears its row's name."""
+
+    keep = True
+
+    def plan(self, desired: DesiredTester | None, observed: Seen | None, facts: Facts) -> tuple[Step, ...]:
+        return () if desired is None and self.keep else super().plan(desired, observed, facts)
+
+
+@pytest.fixture
+async def kept(store: Store, clock: ManualClock) -> Rig:
+    """A tester who was removed, and whose account was kept."""
+    outside = Outside()
+    made = rig(store, clock, [Keeping("account", outside, leaves="access", fixed_name="Alice")], outside)
+    await made.engine.adopt(FLEET)
+    await made.add(a_tester("alice"))
+    await made.until_quiet()
+    await leave(made)
+    await made.until_quiet()
+    assert await store.tester("alice") is None
+    assert set(outside.things) == {"Alice"}
+    return made
+
+
+async def test_what_was_kept_serves_a_namesake_with_the_same_account(kept: Rig) -> None:
+    await kept.add(a_tester("alice"), uid="another")
+    await kept.until_quiet()
+    assert kept.outside.calls == ["create Alice"]
+    (row,) = await kept.store.objects("account")
+    assert (row.state, row.identity) == (ObjectState.EXISTING, {"id": "1"})
+
+
+async def test_what_was_kept_is_not_taken_from_its_owner_by_a_namesake_with_another_account(kept: Rig) -> None:
+    step = kept.steps["account"]
+    step.fixed_name = "Alicia"
+    assert isinstance(step, Keeping)
+    step.keep = False
+    await kept.add(a_tester("alice"), uid="another")
+    await kept.until_quiet()
+    assert set(kept.outside.things) == {"Alice", "Alicia"}
+    await kept.store.write(PutTester(record_of(a_tester("alice"), "another", removed_at=kept.clock.now())))
+    await kept.until_quiet()
+    assert set(kept.outside.things) == {"Alice"}
+    assert await kept.store.tester("alice") is None
+
+
+async def test_kept_things_that_people_took_away_are_no_mass_loss(store: Store, clock: ManualClock) -> None:
+    outside = Outside()
+    step = Keeping("account", outside, leaves="access")
+    one = rig(store, clock, [step], outside)
+    await one.engine.adopt(FLEET)
+    names = ["bob", "carol", "dora", "emil", "fay"]
+    for name in names:
+        await one.add(a_tester(name))
+        await one.until_quiet(name)
+        await store.write(PutTester(record_of(a_tester(name), removed_at=clock.now())))
+        await one.run_pass(name)
+    await one.add(a_tester("alice"))
+    await one.until_quiet()
+    outside.things.clear()
+    clock.pass_by(timedelta(minutes=10))
+    await one.run_pass()
+    assert await one.condition("Account") == ("False", "Missing")
+
+
+async def test_a_listing_that_suddenly_shows_nothing_is_no_proof_that_a_leaver_is_gone(
+    store: Store, clock: ManualClock
+) -> None:
+    outside = Outside()
+    one = rig(store, clock, [FakeStep("machine", outside)], outside)
+    await one.engine.adopt(FLEET)
+    names = ["alice", "bob", "carol", "dora", "emil"]
+    for name in names:
+        await one.add(a_tester(name))
+        await one.until_quiet(name)
+    outside.hidden |= set(outside.things)
+    await leave(one)
+    for _ in range(4):
+        await one.run_pass()
+        clock.pass_by(timedelta(minutes=10))
+    assert await store.tester("alice") is not None
+    assert await one.condition("Machine") == ("False", "TooManyLost")
+    outside.hidden.clear()
+    await one.until_quiet()
+    assert "machine-alice-1-1" not in outside.things
+    assert await store.tester("alice") is None
+
+
+async def test_a_removal_is_not_told_as_drift(one: Rig) -> None:
+    await leave(one)
+    await one.until_quiet()
+    told = await one.store.events("alice")
+    assert [event.reason for event in told].count("Deleted") == 4
+    assert not any(event.message.startswith("drift") for event in told)
+
+
+async def test_the_door_is_shut_first_and_the_gateway_goes_before_the_machine_whatever_fails(
+    store: Store, clock: ManualClock
+) -> None:
+    outside = Outside()
+    gate = FakeStep("sign_in_gate", outside, leaves="access", fixed_name="gate")
+    gate.watches = True
+    steps = [
+        FakeStep("account", outside, leaves="access", fixed_name="Alice"),
+        FakeStep("machine", outside),
+        FakeStep("gateway", outside),
+        FakeStep("sign_in_app", outside, leaves="access"),
+    ]
+    one = rig(store, clock, [gate, *steps], outside)
+    await one.engine.adopt(FLEET)
+    await one.add(a_tester("alice"))
+    await one.until_quiet()
+    outside.calls.clear()
+    await leave(one)
+    one.steps["sign_in_app"].error = TypeError("a mistake of ours")
+    await one.run_pass()
+    assert outside.calls == ["delete gate", "delete Alice", "delete gateway-alice-1-1", "delete machine-alice-1-1"]
+    assert await one.condition("SignInApp") == ("False", "InternalError")
+    assert await store.tester("alice") is not None

@@ -18,7 +18,7 @@ from reconcilers.backends.opening import open_backends
 from reconcilers.clock import SystemClock
 from reconcilers.contract import Reconciler, TesterView
 from reconcilers.errors import OutsideError, Transient
-from reconcilers.facts import Facts, MachineFacts, ObjectState, OutsideObject, StepFacts
+from reconcilers.facts import Facts, MachineFacts, ObjectState, OutsideObject, Promise, StepFacts
 from reconcilers.looks import Looks, TesterLooks
 from reconcilers.secret import Secret
 from reconcilers.steps import all_steps
@@ -90,6 +90,7 @@ class Life:
     did: list[str] = field(default_factory=list)
     actions: dict[str, list[Action]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    fellows: list[Life] = field(default_factory=list)  # other testers of the same fleet: their machines need room too
     last: object = None  # plan or failure, for the message when it does not settle
 
     @property
@@ -115,7 +116,25 @@ class Life:
     def looks(self) -> TesterLooks:
         """Nothing but the present will do."""
         clock = SystemClock()
-        return TesterLooks(Looks(self.backends, clock, timedelta(seconds=30)), newer_than=clock.now())
+        shared = Looks(self.backends, clock, timedelta(seconds=30))
+        shared.promised = self.promises
+        return TesterLooks(shared, newer_than=clock.now())
+
+    async def promises(self) -> tuple[Promise, ...]:
+        """Every row of a machine that says where it goes."""
+        rows = [life.rows["machine"] for life in (self, *self.fellows) if "machine" in life.rows]
+        return tuple(
+            Promise(
+                row.tester,
+                row.identity["daemon"],
+                row.identity["node_sid"],
+                int(row.identity["memory_mb"]),
+                int(row.identity["disk_gb"]),
+                row.since or SystemClock().now(),
+            )
+            for row in rows
+            if "node_sid" in row.identity and row.state in (ObjectState.INTENDED, ObjectState.EXISTING)
+        )
 
     async def seen(self, step: str) -> Any:
         """Observe and learn, as at the start of a turn."""
@@ -124,7 +143,8 @@ class Life:
             self._learn(step, found)
         row = self.rows.get(step)
         if found is not None and row is not None and row.state is ObjectState.INTENDED:
-            self.rows[step] = replace(row, state=ObjectState.EXISTING, identity=self.steps[step].identity(found))
+            identity = self.steps[step].identity(found)
+            self.rows[step] = replace(row, state=ObjectState.EXISTING, identity=identity, since=SystemClock().now())
         return found
 
     def planned(self, step: str, found: Any) -> tuple[Planned, ...]:
@@ -140,15 +160,17 @@ class Life:
         self.actions.setdefault(step, []).append(action)
         row = self.view(step).facts.object
         if action.effect is Effect.CREATE and row is not None:
-            self.rows[step] = replace(row, state=ObjectState.INTENDED)
+            self.rows[step] = replace(row, state=ObjectState.INTENDED, since=SystemClock().now())
         for name in action.voids:
             self.secrets.pop(f"{self.desired.name}/{name}", None)
         answer = await self.steps[step].apply(action, self.view(step), Ports(self, step))
+        if action.effect is Effect.DELETE and not self.leaving:
+            await self.again(step)
         if answer is None or action.effect is Effect.DELETE:
             return
         if action.effect is Effect.CREATE:
-            identity = self.steps[step].identity(answer)
-            self.rows[step] = replace(self.rows[step], state=ObjectState.EXISTING, identity=identity)
+            identity, now = self.steps[step].identity(answer), SystemClock().now()
+            self.rows[step] = replace(self.rows[step], state=ObjectState.EXISTING, identity=identity, since=now)
         self._learn(step, answer)
 
     def _learn(self, step: str, found: Any) -> None:
@@ -195,6 +217,8 @@ class Life:
         name = self.steps[step].name_for(self.desired, self.view(step).facts, row.incarnation + 1, 1)
         self.rows[step] = OutsideObject(self.desired.name, step, row.incarnation + 1, 1, name, ObjectState.GONE)
         self.facts.pop(step, None)
+        if step == "machine":
+            self.facts = {name: kept for name, kept in self.facts.items() if not kept.on_machine}
 
     async def findings(self, step: str) -> dict[str, Finding]:
         found = await self.seen(step)
@@ -214,6 +238,20 @@ class Ports:
 
     async def record(self, facts: StepFacts) -> None:
         self.life.facts[self.step] = facts
+
+    async def erase(self, name: str) -> None:
+        self.life.secrets.pop(f"{self.life.desired.name}/{name}", None)
+
+    async def place(self, identity: dict[str, str]) -> None:
+        row = self.life.rows[self.step]
+        self.life.rows[self.step] = replace(row, identity={**row.identity, **identity})
+
+    async def erase(self, name: str) -> None:
+        self.life.secrets.pop(f"{self.life.desired.name}/{name}", None)
+
+    async def place(self, identity: dict[str, str]) -> None:
+        row = self.life.rows[self.step]
+        self.life.rows[self.step] = replace(row, identity={**row.identity, **identity})
 
     async def note(self, text: str) -> None:
         self.life.notes.append(text)

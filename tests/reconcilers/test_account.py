@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,12 +12,12 @@ from reconcilers.actions import Disruption, Effect
 from reconcilers.backends import Backends
 from reconcilers.backends.forge import Account
 from reconcilers.contract import TesterView
-from reconcilers.errors import Blocked, OutcomeUnknown
+from reconcilers.errors import Blocked, OutcomeUnknown, OutsideError, Unreachable
 from reconcilers.facts import AccountFacts, Facts, ObjectState, StepFacts
 from reconcilers.looks import TesterLooks
 from reconcilers.secret import HIDDEN, Secret
 from specs.desired import DesiredTester
-from tests.reconcilers.data import a_row, a_tester, actions, brief, some_facts
+from tests.reconcilers.data import a_fleet, a_row, a_tester, actions, brief, some_facts
 
 ALICE = Account(7, "alice-b", "Alice@Example.org", prohibited=False)
 DISABLED = Account(7, "alice-b", "Alice@Example.org", prohibited=True)
@@ -32,6 +33,7 @@ class FakeForge:
         self.organisations = organisations
         self.fails = fails
         self.calls: list[tuple[Any, ...]] = []
+        self.readers: set[tuple[str, str, str]] = set()
 
     async def accounts(self) -> tuple[Account, ...]:
         return self.held
@@ -47,6 +49,27 @@ class FakeForge:
 
     async def delete_account(self, name: str, purge: bool) -> None:
         self.calls.append(("delete", name, purge))
+        if self.fails:
+            raise self.fails
+
+    async def account(self, name: str) -> Account | None:
+        return next((each for each in self.held if each.login == name), None)
+
+    async def set_prohibited(self, account: Account, prohibited: bool) -> Account:
+        self.calls.append(("prohibit", account.login, prohibited))
+        return replace(account, prohibited=prohibited)
+
+    async def reset_password(self, account: Account, password: Secret) -> Account:
+        self.calls.append(("reset", account.login, password))
+        if self.fails:
+            raise self.fails
+        return account
+
+    async def may_read(self, owner: str, repo: str, user: str) -> bool:
+        return (owner, repo, user) in self.readers
+
+    async def add_reader(self, owner: str, repo: str, user: str) -> None:
+        self.calls.append(("reader", owner, repo, user))
 
 
 class NotedPorts:
@@ -63,6 +86,12 @@ class NotedPorts:
 
     async def note(self, text: str) -> None:
         self.calls.append(("note", text))
+
+    async def erase(self, name: str) -> None:
+        self.calls.append(("erase", name))
+
+    async def place(self, identity: dict[str, str]) -> None:
+        self.calls.append(("place", identity))
 
 
 def step(forge: FakeForge | None = None) -> AccountReconciler:
@@ -245,3 +274,188 @@ def test_a_disabled_adopted_account_is_said() -> None:
     there = SeenAccount(DISABLED, ours=False, existing=True, when_removed="keep")
     (finding,) = step().findings(a_tester(identity={"existing": True}), there, some_facts())
     assert (finding.type, finding.status, finding.reason) == ("AccountUsable", False, "AccountDisabled")
+
+
+# ---------------------------------------------------------------- a new password on request
+
+OTP = "one_time_password"
+RESETS: dict[str, tuple[int, int, dict[str, Any], Account, list[str]]] = {
+    "not asked for": (0, 0, {}, ALICE, []),
+    "asked for": (0, 1, {}, ALICE, ["reset_password account alice-b"]),
+    "asked for once more": (1, 2, {}, ALICE, ["reset_password account alice-b"]),
+    "done already": (2, 2, {}, ALICE, []),
+    "taken back": (2, 1, {}, ALICE, []),
+    "never for an adopted account": (0, 1, {"existing": True}, ALICE, []),
+    "after it is enabled again": (0, 1, {}, DISABLED, ["enable account alice-b", "reset_password account alice-b"]),
+}
+
+
+def asking(counter: int, **identity: Any) -> DesiredTester:
+    """Also for an adopted account, of which the language itself refuses it."""
+    desired = a_tester(identity=identity)
+    return desired.model_copy(update={"account": desired.account.model_copy(update={"password_reset": counter})})
+
+
+@pytest.mark.parametrize("name", RESETS)
+def test_a_new_password_is_made_once_for_each_value_of_the_counter(name: str) -> None:
+    made_for, asked, identity, account, expected = RESETS[name]
+    there = SeenAccount(account, not identity, bool(identity), "disable", made_for)
+    plan = step().plan(asking(asked, **identity), there, some_facts())
+    assert brief(plan) == expected
+    assert all("secret" in str(each.changes[-1].after) for each in actions(plan) if each.verb == "reset_password")
+
+
+async def test_a_new_password_is_sealed_before_it_is_set_and_its_counter_is_learnt() -> None:
+    forge = FakeForge(ALICE)
+    facts = some_facts(
+        AccountFacts(account="alice-b", forge_id=7, made_by_us=True), secrets={f"alice/{OTP}": Secret("the old one")}
+    )
+    there = await seen(forge, asking(3), facts)
+    (action,) = actions(step().plan(asking(3), there, facts))
+    done = await step(forge).apply(action, TesterView(asking(3), facts), NotedPorts(forge.calls))
+    (sealing, name, password), (resetting, login, used) = forge.calls
+    assert (sealing, name, resetting, login) == ("seal", OTP, "reset", "alice-b")
+    assert password == used != Secret("the old one")
+    assert done is not None
+    learnt = step().learn(done, facts)
+    assert learnt is not None
+    assert learnt.password_reset == 3
+    assert step().plan(asking(3), done, facts) == ()
+
+
+FAILURES: dict[str, tuple[OutsideError, bool, list[str]]] = {
+    "nobody knows": (OutcomeUnknown("cut", system="Forge"), True, ["seal", "reset"]),
+    "no effect": (Unreachable("nobody", system="Forge"), True, ["seal", "reset", "seal"]),
+    "no effect, and there was none": (Unreachable("nobody", system="Forge"), False, ["seal", "reset", "erase"]),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+async def test_what_is_sealed_is_what_forge_knows(name: str) -> None:
+    error, told, expected = FAILURES[name]
+    forge, old = FakeForge(ALICE, fails=error), Secret("the old one")
+    facts = some_facts(
+        AccountFacts(account="alice-b", forge_id=7, made_by_us=True), secrets={f"alice/{OTP}": old} if told else {}
+    )
+    (action,) = actions(step().plan(asking(1), await seen(forge, asking(1), facts), facts))
+    with pytest.raises(type(error)):
+        await step(forge).apply(action, TesterView(asking(1), facts), NotedPorts(forge.calls))
+    assert [each[0] for each in forge.calls] == expected
+    assert (forge.calls[-1][-1] == old) is (expected == ["seal", "reset", "seal"])
+
+
+COUNTED: dict[str, tuple[dict[str, str], AccountFacts | None, int]] = {
+    "our facts": ({"forge_id": "7", "password_reset": "1"}, AccountFacts(account="a", forge_id=7, password_reset=2), 2),
+    "the row, which outlives the tester": ({"forge_id": "7", "password_reset": "1"}, None, 1),
+    "neither: it was made just now": ({}, None, 5),
+    "another account's": ({"forge_id": "9", "password_reset": "1"}, AccountFacts(account="a", forge_id=9), 5),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+async def test_who_knows_what_the_password_was_made_for(name: str) -> None:
+    identity, known, expected = COUNTED[name]
+    facts = some_facts(*([known] if known else []), without=("account",), object=a_row("account", identity=identity))
+    there = await seen(FakeForge(ALICE), asking(5), facts)
+    assert there is not None
+    assert there.password_reset == expected
+    assert step().identity(there)["password_reset"] == str(expected)
+
+
+# ---------------------------------------------------------------- coming and going
+
+
+async def test_a_disabled_account_comes_back_with_its_tester() -> None:
+    """The tester's facts are gone; the row still says that we made it, and is ours again afterwards."""
+    row = a_row("account", identity={"forge_id": "7", "made_by_us": "yes", "keptFrom": "another uid"})
+    facts = some_facts(without=("account",), object=row)
+    there = await seen(FakeForge(DISABLED), a_tester(), facts)
+    assert there is not None
+    assert brief(step().plan(a_tester(), there, facts)) == ["enable account alice-b"]
+    assert step().identity(there) == {"forge_id": "7", "made_by_us": "yes", "password_reset": "0"}
+
+
+async def test_an_account_that_owns_repositories_says_how_it_can_go() -> None:
+    refused = Blocked("the account alice-b cannot be deleted", system="Forge", reason="OwnsRepositories")
+    forge = FakeForge(ALICE, fails=refused)
+    desired = a_tester(identity={"whenRemoved": "delete"})
+    leaving = some_facts(leaving=True)
+    (action,) = actions(step().plan(None, SeenAccount(ALICE, True, False, "delete"), leaving))
+    with pytest.raises(Blocked, match="whenRemoved: purge") as caught:
+        await step(forge).apply(action, TesterView(desired, leaving), NotedPorts(forge.calls))
+    assert caught.value.reason == "OwnsRepositories"
+
+
+async def test_an_account_that_was_renamed_is_named_and_can_still_go() -> None:
+    renamed = Account(7, "Alicia", "alice@example.org", prohibited=False)
+    row = a_row("account", name="Alice-B", identity={"forge_id": "7", "made_by_us": "yes"})
+    with pytest.raises(Blocked, match="Alicia") as caught:
+        await seen(FakeForge(renamed), a_tester(), some_facts(object=row))
+    assert caught.value.reason == "AccountRenamed"
+
+    leaving = some_facts(AccountFacts(account="Alice-B", forge_id=7, made_by_us=True), object=row, leaving=True)
+    forge = FakeForge(renamed)
+    there = await seen(forge, a_tester(), leaving)
+    (action,) = actions(step().plan(None, there, leaving))
+    await step(forge).apply(action, TesterView(a_tester(), leaving), NotedPorts(forge.calls))
+    assert forge.calls == [("prohibit", "Alicia", True)]
+
+
+async def test_an_account_that_the_spec_no_longer_names_is_the_one_that_goes() -> None:
+    """The row's name counts, not that of the spec: there may be somebody else by now."""
+    row = a_row("account", ObjectState.RETIRING, name="alice-b", identity={"forge_id": "7", "made_by_us": "yes"})
+    other = Account(8, "Alicia", "alicia@example.org", prohibited=False)
+    there = await seen(FakeForge(other, ALICE), a_tester(identity={"account": "Alicia"}), some_facts(object=row))
+    assert there is not None
+    assert brief(step().plan(None, there, some_facts(object=row))) == ["disable account alice-b"]
+
+
+async def test_whose_the_address_is_is_said_also_when_it_was_taken_meanwhile() -> None:
+    forge = FakeForge(HOLDER, fails=Blocked("it belongs to another account", system="Forge", reason="EmailTaken"))
+    (action,) = actions(step().plan(a_tester(), None, fresh()))
+    with pytest.raises(Blocked, match="zoe") as caught:
+        await step(forge).apply(action, TesterView(a_tester(), fresh()), NotedPorts(forge.calls))
+    assert caught.value.reason == "EmailTaken"
+
+
+# ---------------------------------------------------------------- the feedback repository
+
+REPOSITORY = "geomind/feedback"
+READING: dict[str, tuple[str | None, str, bool, list[str]]] = {
+    "the fleet has none": (None, "", False, []),
+    "not yet": (REPOSITORY, "", False, ["give_access account alice-b"]),
+    "given": (REPOSITORY, REPOSITORY, False, []),
+    "another one": (REPOSITORY, "geomind/old", False, ["give_access account alice-b"]),
+    "an adopted account too": (REPOSITORY, "", True, ["give_access account alice-b"]),
+    "taken out of the fleet": (None, REPOSITORY, False, []),
+}
+
+
+def reading(repository: str | None, given: str) -> Facts:
+    known = AccountFacts(account="alice-b", forge_id=7, made_by_us=True, reads_feedback=given)
+    return some_facts(known, fleet=a_fleet(forge={"feedbackRepository": repository}))
+
+
+@pytest.mark.parametrize("name", READING)
+def test_who_reads_the_feedback_repository(name: str) -> None:
+    repository, given, existing, expected = READING[name]
+    there = SeenAccount(ALICE, not existing, existing, "disable")
+    assert brief(step().plan(a_tester(identity={"existing": existing}), there, reading(repository, given))) == expected
+
+
+@pytest.mark.parametrize("may_already", [False, True])
+async def test_access_is_given_once_and_never_lessened(may_already: bool) -> None:
+    """Whoever may write there would be made a reader by asking."""
+    forge, facts = FakeForge(ALICE), reading(REPOSITORY, "")
+    if may_already:
+        forge.readers.add(("geomind", "feedback", "alice-b"))
+    there = await seen(forge, a_tester(), facts)
+    (action,) = actions(step().plan(a_tester(), there, facts))
+    await step(forge).apply(action, TesterView(a_tester(), facts), NotedPorts(forge.calls))
+    *asked, (recording, learnt) = forge.calls
+    assert asked == ([] if may_already else [("reader", "geomind", "feedback", "alice-b")])
+    assert (recording, learnt.reads_feedback) == ("record", REPOSITORY)
+    assert there is not None
+    later = Facts("alice", facts.uid, facts.fleet, {"account": learnt})
+    assert step().learn(there, later) == learnt, "the next look does not forget it"
+    assert step().plan(a_tester(), there, later) == ()

@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 
 from reconcilers.actions import Wait
-from reconcilers.errors import Blocked
+from reconcilers.backends import Backends
+from reconcilers.backends.machine import MachineLook
+from reconcilers.contract import TesterView
+from reconcilers.errors import Blocked, OutsideError, Transient
 from reconcilers.facts import Facts, MachineAccessFacts
 from reconcilers.installer_key import installer_public_key
+from reconcilers.looks import TesterLooks
 from reconcilers.machine_access import MachineAccessReconciler, SeenAccess
 from reconcilers.secret import Secret
 from tests.reconcilers.data import ADMIN_KEY, OTHER_KEY, a_fleet, a_look, a_tester, actions, brief, some_facts
@@ -89,3 +93,72 @@ def test_a_missing_installer_key_is_named() -> None:
     with pytest.raises(Blocked) as caught:
         installer_public_key(some_facts(secrets={}))
     assert caught.value.reason == "SecretMissing"
+
+
+# ---------------------------------------------------------------- the keys that an account brings
+
+REQUIRED = a_tester(keys={"ssh": "required"})
+BARE = OTHER_KEY.rsplit(" ", 1)[0]
+OWN = f"{BARE} Alice-B"
+INTRUDER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHRoaXJkdGhpcmR0aGlyZHRoaXJkdGhpcmR0aGlyZHRo eve"
+OF_THE_ACCOUNT: dict[str, tuple[tuple[str, ...], tuple[str, ...] | None, list[str]]] = {
+    "there": ((ADMIN_KEY, OTHER_KEY), (OWN,), []),
+    "not there yet": ((ADMIN_KEY,), (OWN,), SET),
+    "taken off Forge": ((ADMIN_KEY, OTHER_KEY), (), SET),
+    "somebody else's besides": ((ADMIN_KEY, OTHER_KEY, INTRUDER), (OWN,), SET),
+    "Forge does not tell: what is there stays": ((ADMIN_KEY, OTHER_KEY), None, []),
+    "Forge does not tell: ours are put back": ((OTHER_KEY,), None, SET),
+    "Forge does not tell: no key with a command": ((ADMIN_KEY, f'command="id" {OTHER_KEY}'), None, SET),
+}
+
+
+@pytest.mark.parametrize("name", OF_THE_ACCOUNT)
+def test_the_keys_of_the_account_are_kept_on_the_machine(
+    name: str, facts: Facts, installer_key: tuple[Secret, str]
+) -> None:
+    lines, own, expected = OF_THE_ACCOUNT[name]
+    seen = SeenAccess(a_look(authorized_keys=(*lines, installer_key[1])), own)
+    plan = actions(STEP.plan(REQUIRED, seen, facts))
+    assert brief(plan) == expected
+    for action in plan:
+        assert {ADMIN_KEY, installer_key[1]} <= set(action.args)
+        assert INTRUDER not in action.args
+        assert (BARE in " ".join(action.args)) is (own != () and "command" not in name)
+
+
+class ForgeAndLooks:
+    def __init__(self, *keys: str, fails: OutsideError | None = None) -> None:
+        self.held, self.fails, self.query = keys, fails, None
+
+    async def machine(self, address: object) -> MachineLook:
+        return a_look()
+
+    async def keys(self, login: str) -> tuple[str, ...]:
+        assert login == "Alice-B"
+        if self.fails:
+            raise self.fails
+        return self.held
+
+
+ASKED: dict[str, tuple[ForgeAndLooks, bool, tuple[str, ...] | None, bool | None]] = {
+    "not asked for": (ForgeAndLooks(OTHER_KEY), False, (), None),
+    "one": (ForgeAndLooks(OTHER_KEY), True, (OWN,), True),
+    "none any more": (ForgeAndLooks(), True, (), False),
+    "none that may be used": (ForgeAndLooks("ssh-dss AAAA", "nonsense", ""), True, (), False),
+    "the same twice": (ForgeAndLooks(OTHER_KEY, f"  {BARE}   x, y "), True, (OWN,), True),
+    "Forge is down": (ForgeAndLooks(fails=Transient("502", system="Forge")), True, None, None),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+async def test_forge_is_asked_only_where_the_spec_says_so(name: str, facts: Facts) -> None:
+    outside, required, expected, status = ASKED[name]
+    desired = REQUIRED if required else a_tester()
+    step = MachineAccessReconciler(Backends(outside, {}, None, None))  # type: ignore[arg-type]
+    looks: TesterLooks = outside  # type: ignore[assignment]
+    seen = await step.observe(TesterView(desired, facts), looks)
+    assert seen.own_keys == expected
+    findings = step.findings(desired, seen, facts)
+    assert [each.status for each in findings] == ([status] if required else [])
+    if status is False:
+        assert "https://forge.example.org/user/settings/keys" in findings[0].message

@@ -2,7 +2,7 @@
 
 import asyncio
 import ipaddress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -68,7 +68,7 @@ def test_two_daemons_give_out_the_same_id_but_gateway_names_are_unique_on_the_gr
         town = town_of(World(speed=1.0, daemons=2))
         one, two = await town.deploy("a_1"), await town.deploy("b_1", "compute2")
         assert one["sid"] == two["sid"]
-        gateway = {"name": "same", "backends": ["http://[400::1]:9988"], "secret": COMPUTE_SECRET}
+        gateway: dict[str, Any] = {"name": "same", "backends": ["http://[400::1]:9988"], "secret": COMPUTE_SECRET}
         assert (await town.rpc("deploy_webgateway", node_sid="2", **gateway))["fqdn"] == "same.gent1.grid.test"
         refused = await town.rpc("deploy_webgateway", "compute2", node_sid="4", **gateway)
         assert "NameExists" in refused
@@ -87,6 +87,7 @@ def test_disk_counts_per_pool_and_memory_per_node(town: "Town", virtually: "Virt
         assert "not enough memory" in await town.rpc(
             "deploy_vm", **{**VM, "name": "c", "disk_gb": 1, "memory_mb": 98_304}
         )
+        await town.world.clock.sleep(60)
         node = (await town.rpc("list_nodes"))[0]
         assert [pool["gb_used"] for pool in node["disk_pools"]] == [650, 250]
         assert node["memory_mb_used"] == 2 * 8192
@@ -94,7 +95,7 @@ def test_disk_counts_per_pool_and_memory_per_node(town: "Town", virtually: "Virt
     virtually(scenario())
 
 
-VM = {
+VM: dict[str, Any] = {
     "name": "x",
     "node_sid": "0001",
     "image": "Ubuntu 24.04",
@@ -142,5 +143,109 @@ def test_deploying_goes_on_after_a_restart_of_the_world(
         await again.world.clock.sleep(61)
         assert (await again.rpc("get_vm", sid=vm["sid"], secret=COMPUTE_SECRET))["state"] == "running"
         assert "alice_1" in {machine.name for machine in again.world.machines.values()}
+
+    virtually(scenario())
+
+
+async def readout(town: "Town") -> tuple[int, list[int]]:
+    node = (await town.rpc("list_nodes"))[0]
+    return node["memory_mb_used"], [pool["gb_used"] for pool in node["disk_pools"]]
+
+
+def test_the_readout_lags(town: "Town", virtually: "Virtually") -> None:
+    async def scenario() -> None:
+        clock, began = town.world.clock, town.world.clock.now()
+        deploying = asyncio.create_task(town.deploy())
+        await clock.sleep(14)
+        assert await readout(town) == (0, [0, 0])
+        while await readout(town) == (0, [0, 0]):
+            await clock.sleep(1)
+        assert clock.now() - began <= 61
+        vm = await deploying
+        await town.rpc("delete_vm", sid=vm["sid"], secret=COMPUTE_SECRET)
+        began = clock.now()
+        assert await readout(town) == (8192, [60, 0])
+        while await readout(town) != (0, [0, 0]):
+            await clock.sleep(1)
+        assert 14 <= clock.now() - began <= 61
+
+    virtually(scenario())
+
+
+def test_lesson_41_no_disk_spans_two_pools_and_a_readout_may_lie(town: "Town", virtually: "Virtually") -> None:
+    async def scenario() -> None:
+        town.world.drift.fragment_pools("compute1", "0001", free_gb=40)
+        assert await readout(town) == (0, [660, 260])
+        refused = await town.rpc("deploy_vm", **VM)
+        assert refused.startswith("-32000 ")
+        assert "does not fit" in refused
+        assert await town.rpc("list_vms", secret=COMPUTE_SECRET) == []
+        assert (await town.deploy(disk_gb=30))["state"] == "running"
+        lie = Fault(system="compute", method="list_nodes", kind="capacity_overstated", target="0001", times=None)
+        town.world.faults.add(lie)
+        assert await readout(town) == (0, [0, 0])
+        town.world.drift.use_capacity("compute1", "0002", memory_mb=98_304)
+        assert "does not fit" in await town.rpc("deploy_vm", **{**VM, "node_sid": "0002"})
+
+    virtually(scenario())
+
+
+def test_a_dead_node_looks_up_for_long(town: "Town", virtually: "Virtually") -> None:
+    async def scenario() -> None:
+        machine = await town.machine()
+        clock, address = town.world.clock, machine.state.mycelium_ip
+        town.world.drift.kill_node("compute1", "0001")
+        assert town.world.reachable_at(address) is None
+        assert (await town.rpc("list_nodes"))[0]["online"]
+        began = clock.now()
+        assert (await town.rpc("deploy_vm", **VM)).startswith("-32000 ")
+        assert clock.now() - began == pytest.approx(300)
+        listed = await town.rpc("list_vms", secret=COMPUTE_SECRET)
+        assert [(vm["name"], vm["state"]) for vm in listed] == [("alice_1", "running"), ("x", "failed")]
+        await clock.sleep(80 * 60)
+        assert not (await town.rpc("list_nodes"))[0]["online"]
+        assert "is offline" in await town.rpc("deploy_vm", **VM)
+        town.world.drift.kill_node("compute1", "0001", dead=False)
+        assert town.world.reachable_at(address) is machine
+
+    virtually(scenario())
+
+
+def test_lesson_42_an_offline_node_takes_its_vms_along(town: "Town", virtually: "Virtually") -> None:
+    async def scenario() -> None:
+        machine = await town.machine()
+        town.world.drift.set_node_online("compute1", "0001", False)
+        assert town.world.reachable_at(machine.state.mycelium_ip) is None
+        assert "is offline" in await town.rpc("deploy_vm", **VM)
+        town.world.faults.add(Fault(system="compute", method="deploy_vm", kind="stuck_contract", target="x*"))
+        assert "failed" in await town.rpc("deploy_vm", **VM)
+        assert [vm["state"] for vm in await town.rpc("list_vms", secret=COMPUTE_SECRET)] == ["running", "failed"]
+
+    virtually(scenario())
+
+
+def test_trouble_by_the_prefix_of_a_vms_name(town: "Town", virtually: "Virtually") -> None:
+    async def scenario() -> None:
+        clock, compute = town.world.clock, town.world.daemons["compute1"]
+        for kind, target in (("never_reachable", "alice*"), ("slow_network", "bob*"), ("deploy_rolls_back", "carol*")):
+            town.world.faults.add(Fault(system="compute", method="deploy_vm", kind=kind, target=target, times=None))
+        for name in ("alice_1", "alice_2", "bob_1", "dave_1"):
+            await town.deploy(name)
+        assert "rolled back" in str(await town.deploy("carol_1"))
+        await clock.sleep(200)
+        up = {vm.name: compute.reachable(vm) for vm in compute.state.vms.values()}
+        assert up == {"alice_1": False, "alice_2": False, "bob_1": False, "dave_1": True}
+        await clock.sleep(900)
+        assert [vm.name for vm in compute.state.vms.values() if compute.reachable(vm)] == ["bob_1", "dave_1"]
+        town.world.drift.fail_vm("dave_1")
+        assert [vm["state"] for vm in await town.rpc("list_vms", secret=COMPUTE_SECRET)][-1] == "failed"
+
+    virtually(scenario())
+
+
+def test_a_daemon_that_lacks_a_method(town: "Town", virtually: "Virtually") -> None:
+    async def scenario() -> None:
+        town.world.faults.add(Fault(system="compute", method="list_nodes", kind="method_missing", times=None))
+        assert "Method not found" in await town.rpc("list_nodes")
 
     virtually(scenario())

@@ -186,3 +186,22 @@ def test_counting_what_belongs_to_a_tester(town: "Town", virtually: "Virtually")
         assert len(doubles(town.world)) == 2
 
     virtually(scenario())
+
+
+def test_a_kind_that_nobody_knows_is_refused(town: "Town") -> None:
+    with pytest.raises(ValueError, match="unknown kind"):
+        town.world.faults.add(a_fault("http_503"))
+
+
+def test_lesson_13_the_address_is_nowhere(town: "Town", virtually: "Virtually") -> None:
+    async def scenario() -> None:
+        machine = await town.machine()
+        for method, kind in (
+            ("deploy_webgateway", "gateway_answer_lacks_fqdn"),
+            ("list_webgateways", "gateway_listing_lacks_fqdn"),
+        ):
+            town.world.faults.add(Fault(system="compute", method=method, kind=kind, times=None))
+        assert (await town.gateway(machine))["fqdn"] == ""
+        assert [row["fqdn"] for row in await town.rpc("list_webgateways", secret=COMPUTE_SECRET)] == [""]
+
+    virtually(scenario())

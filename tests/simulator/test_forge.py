@@ -172,3 +172,74 @@ def test_webhook_signatures() -> None:
     assert signed["X-Forgejo-Signature"] == signed["X-Gitea-Signature"] == proof
     assert signed["X-Hub-Signature-256"] == f"sha256={proof}"
     assert sign_webhook("", b"body")["X-Forgejo-Signature"] == ""
+
+
+RELEASE = "/api/v1/repos/lhumina_code/hero_books/releases/tags/latest"
+
+
+def test_releases_are_told_once(town: "Town", virtually: "Virtually") -> None:
+    async def scenario() -> None:
+        first = await town.forge("GET", RELEASE)
+        etag, changed = first.header("etag") or "", first.header("last-modified") or ""
+        asked = [{"if-none-match": etag}, {"if-none-match": f'W/{etag}, "x"'}, {"if-modified-since": changed}]
+        for headers in asked:
+            again = await town.forge("GET", RELEASE, **headers)
+            assert (again.status, again.body, again.header("etag")) == (304, b"", etag)
+        assert (
+            await town.forge("GET", RELEASE, **{"if-none-match": '"x"', "if-modified-since": changed})
+        ).status == 200
+        assert (await town.forge("GET", RELEASE, **{"if-modified-since": "yesterday"})).status == 200
+        await town.world.clock.sleep(5)
+        town.world.drift.publish("hero_books", "v0.4.0")
+        for headers in asked:
+            fresh = await town.forge("GET", RELEASE, **headers)
+            assert (fresh.status, fresh.json()["name"]) == (200, "v0.4.0")
+        missing = await town.forge("GET", RELEASE.replace("latest", "v9"), **{"if-none-match": "*"})
+        assert missing.status == 404
+
+    virtually(scenario())
+
+
+def test_who_owns_something_is_not_deleted(town: "Town", virtually: "Virtually") -> None:
+    async def scenario() -> None:
+        for name in ("anna", "berta"):
+            town.world.drift.add_account(name, f"{name}@example.org")
+        town.world.drift.own_repository("anna", "notes")
+        town.world.drift.own_package("berta", "tool")
+        for name, what in (("anna", "repositories"), ("berta", "packages")):
+            refused = await town.forge("DELETE", f"/api/v1/admin/users/{name}")
+            assert (refused.status, what in refused.json()["message"]) == (422, True)
+            assert (await town.forge("DELETE", f"/api/v1/admin/users/{name}?purge=true")).status == 204
+
+    virtually(scenario())
+
+
+def test_collaborators(town: "Town", virtually: "Virtually") -> None:
+    async def scenario() -> None:
+        base = "/api/v1/repos/geomind/feedback/collaborators"
+        town.world.drift.add_account("Anna", "anna@example.org")
+        assert (await town.forge("GET", f"{base}/anna")).status == 404
+        for _ in range(2):
+            assert (await town.forge("PUT", f"{base}/anna", {"permission": "read"})).status == 204
+        assert (await town.forge("GET", f"{base}/anna")).status == 204
+        assert [row["login"] for row in (await town.forge("GET", base)).json()] == ["Anna"]
+        permissions = [(await town.forge("GET", f"{base}/{name}/permission")).json() for name in ("anna", "bob")]
+        assert [one["permission"] for one in permissions] == ["read", "none"]
+        assert town.world.books()["collaborators"] == {"geomind/feedback": {"Anna": "read"}}
+        await town.forge("DELETE", "/api/v1/admin/users/anna")
+        assert (await town.forge("GET", base)).json() == []
+
+    virtually(scenario())
+
+
+def test_lesson_3_rights_come_and_go(town: "Town", virtually: "Virtually") -> None:
+    async def scenario() -> None:
+        body = {"username": "anna", "email": "anna@example.org", "password": "Long-Enough-1"}
+        town.world.drift.set_admin("controller", False)
+        assert (await town.forge("POST", "/api/v1/admin/users", body)).status == 403
+        town.world.drift.drop_tokens("controller")
+        token = town.world.drift.add_token("controller", ["write:user"])
+        assert (await town.forge("GET", "/api/v1/user", token="0" * 40)).status == 401
+        assert (await town.forge("GET", "/api/v1/user", token=token)).status == 200
+
+    virtually(scenario())

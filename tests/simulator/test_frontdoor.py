@@ -100,7 +100,7 @@ def test_a_gated_door_asks_for_sign_in(town: "Town", virtually: "Virtually", pat
     async def scenario() -> None:
         machine = await gated(town)
         for side in ("loopback", "inner", "outside"):
-            answer = ask(machine, path, side=side)  # type: ignore[arg-type]
+            answer = ask(machine, path, side=side)
             assert answer is not None
             assert answer.status == 302
             target = urlsplit(answer.header("location") or "")

@@ -185,3 +185,87 @@ def test_a_new_release_is_what_lab_pulls_next(town: "Town", virtually: "Virtuall
         assert machine.state.components["hero_cockpit"].running == "v0.3.1"
 
     virtually(scenario())
+
+
+def test_lesson_33_a_version_that_was_published_broken(town: "Town", virtually: "Virtually") -> None:
+    async def scenario() -> None:
+        machine = await town.stacked()
+        build = ["lab", "build", "hero_books", "--download", "--install"]
+        await town.done(machine, *build)
+        await town.done(machine, "lab", "service", "hero_books", "start")
+        town.world.drift.publish_broken("hero_books", "v0.4.0", "install")
+        assert b"damaged" in (await town.tried(machine, *build)).err
+        assert await town.done(machine, "hero_books", "--version") == "hero_books v0.3.1\n"
+        town.world.drift.publish_broken("hero_books", "v0.4.1")
+        await town.done(machine, *build)
+        assert machine.alive("hero_books")
+        assert (await town.tried(machine, "hero_proc", "service", "restart", "hero_books")).code == 1
+        rows = json.loads(await town.done(machine, "hero_proc", "service", "list", "--json"))
+        assert {row["name"]: row["state"] for row in rows}["hero_books"] == "failed"
+        await town.done(machine, *build, "--version", "v0.3.1")
+        await town.done(machine, "hero_proc", "service", "restart", "hero_books")
+        town.world.drift.publish("hero_books", "v0.4.2")
+        await town.done(machine, *build)
+        await town.done(machine, "hero_proc", "service", "restart", "hero_books")
+        assert await town.done(machine, "hero_books", "--version") == "hero_books v0.4.2\n"
+
+    virtually(scenario())
+
+
+def test_lesson_34_only_its_health_check_answers(town: "Town", virtually: "Virtually") -> None:
+    async def scenario() -> None:
+        machine = await town.stacked()
+        town.world.drift.install("alice_1", "hero_books")
+        town.world.drift.set_secret("alice_1", "cockpit", "BOOKS_LIBRARIES", "hero, geomind")
+        await town.world.clock.sleep(10)
+        listing = ["curl", "-sf", "http://127.0.0.1:9988/hero_books/api/libraries"]
+        assert json.loads(await town.done(machine, *listing)) == {"libraries": ["hero", "geomind"]}
+        town.world.drift.break_service("alice_1", "hero_books")
+        assert (await town.tried(machine, *listing)).code == 22
+        await town.done(machine, "curl", "-sf", "http://127.0.0.1:9988/hero_books/health")
+        town.world.drift.break_service("alice_1", "hero_books", works=True)
+        await town.done(machine, *listing)
+
+    virtually(scenario())
+
+
+def test_lesson_27_a_service_knows_what_was_there_when_it_started(town: "Town", virtually: "Virtually") -> None:
+    async def scenario() -> None:
+        machine = await town.stacked()
+        unread = town.world.drift.unread_settings
+        write = ["hero_proc", "secret", "set", "--quiet", "--context", "cockpit", "K"]
+        await town.done(machine, *write, "one")
+        assert unread("alice_1", "hero_cockpit") == ["cockpit/K"]
+        await town.done(machine, "hero_proc", "service", "restart", "hero_cockpit")
+        await town.done(machine, *write, "one")
+        assert unread("alice_1", "hero_cockpit") == []
+        await town.done(machine, "hero_proc", "secret", "delete", "--context", "cockpit", "K")
+        assert unread("alice_1", "hero_cockpit") == ["cockpit/K"]
+
+    virtually(scenario())
+
+
+def test_lessons_6_21_and_32_as_faults(town: "Town", virtually: "Virtually") -> None:
+    async def scenario() -> None:
+        machine = await town.stacked()
+        for method, kind, target in (
+            ("secret set", "secret_trimmed", "KEY"),
+            ("service start", "slow_start", "hero_cockpit"),
+            ("version", "version_unknown", "hero_cockpit"),
+        ):
+            town.world.faults.add(Fault(system="machine", method=method, kind=kind, target=target))
+        write = ["hero_proc", "secret", "set", "--quiet", "--context", "core", "KEY", "key\n"]
+        seen = []
+        for _ in range(2):
+            await town.done(machine, *write)
+            seen.append(machine.state.secrets["core"]["KEY"])
+        assert seen == [b"key", b"key\n"]
+        await town.done(machine, "hero_proc", "service", "restart", "hero_cockpit")
+        await town.world.clock.sleep(60)
+        assert not machine.healthy("hero_cockpit")
+        await town.world.clock.sleep(60)
+        assert machine.healthy("hero_cockpit")
+        said = [await town.done(machine, "hero_cockpit", "--version") for _ in range(2)]
+        assert said == ["hero_cockpit (development build)\n", "hero_cockpit v0.3.1\n"]
+
+    virtually(scenario())

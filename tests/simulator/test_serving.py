@@ -1,6 +1,7 @@
 """The world on loopback: real HTTP, TLS, SOCKS5 and SSH, real shells, and what survives a kill."""
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -244,3 +245,39 @@ async def test_a_kill_loses_nothing_that_was_answered(tmp_path: Path) -> None:
     assert [entry["time"] for entry in log] == sorted(entry["time"] for entry in log)
     os.kill(process.pid, signal.SIGTERM)
     assert await process.wait() == 0
+
+
+async def test_the_admin_machine_and_its_engines_are_behind_the_overlay(loopback: "Loopback") -> None:
+    addresses, world = loopback.addresses, loopback.town.world
+    connection = await loopback.ssh(addresses.admin_machine.host)
+    host_key = connection.get_server_host_key()
+    assert host_key is not None
+    assert host_key.export_public_key().decode().split()[:2] == addresses.admin_machine.host_key.split()
+    engine = addresses.engines[0]
+    assert (engine.name, engine.context, engine.service) == ("embedder", "embedder", "hero_embedder")
+    services = json.loads(await run(connection, "hero_proc service list --json"))
+    assert sorted(row["name"] for row in services if row["state"] == "running") == [
+        *("hero_embedder", "hero_proc", "hero_voice")
+    ]
+    registry = json.loads(await run(connection, f"hero_proc secret get --context {engine.context} TENANT_TOKENS"))
+    registry["alice"] = hashlib.sha256(b"a-token").hexdigest()
+    store = f'hero_proc secret set --quiet --context {engine.context} TENANT_TOKENS "$(cat)"'
+    await run(connection, store, json.dumps(registry).encode())
+    await run(connection, f"hero_proc service restart {engine.service}")
+    await until(lambda: world.engines.listens(world.engines.named("embedder")))
+    async with httpx.AsyncClient(proxy=addresses.socks) as overlay:
+        assert (await overlay.get(f"{engine.url}/health")).status_code == 200
+        headers = {"Authorization": "Bearer a-token", "X-Hero-Context": "alice"}
+        answers = [await overlay.get(f"{one.url}/v1/ping", headers=headers) for one in addresses.engines]
+        assert [answer.status_code for answer in answers] == [200, 401]
+        assert answers[0].json() == {"tenant": "alice"}
+    world.drift.kill_service("admin", engine.service)
+    async with httpx.AsyncClient(proxy=addresses.socks) as overlay:
+        with pytest.raises(httpx.ProxyError):
+            await overlay.get(f"{engine.url}/health", timeout=5)
+        with pytest.raises(httpx.ProxyError):
+            await overlay.get(f"http://[{addresses.admin_machine.host}]:9988/", timeout=5)
+    connection.close()
+    books = world.books()
+    assert books["admin_machine"]["secrets"] == {"embedder": ["TENANT_TOKENS"], "voice": ["TENANT_TOKENS"]}
+    assert books["machines"] == {}

@@ -209,6 +209,51 @@ def test_a_broken_rule_is_refused_with_every_finding(make_tester: Make, fleet: F
     assert [each.path[2] for each in refused.value.findings] == ["add", "remove"]
 
 
+def test_new_engine_tokens_are_asked_for_by_a_counter(make_tester: Make, make_fleet: MakeFleet) -> None:
+    assert desired(make_tester(), make_fleet()).engine_rotation == 0
+    fleet = make_fleet(defaults={"keys": {"rotateEngineTokens": 2}})
+    assert desired(make_tester(), fleet).engine_rotation == 2, "one line of the Fleet rotates everybody's"
+    assert desired(make_tester(keys={"rotateEngineTokens": 3}), fleet).engine_rotation == 3
+
+
+def test_where_tokens_are_registered_changes_nothing_on_a_testers_machine(make_tester: Make, fleet: Fleet) -> None:
+    raw = fleet.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    raw["spec"]["engines"][0]["registry"]["host"] = "400:2::2"
+    moved = Fleet.model_validate(raw)
+    assert digest(desired(make_tester(), moved)) == digest(desired(make_tester(), fleet))
+
+
+@pytest.mark.parametrize(("mail", "sent"), [(None, True), ({}, True), ({"send": False}, False)])
+def test_the_fleet_can_turn_the_welcome_mail_off(
+    mail: dict[str, bool] | None, sent: bool, make_tester: Make, make_fleet: MakeFleet
+) -> None:
+    fleet = make_fleet(mail=None if mail is None else {"from": "hero@example.org", **mail})
+    welcome = desired(make_tester(welcomeEmail={"send": True, "resend": 3}), fleet).welcome
+    assert (welcome.send, welcome.resend) == (sent, 3)
+    assert not desired(make_tester(welcomeEmail=False), fleet).welcome.send
+
+
+def test_updates_are_applied_or_only_told(make_tester: Make, fleet: Fleet) -> None:
+    assert desired(make_tester(), fleet).updates == "apply"
+    assert desired(make_tester(version={"updates": "notify"}), fleet).updates == "notify"
+
+
+def test_a_mail_servers_password_is_a_secret_of_the_fleet_and_goes_to_no_machine(
+    make_tester: Make, make_fleet: MakeFleet
+) -> None:
+    smtp = {"host": "mail.example.org", "user": "hero", "password": "env:SMTP"}
+    fleet = make_fleet(mail={"from": "hero@example.org", "smtp": smtp})
+    assert "env:SMTP" in fleet.spec.secrets()
+    with pytest.raises(Refused, match="secret of the controller itself"):
+        desired(make_tester(keys={"providers": {"groq": {"secret": "env:SMTP"}}}), fleet)
+
+
+def test_what_time_and_safety_default_to(make_fleet: MakeFleet) -> None:
+    spec = make_fleet(timing={}, safety={}).spec
+    assert (spec.timing.releases_every, spec.timing.capacity_lag) == (timedelta(minutes=15), timedelta(seconds=120))
+    assert (spec.timing.expiry_warning, spec.safety.max_rebuilds) == (timedelta(days=7), 2)
+
+
 def test_a_chosen_node(make_tester: Make, fleet: Fleet) -> None:
     assert desired(make_tester(machine={"node": "gent/0001"}), fleet).machine.placement == ("gent", "0001")
 

@@ -11,10 +11,11 @@ from pydantic_core import PydanticCustomError
 
 from specs.errors import dotted
 from specs.forge_rules import RESERVED, forge_name
+from specs.mail import TemplateLine, TemplateText
 from specs.references import SecretRef
 from specs.secrecy import looks_secret, shown
-from specs.ssh_keys import key_identity, parse_ssh_key
-from specs.text import DaemonUrl, Email, ProxyUrl, PublicPath, TesterName, Url
+from specs.ssh_keys import key_identity, parse_host_key, parse_ssh_key
+from specs.text import DaemonUrl, Email, Host, ProxyUrl, PublicPath, TesterName, Url
 from specs.yaml_words import Plain, meaning
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMCYJWIBAZJ2xDR4Ap4o1MNV/+IHNBnWsyXMaApUwOeS"
@@ -53,6 +54,51 @@ def test_ssh_keys_are_kept_as_one_line(written: str, kept: str) -> None:
 def test_what_is_no_ssh_key(bad: str) -> None:
     with pytest.raises(PydanticCustomError):
         parse_ssh_key(bad)
+
+
+def test_a_host_key_is_kept_without_its_comment() -> None:
+    assert parse_host_key(f"{KEY} root@admin\n") == KEY
+    with pytest.raises(PydanticCustomError):
+        parse_host_key("ssh-ed25519 AAAA")
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("mail.example.org", "mail.example.org"),
+        ("Admin-1", "admin-1"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("0400:0001::0001", "400:1::1"),
+        ("400:A::1", "400:a::1"),
+        ("::1", "::1"),
+    ],
+)
+def test_hosts_have_one_spelling(written: str, kept: str) -> None:
+    assert TypeAdapter(Host).validate_python(written) == kept
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["", ".", "a..b", "-a", "a-.b", "[400:1::1]", "a:22", "127.0.0.300", "1.2.3", "fe80::1%eth0", "a b", "a/b", "::x"],
+)
+def test_what_is_no_host(bad: str) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(Host).validate_python(bad)
+
+
+@pytest.mark.parametrize("good", ["plain", "${account} at $link", "costs $$5, ${name}"])
+def test_templates(good: str) -> None:
+    assert TypeAdapter(TemplateLine).validate_python(good) == good
+    assert TypeAdapter(TemplateText).validate_python(f"{good}\n\tmore\n") == f"{good}\n\tmore\n"
+
+
+@pytest.mark.parametrize(
+    "bad", ["", "$", "$5", "${", "${}", "${link", "${Account}", "${acc ount}", "$password", "a\rb"]
+)
+def test_what_is_no_template(bad: str) -> None:
+    for kind in (TemplateLine, TemplateText):
+        with pytest.raises(ValidationError):
+            TypeAdapter(kind).validate_python(bad)
 
 
 def test_a_comment_does_not_make_another_key() -> None:
@@ -152,7 +198,7 @@ def test_names_that_forge_takes(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "-a", "a-", "a--b", "a.-b", "a b", "a/b", "ä", "a\n", "x" * 41, "a.PNG", *RESERVED]
+    "name", ["", "-a", "a-", "a--b", "a.-b", "a b", "a/b", "ä", "a\n", "x" * 41, "a.PNG", *sorted(RESERVED)]
 )
 def test_names_that_forge_refuses(name: str) -> None:
     for spelling in (name, name.upper()):

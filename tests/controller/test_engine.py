@@ -1,0 +1,268 @@
+"""The engine as a whole: start, stop, a Fleet that changes, a store that fails. One pass at a time for each tester."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.intake import Revision
+from controller.records import Change, Outcome, PutCondition, PutFleet, PutJournal, SetStatus
+from controller.running import Controller, Places
+from controller.store import Store, StoreError
+from reconcilers.actions import Action
+from reconcilers.clock import SystemClock
+from reconcilers.errors import Blocked
+from reconcilers.secret import Secret
+from specs.fleet import Fleet
+from specs.loading import Loaded, LoadedTester
+from tests.controller.fakes import (
+    FLEET,
+    OTHER_FLEET,
+    FakeStep,
+    ManualClock,
+    Outside,
+    Rig,
+    a_tester,
+    failing,
+    rig,
+    until,
+)
+
+
+@pytest.fixture
+async def one(store: Store, clock: ManualClock) -> Rig:
+    outside = Outside()
+    return rig(store, clock, [FakeStep("machine", outside)], outside)
+
+
+@asynccontextmanager
+async def running(one: Rig) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.ensure_future(one.engine.run())
+    try:
+        yield task
+    finally:
+        await one.engine.stop()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def a_revision(*names: str, fleet: Fleet | None = FLEET) -> Revision:
+    testers = {}
+    for name in names:
+        desired = a_tester(name)
+        document: Any = None  # nobody but the loader looks at it
+        testers[name] = LoadedTester(document, desired, f"{name}.yaml", 1, f"digest of {name}")
+    return Revision("folder", f"r{'-'.join(names)}", Loaded(testers, fleet, (), {}, {}, readable=True))
+
+
+async def test_what_a_revision_brings_is_made_and_stop_leaves_nothing_open(one: Rig) -> None:
+    async with running(one):
+        await one.engine.take_in(a_revision("alice", "bob"))
+        await until(lambda: len(one.outside.things) == 2)
+    assert set(one.outside.things) == {"machine-alice-1-1", "machine-bob-1-1"}
+    assert await one.store.unfinished() == ()
+    assert one.closed == ["sandbox"]
+
+
+async def test_a_tester_has_one_pass_at_a_time_however_often_it_is_queued(one: Rig) -> None:
+    at_once, most = 0, 0
+
+    async def look() -> None:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        one.engine.queue.add("alice")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        at_once -= 1
+
+    one.steps["machine"].on_observe = look
+    async with running(one):
+        await one.engine.take_in(a_revision("alice"))
+        await until(lambda: one.engine.passes >= 5)
+    assert most == 1
+
+
+async def test_after_stop_no_pass_is_begun(one: Rig) -> None:
+    async with running(one) as task:
+        await one.engine.take_in(a_revision("alice"))
+        await until(lambda: one.engine.passes >= 1)
+        await one.engine.stop()
+        turns = one.steps["machine"].turns
+        one.engine.queue.add("alice")
+        await asyncio.wait([task], timeout=20)
+        assert task.done()
+        assert one.steps["machine"].turns == turns
+
+
+async def test_a_call_that_hangs_at_the_end_is_cut_off_and_unknown(one: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controller.engine.DRAIN", timedelta(milliseconds=50))
+    begun = asyncio.Event()
+
+    async def hang(action: Action) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    one.outside.before.append(hang)
+    async with running(one):
+        await one.engine.take_in(a_revision("alice"))
+        await begun.wait()
+        async with asyncio.timeout(20):
+            await one.engine.stop()
+    assert [entry.outcome for entry in await one.store.journal("alice")] == [Outcome.UNKNOWN]
+
+
+async def test_a_crash_between_intent_and_answer_is_recovered_as_unknown(
+    one: Rig, store: Store, clock: ManualClock
+) -> None:
+    await one.engine.adopt(FLEET)
+    await one.add(a_tester("alice"))
+
+    async def crash(moment: str, changes: tuple[Change, ...]) -> None:
+        if any(isinstance(c, PutJournal) and c.entry.outcome is not Outcome.BEGUN for c in changes):
+            raise StoreError("the process is gone")
+
+    store.hooks.append(crash)
+    with pytest.raises(StoreError):
+        await one.run_pass()
+    store.hooks.clear()
+    again = rig(store, clock, list(one.steps.values()), one.outside)
+    async with running(again):
+        await until(lambda: len(again.engine.queue) > 0)
+        assert await store.unfinished() == ()
+    assert "OutcomeUnknown" in await one.told()
+    assert one.outside.calls == ["create machine-alice-1-1"]
+
+
+async def test_a_fleet_that_cannot_be_used_is_said_and_the_one_before_stays(one: Rig) -> None:
+    await one.engine.adopt(FLEET)
+    world = one.engine.world
+
+    def refuse(fleet: Fleet, secrets: dict[str, Secret]) -> Any:
+        raise Blocked("no token", system="secrets")
+
+    one.engine._open_world = refuse
+    await one.engine.adopt(OTHER_FLEET)
+    await one.engine.adopt(OTHER_FLEET)
+    assert one.engine.world is world
+    assert [event.reason for event in await one.store.events("")] == ["FleetUnusable"]
+    assert "no token" in one.engine.world_error
+
+
+async def test_the_old_clients_are_closed_when_the_last_pass_has_left_them(one: Rig) -> None:
+    await one.engine.adopt(FLEET)
+    await one.add(a_tester("alice"))
+
+    async def change() -> None:
+        await one.engine.adopt(OTHER_FLEET)
+        assert one.closed == []
+
+    one.steps["machine"].on_observe = change
+    await one.run_pass()
+    assert one.closed == ["sandbox"]
+
+
+async def test_a_new_fleet_at_the_start_is_not_replaced_by_the_last_one(
+    one: Rig, store: Store, clock: ManualClock
+) -> None:
+    await store.write(PutFleet(FLEET.model_dump_json(by_alias=True), "r0"))
+    reading, go_on = asyncio.Event(), asyncio.Event()
+    fleet_of = store.fleet
+
+    async def slow() -> tuple[str, str] | None:
+        known = await fleet_of()
+        reading.set()
+        await go_on.wait()
+        return known
+
+    store.fleet = slow  # type: ignore[method-assign]
+    async with running(one):
+        await reading.wait()
+        store.fleet = fleet_of  # type: ignore[method-assign]
+        taking = asyncio.ensure_future(one.engine.take_in(a_revision("alice", fleet=OTHER_FLEET)))
+        await until(lambda: taking.done() or one.engine._adopting.locked())
+        go_on.set()
+        await taking
+        await until(lambda: len(one.outside.things) == 1)
+        assert one.engine.world is not None
+        assert one.engine.world.fleet == OTHER_FLEET
+
+
+async def test_a_last_fleet_that_is_not_understood_any_more_does_not_end_the_controller(one: Rig) -> None:
+    await one.store.write(PutFleet('{"kind": "of old"}', "r0"))
+    assert await one.engine.last_fleet() is None
+
+
+async def test_who_was_taken_in_is_looked_at_though_the_fleet_could_not_be_taken(one: Rig) -> None:
+    class Broken:
+        async def resolve(self, refs: object) -> dict[str, Secret]:
+            raise StoreError("the disk is full")
+
+    references: Any = Broken()
+    one.engine.references = references
+    with pytest.raises(StoreError):
+        await one.engine.take_in(a_revision("alice"))
+    assert one.engine.queue.depth() == 1
+
+
+async def test_a_store_that_fails_in_a_pass_is_said_at_the_tester_and_the_pass_comes_again(one: Rig) -> None:
+    async def full(moment: str, changes: tuple[Change, ...]) -> None:
+        if any(isinstance(change, (PutCondition, SetStatus)) for change in changes):
+            raise StoreError("The disk is full")
+
+    one.store.hooks.append(full)
+    async with running(one):
+        await one.engine.take_in(a_revision("alice"))
+        await until(lambda: one.engine.passes >= 1)
+        one.store.hooks.clear()
+        (event,) = [e for e in await one.store.events("alice") if e.reason == "StoreError"]
+        assert "The disk is full" in event.message
+        one.clock.pass_by(timedelta(minutes=1))
+        one.engine.queue.add("alice")
+        await until(lambda: one.engine.passes >= 2)
+    assert await one.condition("Machine") == ("True", "InSync")
+    assert one.outside.calls == ["create machine-alice-1-1"]
+
+
+async def test_a_pass_that_breaks_comes_again_later_and_later(one: Rig) -> None:
+    one.outside.before.extend([failing(asyncio.InvalidStateError("hunter2"))])
+    await one.engine.adopt(FLEET)
+    await one.add(a_tester("alice"))
+    wait = await one.run_pass()
+    assert wait is not None
+    assert wait > timedelta(0)
+    assert "hunter2" not in str(await one.store.events("alice"))
+
+
+async def test_a_store_that_cannot_be_read_for_a_moment_does_not_end_the_controller(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controller.running.STORE_RETRY", timedelta(milliseconds=10))
+    folder = tmp_path / "fleet"
+    folder.mkdir()
+    (folder / "x.yaml").write_text("kind: [")
+    controller = Controller(Places(folder, tmp_path), store, SystemClock())
+    taken: list[Revision] = []
+    controller.listeners.append(lambda revision, _: taken.append(revision))
+    testers, fails = store.testers, [True, True]
+
+    async def sometimes() -> Any:
+        if fails:
+            fails.pop()
+            raise StoreError("locked")
+        return await testers()
+
+    store.testers = sometimes  # type: ignore[method-assign]
+    following = asyncio.ensure_future(controller._follow_source())
+    await until(lambda: bool(taken) or following.done())
+    assert taken
+    assert not controller.stop.is_set()
+    controller.stop.set()
+    async with asyncio.timeout(20):
+        await following

@@ -1,0 +1,140 @@
+"""Shared looks: one request for many readers, never older than demanded, and no reader can spoil it for the others."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from reconcilers.errors import Transient
+from reconcilers.looks import Looks, TesterLooks
+from tests.controller.fakes import ManualClock
+
+AGE = timedelta(seconds=30)
+SECOND = timedelta(seconds=1)
+
+
+class Asked:
+    """A question whose answers come when the test says so: the number of the request."""
+
+    def __init__(self) -> None:
+        self.answers: list[asyncio.Future[int]] = []
+
+    async def ask(self) -> int:
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.answers.append(future)
+        return await future
+
+    async def begun(self, count: int) -> None:
+        async with asyncio.timeout(10):
+            while len(self.answers) < count:  # noqa: ASYNC110 - a fake that sets no event
+                await asyncio.sleep(0)
+
+    def answer(self, number: int) -> None:
+        self.answers[number - 1].set_result(number)
+
+
+@pytest.fixture
+def looks(clock: ManualClock) -> Looks:
+    backends: Any = None
+    return Looks(backends, clock, AGE)
+
+
+async def test_many_readers_make_one_request(looks: Looks) -> None:
+    asked = Asked()
+    readers = [asyncio.ensure_future(looks.read("vms", None, asked.ask)) for _ in range(5)]
+    await asked.begun(1)
+    asked.answer(1)
+    assert {look.value for look in await asyncio.gather(*readers)} == {1}
+    assert (await looks.read("vms", None, asked.ask)).value == 1
+    assert len(asked.answers) == 1
+
+
+async def test_an_old_look_is_taken_anew(looks: Looks, clock: ManualClock) -> None:
+    asked = Asked()
+    for number in (1, 2):
+        reader = asyncio.ensure_future(looks.read("vms", None, asked.ask))
+        await asked.begun(number)
+        asked.answer(number)
+        assert (await reader).value == number
+        clock.pass_by(AGE + SECOND)
+
+
+async def test_what_was_begun_before_a_write_does_not_do_after_it(looks: Looks, clock: ManualClock) -> None:
+    asked = Asked()
+    early = asyncio.ensure_future(looks.read("vms", None, asked.ask))
+    await asked.begun(1)
+    clock.pass_by(SECOND)
+    late = asyncio.ensure_future(looks.read("vms", clock.now(), asked.ask))
+    await asked.begun(2)
+    asked.answer(2)
+    assert (await late).value == 2
+    asked.answer(1)  # an answer that comes late must not replace the newer one
+    assert (await early).value == 1
+    assert (await looks.read("vms", None, asked.ask)).value == 2
+
+
+async def test_a_reader_that_gives_up_spoils_nothing_for_the_others(looks: Looks) -> None:
+    asked = Asked()
+    impatient = asyncio.ensure_future(looks.read("vms", None, asked.ask))
+    patient = asyncio.ensure_future(looks.read("vms", None, asked.ask))
+    await asked.begun(1)
+    impatient.cancel()
+    await asyncio.gather(impatient, return_exceptions=True)
+    asked.answer(1)
+    assert (await patient).value == 1
+    assert impatient.cancelled()
+
+
+async def test_a_failure_is_told_to_all_who_wait_and_not_kept(looks: Looks) -> None:
+    asked = Asked()
+    readers = [asyncio.ensure_future(looks.read("vms", None, asked.ask)) for _ in range(2)]
+    await asked.begun(1)
+    asked.answers[0].set_exception(Transient("502", system="the grid"))
+    assert all(isinstance(end, Transient) for end in await asyncio.gather(*readers, return_exceptions=True))
+    again = asyncio.ensure_future(looks.read("vms", None, asked.ask))
+    await asked.begun(2)
+    asked.answer(2)
+    assert (await again).value == 2
+
+
+async def test_a_tester_demands_newer_looks_after_its_own_write_and_knows_their_age(
+    looks: Looks, clock: ManualClock
+) -> None:
+    asked = Asked()
+    mine = TesterLooks(looks)
+    first = asyncio.ensure_future(mine._read("vms", asked.ask))
+    await asked.begun(1)
+    asked.answer(1)
+    assert await first == 1
+    taken = clock.now()
+    clock.pass_by(SECOND)
+    assert await mine._read("vms", asked.ask) == 1
+    assert mine.oldest == taken
+    mine.demand_newer()
+    second = asyncio.ensure_future(mine._read("vms", asked.ask))
+    await asked.begun(2)
+    asked.answer(2)
+    assert await second == 2
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a look from before the clock was set back counts as fresh until time catches up"
+)
+async def test_a_look_from_before_the_clock_was_set_back_is_not_fresh_for_ever(
+    looks: Looks, clock: ManualClock
+) -> None:
+    asked = Asked()
+    first = asyncio.ensure_future(looks.read("vms", None, asked.ask))
+    await asked.begun(1)
+    asked.answer(1)
+    await first
+    clock.pass_by(-timedelta(hours=1))
+    second = asyncio.ensure_future(looks.read("vms", clock.now(), asked.ask))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(asked.answers) == 2
+    asked.answer(2)
+    assert (await second).value == 2
