@@ -11,10 +11,11 @@ from api.complaint import Complaint
 from api.options import FLEET
 from controller.queries import Queries
 from controller.running import Places, opened_store
-from controller.store import Store
-from reconcilers.clock import SystemClock
+from controller.store import Keyring, Store
+from reconcilers.clock import Clock, SystemClock
 
 DATABASE_VARIABLE = "DATABASE_URL"
+IN_MEMORY = "sqlite://"
 
 
 def places(fleet: Path, state: Path) -> Places:
@@ -25,6 +26,20 @@ def places(fleet: Path, state: Path) -> Places:
 def has_books(where: Places) -> bool:
     """Whether a controller has ever worked here: looking must not make a store."""
     return bool(where.database_url) or (where.state / "controller.db").exists()
+
+
+@asynccontextmanager
+async def books_or_none(where: Places, clock: Clock) -> AsyncIterator[Store]:
+    """The controller's books; empty ones in memory where it has never worked."""
+    if has_books(where):
+        async with opened_store(where, clock) as store:
+            yield store
+        return
+    store = await Store.open(IN_MEMORY, Keyring.generate(), clock)
+    try:
+        yield store
+    finally:
+        await store.aclose()
 
 
 @asynccontextmanager

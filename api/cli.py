@@ -16,7 +16,20 @@ NAME = "testerctl"
 FAILED = 1
 INTERRUPTED = 130
 
-COMMANDS = ("validate", "plan", "run", "get", "describe", "events", "demo", "schema")
+COMMANDS = (
+    "validate",
+    "doctor",
+    "plan",
+    "run",
+    "get",
+    "describe",
+    "events",
+    "logs",
+    "wait",
+    "reveal",
+    "demo",
+    "schema",
+)
 GROUPS = ("secret", "keys")
 
 

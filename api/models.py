@@ -35,6 +35,8 @@ class Tester(Answer):
     reason: str
     message: str
     since: datetime | None
+    until: datetime | None
+    blames: str | None
     progress: int
     current: str
     account: str
@@ -61,6 +63,8 @@ class Tester(Answer):
             reason=summary.reason,
             message=summary.message,
             since=summary.since,
+            until=summary.until,
+            blames=summary.blames or None,
             progress=record.progress,
             current=record.current,
             account=record.desired.account.name,
@@ -289,6 +293,14 @@ class PlannedWait(Answer):
     blames: str
 
 
+class PlannedFinding(Answer):
+    """What a step sees not to be so now, beside what it would do."""
+
+    type: str
+    reason: str
+    message: str
+
+
 class PlannedStep(Answer):
     """One step's part of a plan; `knownAfter` names the steps that must come first for the rest to be known."""
 
@@ -296,6 +308,7 @@ class PlannedStep(Answer):
     actions: tuple[PlannedAction, ...]
     waits: tuple[PlannedWait, ...]
     known_after: tuple[str, ...]
+    findings: tuple[PlannedFinding, ...]
     error: str | None
     note: str | None
 
@@ -306,6 +319,9 @@ class PlannedStep(Answer):
             actions=tuple(map(PlannedAction.of, step.actions)),
             waits=tuple(PlannedWait(reason=one.reason, message=one.message, blames=one.blames) for one in step.waits),
             known_after=step.known_after,
+            findings=tuple(
+                PlannedFinding(type=one.type, reason=one.reason, message=one.message) for one in step.findings
+            ),
             error=step.error or None,
             note=step.note or None,
         )

@@ -81,6 +81,8 @@ def _step(step: StepPreview) -> Iterator[Text]:
         yield from _action(action)
     for wait in step.waits:
         yield _wait(wait)
+    for finding in step.findings:
+        yield text(f"    ! {finding.type} is not so: {one_line(finding.message)}", "yellow")
     if step.known_after and not step.actions:
         yield text(f"    known after {', '.join(step.known_after)}", "dim")
     if step.note:

@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from api.books import has_books
+from api.books import books_or_none
 from api.complaint import Complaint
+from api.worlds import opened_world
 from controller.engine import fleet_references
+from controller.intake import absent_from, has_expired
 from controller.preview import Preview, preview
 from controller.records import TesterBooks, TesterRecord
 from controller.references import References
-from controller.running import Places, opened_store
-from controller.store import Keyring, Store
+from controller.running import Places
+from controller.store import Store
 from controller.world import World
-from reconcilers.backends.opening import Options, open_backends
 from reconcilers.clock import Clock
-from reconcilers.looks import Looks
 from reconcilers.secret import Secret
-from reconcilers.steps import all_steps
 from specs.desired import needs_of_secret
 from specs.errors import SpecError
 from specs.fleet import Fleet
 from specs.loading import Loaded, LoadedTester, load_folder
 from specs.names import new_uid
 from specs.suggest import nearest
-
-IN_MEMORY = "sqlite://"
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ class FolderPlan:
 
 async def plan_folder(where: Places, names: tuple[str, ...], clock: Clock) -> FolderPlan:
     """Raises Complaint when there is no usable Fleet, or nobody of a name; StoreError, OutsideError as they come."""
-    async with _books_or_none(where, clock) as store:
+    async with books_or_none(where, clock) as store:
         records = {record.name: record for record in await store.testers()}
         known = await store.fleet()
         last = Fleet.model_validate_json(known[0]) if known else None
@@ -62,7 +58,7 @@ async def plan_folder(where: Places, names: tuple[str, ...], clock: Clock) -> Fo
             raise Complaint(_no_fleet(loaded, where.folder))
         expected, held = _expected(records, loaded, clock.now())
         chosen = _chosen(expected, names)
-        async with _world(loaded.fleet, where.folder, store, clock) as world:
+        async with opened_world(loaded.fleet, where.folder, store, clock) as world:
             found = await asyncio.gather(*(_one(record, records, store, world, where.folder) for record in chosen))
     return FolderPlan(tuple(found), loaded.errors, held)
 
@@ -73,30 +69,6 @@ async def plan_known(name: str, store: Store, world: World, references: Referenc
     if books is None:
         return None
     return await preview(books, await _secrets(references, world, books.record), world, store)
-
-
-@asynccontextmanager
-async def _books_or_none(where: Places, clock: Clock) -> AsyncIterator[Store]:
-    """The controller's books; empty ones in memory where it has never worked."""
-    if has_books(where):
-        async with opened_store(where, clock) as store:
-            yield store
-        return
-    store = await Store.open(IN_MEMORY, Keyring.generate(), clock)
-    try:
-        yield store
-    finally:
-        await store.aclose()
-
-
-@asynccontextmanager
-async def _world(fleet: Fleet, folder: Path, store: Store, clock: Clock) -> AsyncIterator[World]:
-    secrets = await References(store, folder).resolve(fleet_references(fleet))
-    backends = open_backends(fleet, secrets, clock, Options(folder=folder))
-    try:
-        yield World(fleet, backends, Looks(backends, clock, fleet.spec.timing.look_age), all_steps(backends))
-    finally:
-        await backends.aclose()
 
 
 def _no_fleet(loaded: Loaded, folder: Path) -> str:
@@ -111,16 +83,10 @@ def _expected(
     expected = dict(records)
     for name, tester in loaded.testers.items():
         expected[name] = _with_spec(records.get(name), name, tester, now)
-    absent = [row for row in records.values() if not row.leaving and row.name not in loaded.testers]
-    if not loaded.whole or loaded.fleet is None:
-        return expected, ()
-    safety = loaded.fleet.spec.safety
-    wanted = sum(not row.leaving for row in records.values())
-    if len(absent) > safety.removals_of(wanted) and safety.allow_removals != len(absent):
-        return expected, tuple(sorted(row.name for row in absent))
-    for row in absent:
+    leaving, held = absent_from(records.values(), loaded)
+    for row in leaving:
         expected[row.name] = replace(row, generation=row.generation + 1, removed_at=now)
-    return expected, ()
+    return expected, tuple(sorted(held))
 
 
 def _with_spec(row: TesterRecord | None, name: str, tester: LoadedTester, now: datetime) -> TesterRecord:
@@ -137,9 +103,15 @@ def _with_spec(row: TesterRecord | None, name: str, tester: LoadedTester, now: d
             added_at=now,
             changed_at=now,
         )
+    if has_expired(tester.desired, now):
+        return row if row.leaving else _raised(row, tester, now)
     if row.desired == tester.desired and not row.leaving:
         return row
-    return replace(row, generation=row.generation + 1, desired=tester.desired, removed_at=None)
+    return _raised(row, tester, None)
+
+
+def _raised(row: TesterRecord, tester: LoadedTester, removed_at: datetime | None) -> TesterRecord:
+    return replace(row, generation=row.generation + 1, desired=tester.desired, removed_at=removed_at)
 
 
 def _chosen(expected: Mapping[str, TesterRecord], names: tuple[str, ...]) -> list[TesterRecord]:

@@ -10,9 +10,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from api.job_logs import NoLog
 from api.models import Problem
 from api.window import NotOpen
 from controller.store import StoreError
+from reconcilers.errors import OutsideError
 
 log = logging.getLogger("api")
 
@@ -41,6 +43,14 @@ def register(app: FastAPI) -> None:
     @app.exception_handler(NotOpen)
     async def unavailable(request: Request, error: StoreError | NotOpen) -> Response:
         return problem(503, str(error), {"Retry-After": "5"})
+
+    @app.exception_handler(NoLog)
+    async def nothing(request: Request, error: NoLog) -> Response:
+        return problem(404, str(error))
+
+    @app.exception_handler(OutsideError)
+    async def outside(request: Request, error: OutsideError) -> Response:
+        return problem(502, str(error))
 
     @app.exception_handler(Exception)
     async def mistake(request: Request, error: Exception) -> Response:

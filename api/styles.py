@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from controller.doctor import Verdict
 from controller.records import Phase, Severity, Status
+from reconcilers.backends.machine import JobState
 
 PHASE_STYLE = {
     Phase.READY: "green",
@@ -13,6 +15,14 @@ PHASE_STYLE = {
     Phase.STALLED: "bold red",
     Phase.PAUSED: "magenta",
     Phase.REMOVING: "magenta",
+    Phase.EXPIRED: "dim",
 }
 STATUS_STYLE = {Status.TRUE: "green", Status.FALSE: "yellow", Status.UNKNOWN: "dim"}
 SEVERITY_STYLE = {Severity.NORMAL: "", Severity.WARNING: "yellow"}
+VERDICT_STYLE = {Verdict.GOOD: "green", Verdict.WRONG: "bold red", Verdict.UNKNOWN: "dim"}
+JOB_STYLE = {
+    JobState.RUNNING: "cyan",
+    JobState.SUCCEEDED: "green",
+    JobState.FAILED: "bold red",
+    JobState.DIED: "bold red",
+}

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from api.job_logs import JobLog, end_of_each, whole
 from api.models import Alive, Check, Ready
 from api.planning import plan_known
+from controller.engine import fleet_references
 from controller.preview import Preview
 from controller.queries import Queries
 from controller.running import Controller
 from controller.store import StoreError
+from controller.world import World
 from reconcilers.clock import Clock
+from specs.desired import needs_of_secret
 
 
 class NotOpen(Exception):
@@ -33,13 +39,33 @@ class Window:
 
     async def plan(self, name: str) -> Preview | None:
         """What the next pass would do; None: no such tester. Raises NotOpen, StoreError."""
-        engine = self.controller.engine
-        world = engine.world
+        async with self._world_now() as world:
+            return await plan_known(name, self.controller.store, world, self.controller.engine.references)
+
+    async def logs(self, name: str, component: str | None = None) -> tuple[JobLog, ...] | None:
+        """The end of every job's log, or all of one component's; None: no such tester.
+
+        Raises NotOpen, StoreError, NoLog, and an OutsideError when the machine cannot be asked.
+        """
+        books = await self.controller.store.books(name)
+        if books is None:
+            return None
+        async with self._world_now() as world:
+            refs = [*fleet_references(world.fleet), *needs_of_secret(books.record.desired)]
+            hidden = tuple((await self.controller.engine.references.resolve(refs)).values())
+            if component is None:
+                return await end_of_each(books, world, hidden)
+            return (await whole(books, world, hidden, component),)
+
+    @asynccontextmanager
+    async def _world_now(self) -> AsyncIterator[World]:
+        """The engine's world, which stays open while we look through it. Raises NotOpen."""
+        world = self.controller.engine.world
         if world is None:
-            raise NotOpen(engine.world_error or "no Fleet has been read yet")
+            raise NotOpen(self.controller.engine.world_error or "no Fleet has been read yet")
         world.users += 1
         try:
-            return await plan_known(name, self.controller.store, world, engine.references)
+            yield world
         finally:
             await world.leave()
 
@@ -49,7 +75,7 @@ class Window:
 
     async def ready(self) -> Ready:
         """Store readable, source readable, world open."""
-        checks = (*await self._books(), self._world())
+        checks = (*await self._books(), self._opened())
         return Ready(ready=all(check.ok for check in checks), checks=checks)
 
     async def _books(self) -> tuple[Check, ...]:
@@ -63,7 +89,7 @@ class Window:
         errors = "; ".join(source.errors[:3]) if not source.readable else ""
         return store, Check(name="source", ok=source.readable, detail=errors or f"revision {source.revision}")
 
-    def _world(self) -> Check:
+    def _opened(self) -> Check:
         engine = self.controller.engine
         detail = engine.world_error or ("open" if engine.world is not None else "no Fleet has been read yet")
         return Check(name="world", ok=engine.world is not None and not engine.world_error, detail=detail)

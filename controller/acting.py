@@ -23,9 +23,10 @@ from controller.records import (
     PutObject,
     Seal,
     Severity,
+    Unseal,
     Void,
 )
-from controller.rows import DELETED, TAKEN, as_now, current
+from controller.rows import DELETED, TAKEN, as_now, current, without_marks
 from controller.snapshot import Snapshot
 from controller.world import Step, World
 from reconcilers.actions import Action, Effect
@@ -65,12 +66,22 @@ class StepPorts:
     snapshot: Snapshot
     step: str
     clock: Clock
+    row: OutsideObject | None  # that the action is about
 
     async def seal(self, name: str, value: Secret) -> None:
         await self.snapshot.commit(self.step, Seal(f"{self.snapshot.name}/{name}", value, self.clock.now()))
 
     async def record(self, facts: StepFacts) -> None:
         await self.snapshot.learn(self.step, facts)
+
+    async def erase(self, name: str) -> None:
+        await self.snapshot.commit(self.step, Unseal(f"{self.snapshot.name}/{name}"))
+
+    async def place(self, identity: dict[str, str]) -> None:
+        if self.row is None:
+            raise LookupError(f"{self.step} makes nothing that has a place")
+        row = as_now(self.snapshot, self.row)
+        await self.snapshot.commit(self.step, PutObject(replace(row, identity={**row.identity, **identity})))
 
     async def note(self, text: str) -> None:
         event = Event(self.snapshot.name, self.step, "Note", text, self.clock.now())
@@ -146,7 +157,7 @@ class Deed:
 
     async def _call(self, entry: JournalEntry) -> None:
         held = None if self.row is None else as_now(self.snapshot, self.row)
-        ports = StepPorts(self.snapshot, self.step.name, self.hands.clock)
+        ports = StepPorts(self.snapshot, self.step.name, self.hands.clock, held)
         try:
             seen = await self.step.apply(self.action, self.snapshot.view(held), ports)
         except OutcomeUnknown as error:
@@ -176,9 +187,11 @@ class Deed:
         """What the call returned is stored before anything else happens (lesson 8)."""
         action, snapshot, step = self.action, self.snapshot, self.step
         now = self.hands.clock.now()
+        row = None if row is None else as_now(snapshot, row)
         changes: list[Change] = [PutJournal(replace(entry, outcome=Outcome.DONE, ended_at=now))]
         if action.effect is Effect.CREATE and row is not None and seen is not None:
-            row = replace(row, state=ObjectState.EXISTING, since=now, identity=step.identity(seen), missing_since=None)
+            told = {**without_marks(row), **step.identity(seen)}
+            row = replace(row, state=ObjectState.EXISTING, since=now, identity=told, missing_since=None)
             changes.append(PutObject(row))
         if action.effect is Effect.DELETE and row is not None:
             changes.append(PutObject(replace(row, identity={**row.identity, DELETED: now.isoformat()})))

@@ -25,6 +25,7 @@ from controller.store import Store, StoreError
 from controller.world import World
 from reconcilers.clock import Clock
 from reconcilers.errors import OutsideError
+from reconcilers.facts import ObjectState, OutsideObject, Promise
 from reconcilers.secret import Secret
 from specs.desired import needs_of_secret
 from specs.fleet import Fleet
@@ -110,6 +111,7 @@ class Engine:
         except OutsideError as error:
             await self._tell_world_error(str(error))
             return
+        world.looks.promised = self._promised
         old, self._world, self._world_of, self.world_error = self._world, world, (key, secrets), ""
         self._world_ready.set()
         if old is not None:
@@ -193,6 +195,11 @@ class Engine:
         finally:
             await world.leave()
 
+    async def _promised(self) -> tuple[Promise, ...]:
+        """Room that rows of machines have been given: every row that exists or is being made."""
+        made = frozenset({ObjectState.INTENDED, ObjectState.EXISTING})
+        return tuple(promise for row in await self.store.objects("machine", made) if (promise := promise_of(row)))
+
     async def _secrets_of(self, books: TesterBooks) -> dict[str, Secret]:
         """Those of the tester's own spec, and the Fleet's credentials as the present world was opened with."""
         of_fleet = self._world_of[1] if self._world_of is not None else {}
@@ -254,3 +261,12 @@ def fleet_references(fleet: Fleet) -> list[str]:
     """The credentials that the clients need; testers' own secrets are resolved with each pass."""
     spec = fleet.spec
     return [spec.forge.token, spec.installer.private_key, *(daemon.secret for daemon in spec.compute)]
+
+
+def promise_of(row: OutsideObject) -> Promise | None:
+    """What a machine's row says of the room that it was given; None for a row from before its place was chosen."""
+    told = row.identity
+    if row.since is None or not {"daemon", "node_sid", "memory_mb", "disk_gb"} <= set(told):
+        return None
+    size = int(told["memory_mb"]), int(told["disk_gb"])
+    return Promise(row.tester, told["daemon"], told["node_sid"], *size, row.since)

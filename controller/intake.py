@@ -20,6 +20,7 @@ from controller.records import (
 )
 from controller.store import Store
 from reconcilers.clock import Clock
+from specs.desired import DesiredTester
 from specs.fleet import Fleet
 from specs.loading import Loaded, LoadedTester
 from specs.names import new_uid
@@ -103,6 +104,9 @@ def _take_tester(
         draft.put(record, "Added", f"{name} was added by {tester.file}")
         draft.wake(name)
         return
+    if has_expired(tester.desired, draft.now):
+        _take_expired(draft, row, tester)
+        return
     same_spec = row.digest == tester.digest and not row.leaving
     place = replace(row, source_file=tester.file, source_line=tester.line, source_error="")
     if same_spec:
@@ -121,6 +125,31 @@ def _take_tester(
     reason, text = ("PutBack", "was put back by") if row.leaving else ("SpecChanged", "was changed by")
     draft.put(record, reason, f"{name} {text} {tester.file}")
     draft.wake(name)
+
+
+def has_expired(desired: DesiredTester, now: datetime) -> bool:
+    """Its last day, in UTC, is over."""
+    return desired.expires is not None and now.date() > desired.expires
+
+
+def _take_expired(draft: _Draft, row: TesterRecord, tester: LoadedTester) -> None:
+    """It leaves as if its file were gone; the file's row stays until the file goes, or names a later day."""
+    place = replace(row, source_file=tester.file, source_line=tester.line, source_error="")
+    if row.leaving:
+        if place != row:
+            draft.changes.append(PutTester(place))
+        return
+    leaving = replace(
+        place,
+        generation=row.generation + 1,
+        desired=tester.desired,
+        digest=tester.digest,
+        revision=draft.revision,
+        changed_at=draft.now,
+        removed_at=draft.now,
+    )
+    draft.put(leaving, "Expired", f"{row.name} has expired: its last day was {tester.desired.expires}")
+    draft.wake(row.name)
 
 
 def _mark_broken(draft: _Draft, rows: dict[str, TesterRecord], loaded: Loaded, errors: Iterable[str]) -> None:
@@ -149,21 +178,40 @@ async def _take_fleet(draft: _Draft, loaded: Loaded, store: Store) -> Fleet | No
 
 
 def _take_absent(draft: _Draft, rows: dict[str, TesterRecord], loaded: Loaded) -> tuple[str, ...]:
-    """Remove who is positively absent from a wholly readable revision. Returns those whose removal is held back."""
-    wanted = [row for row in rows.values() if not row.leaving]
-    absent = [row for row in wanted if row.name not in loaded.testers]
-    if not absent or not loaded.whole or loaded.fleet is None:
-        return ()
-    safety = loaded.fleet.spec.safety
-    if len(absent) > safety.removals_of(len(wanted)) and safety.allow_removals != len(absent):
-        return tuple(row.name for row in absent)
-    for row in absent:
+    """Remove who may be removed. Returns those whose removal is held back."""
+    going, held = absent_from(rows.values(), loaded)
+    if loaded.whole:
+        for row in rows.values():
+            if row.leaving and row.named and row.name not in loaded.testers:  # expired, and now its file is gone too
+                draft.changes.append(PutTester(replace(row, source_file="")))
+                draft.wake(row.name)
+    for row in going:
         leaving = replace(
-            row, removed_at=draft.now, generation=row.generation + 1, revision=draft.revision, source_error=""
+            row,
+            removed_at=draft.now,
+            generation=row.generation + 1,
+            revision=draft.revision,
+            source_file="",
+            source_error="",
         )
         draft.put(leaving, "Leaving", f"{row.name} is in no file any more and is being removed")
         draft.wake(row.name)
-    return ()
+    return held
+
+
+def absent_from(rows: Iterable[TesterRecord], loaded: Loaded) -> tuple[tuple[TesterRecord, ...], tuple[str, ...]]:
+    """Law 1, pure: who is removed by a revision, and the names of those whose removal it asks for and that are held back.
+
+    Only a wholly readable revision with a Fleet removes anybody, and never more at once than its `safety` allows.
+    """
+    wanted = [row for row in rows if not row.leaving]
+    absent = tuple(row for row in wanted if row.name not in loaded.testers)
+    if not absent or not loaded.whole or loaded.fleet is None:
+        return (), ()
+    safety = loaded.fleet.spec.safety
+    if len(absent) > safety.removals_of(len(wanted)) and safety.allow_removals != len(absent):
+        return (), tuple(row.name for row in absent)
+    return absent, ()
 
 
 def _source_change(before: SourceState | None, state: SourceState, now: datetime) -> list[Change]:

@@ -13,10 +13,10 @@ from controller.backoff import MOST_JITTER
 from controller.graph import run_graph
 from controller.operations import Operation, Operations
 from controller.outcomes import Kind, StepOutcome, held
-from controller.records import Condition, TesterBooks
+from controller.records import Condition, Phase, TesterBooks
 from controller.rows import Judge
 from controller.snapshot import Snapshot
-from controller.status import Clockwork, condition_type, is_paused, judge_pass
+from controller.status import Clockwork, condition_type, is_paused, judge_pass, judge_step, tell_progress, tell_step
 from controller.store import Store
 from controller.turn import Turn
 from controller.world import Step, World
@@ -62,7 +62,10 @@ class Pass:
         self.bench = bench
         self.under_way = under_way
         self.now = bench.clock.now()
+        self.works = Clockwork(world.fleet.spec.timing, bench.chance)
         self.outcomes: dict[str, StepOutcome] = {}
+        self.judged: dict[str, Condition] = {}  # what the turns of this pass came to, by condition
+        self.told: dict[str, Condition] = dict(books.conditions)  # what the books tell now
         self._news = asyncio.Condition()
 
     @property
@@ -101,6 +104,20 @@ class Pass:
         async with self._news:
             self.outcomes[step.name] = replace(outcome, did=did)
             self._news.notify_all()
+        await self._tell(step, outcome)
+
+    async def _tell(self, step: Step, outcome: StepOutcome) -> None:
+        """A pass may take long: what one step came to is told at once, what all of them come to when it ends."""
+        record, now = self.snapshot.record, self.bench.clock.now()
+        condition = judge_step(record, self.snapshot.conditions, outcome, now, self.works)
+        before = self.told.get(condition.type)
+        self.judged[condition.type] = self.told[condition.type] = condition
+        changes = tell_step(record, before, condition, now)
+        if changes and record.phase is not Phase.READY:
+            far = tell_progress(record, self.told, [each.name for each in self.world.steps])
+            changes.append(far)
+            self.snapshot.record = replace(record, phase=far.phase, progress=far.progress, current=far.current)
+        await self.bench.store.write(*changes)
 
     async def outcome_of(self, name: str) -> StepOutcome | None:
         """How a step's turn ended in this pass, once it has; None when it takes none now, as in every removal."""
@@ -131,9 +148,8 @@ class Pass:
 
     async def close(self, outcomes: Sequence[StepOutcome]) -> timedelta:
         """Write what the pass comes to. Returns when to look again."""
-        works = Clockwork(self.world.fleet.spec.timing, self.bench.chance)
         now = self.bench.clock.now()
-        verdict = judge_pass(self.snapshot.record, self.snapshot.conditions, outcomes, now, works)
+        verdict = judge_pass(self.snapshot.record, self.told, outcomes, now, self.works, self.judged)
         await self.bench.store.write(*verdict.changes)
         return verdict.next_look
 

@@ -10,7 +10,7 @@ from controller.records import TesterBooks
 from controller.snapshot import Snapshot
 from controller.store import Store
 from controller.world import Step, World
-from reconcilers.actions import Action, Disruption, Wait
+from reconcilers.actions import Action, Disruption, Finding, Wait
 from reconcilers.errors import OutsideError
 from reconcilers.facts import FACTS, Facts, OutsideObject
 from reconcilers.secret import Secret
@@ -28,6 +28,7 @@ class StepPreview:
     known_after: tuple[str, ...] = ()
     error: str = ""
     note: str = ""
+    findings: tuple[Finding, ...] = ()  # those that are not so now: a door seen open, an address that nobody answers at
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ async def _planned(
 ) -> StepPreview:
     facts = with_placeholders(snapshot.facts(row), lacking)
     view = replace(snapshot.view(row), facts=facts)
+    findings: tuple[Finding, ...] = ()
     try:
         observed = None
         if not lacking:
@@ -95,11 +97,14 @@ async def _planned(
             if learnt is not None:
                 facts = replace(facts, steps={**facts.steps, step.name: learnt})
         planned = step.plan(view.desired if wanted else None, observed, facts)
+        if wanted and not lacking:
+            findings = step.findings(view.desired, observed, facts)
     except OutsideError as error:
         return StepPreview(step.name, known_after=lacking, error=str(error))
     actions = tuple(one for one in planned if isinstance(one, Action))
     waits = tuple(one for one in planned if isinstance(one, Wait))
-    return StepPreview(step.name, actions, waits, lacking)
+    untrue = tuple(one for one in findings if one.status is False)
+    return StepPreview(step.name, actions, waits, lacking, findings=untrue)
 
 
 def with_placeholders(facts: Facts, lacking: tuple[str, ...]) -> Facts:
@@ -115,4 +120,5 @@ def _joined(step: str, found: list[StepPreview]) -> StepPreview:
         tuple(wait for one in found for wait in one.waits),
         found[-1].known_after if found else (),
         "; ".join(one.error for one in found if one.error),
+        findings=tuple(finding for one in found for finding in one.findings),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -23,6 +24,9 @@ class TesterSummary:
     link: str  # "" while there is no address
     node: str
     since: datetime | None  # of the reason
+    until: datetime | None = None  # the limit of the wait that the reason speaks of, or its next try
+    blames: str = ""  # who is waited for, or who must act
+    retried: bool = False  # `until` is the next try
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +61,20 @@ class Queries:
 
     async def testers(self) -> tuple[TesterSummary, ...]:
         """Every tester, by name."""
-        ready = {c.tester: c for c in await self._store.conditions() if c.type == "Ready"}
+        conditions: dict[str, list[Condition]] = {}
+        for one in await self._store.conditions():
+            conditions.setdefault(one.tester, []).append(one)
         facts = await self._store.facts_of_all(("machine", "gateway"))
         records = sorted(await self._store.testers(), key=lambda record: record.name)
-        return tuple(_summary(record, ready.get(record.name), facts.get(record.name, {})) for record in records)
+        return tuple(
+            _summary(record, conditions.get(record.name, ()), facts.get(record.name, {})) for record in records
+        )
 
     async def tester(self, name: str) -> TesterDetail | None:
         books = await self._store.books(name)
         if books is None:
             return None
-        summary = _summary(books.record, books.conditions.get("Ready"), dict(books.facts))
+        summary = _summary(books.record, books.conditions.values(), books.facts)
         return TesterDetail(
             summary=summary,
             conditions=tuple(sorted(books.conditions.values(), key=lambda c: (c.since, c.type))),
@@ -84,7 +92,10 @@ class Queries:
         return await self._store.source()
 
 
-def _summary(record: TesterRecord, ready: Condition | None, facts: dict[str, StepFacts]) -> TesterSummary:
+def _summary(record: TesterRecord, conditions: Iterable[Condition], facts: Mapping[str, StepFacts]) -> TesterSummary:
+    by_type = {one.type: one for one in conditions}
+    ready = by_type.get("Ready")
+    cause = _cause(ready, by_type)
     gateway, machine = facts.get("gateway"), facts.get("machine")
     return TesterSummary(
         record=record,
@@ -94,4 +105,14 @@ def _summary(record: TesterRecord, ready: Condition | None, facts: dict[str, Ste
         link=f"https://{gateway.fqdn}{COCKPIT}" if isinstance(gateway, GatewayFacts) else "",
         node=f"{machine.daemon}/{machine.node_sid}" if isinstance(machine, MachineFacts) else "",
         since=ready.since if ready else None,
+        until=cause.until if cause else None,
+        blames=cause.blames if cause else "",
+        retried=cause is not None and cause.retry_at is not None,
     )
+
+
+def _cause(ready: Condition | None, by_type: Mapping[str, Condition]) -> Condition | None:
+    """The condition that Ready speaks of when it is not true: it names it first."""
+    if ready is None or ready.status is Status.TRUE:
+        return None
+    return by_type.get(ready.message.partition(":")[0])

@@ -26,6 +26,7 @@ class Phase(StrEnum):
     STALLED = "Stalled"  # nothing will happen until a person acts
     PAUSED = "Paused"
     REMOVING = "Removing"
+    EXPIRED = "Expired"  # its last day is over and everything of it is gone; its file is still there
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class TesterRecord:
     generation: int  # raised with every change of the desired state
     desired: DesiredTester  # the last good one
     digest: str  # of `desired`
-    source_file: str
+    source_file: str  # "" once no file names it any more
     source_line: int
     revision: str  # of the source, which brought this generation
     added_at: datetime
@@ -53,6 +54,11 @@ class TesterRecord:
     @property
     def leaving(self) -> bool:
         return self.removed_at is not None
+
+    @property
+    def named(self) -> bool:
+        """Whether a file still names it: then its row stays, even when it has expired and nothing else is left of it."""
+        return self.source_file != ""
 
 
 class Status(StrEnum):

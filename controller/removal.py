@@ -43,6 +43,8 @@ async def remove(one: Pass) -> timedelta | None:
     if all(outcome.kind is Kind.IN_SYNC for outcome in outcomes):
         if not await _still_leaving(one):
             return timedelta(0)
+        if one.snapshot.record.named:
+            return await one.close(outcomes)
         await _finalise(one)
         return None
     next_look = await one.close(outcomes)

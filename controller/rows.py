@@ -33,6 +33,14 @@ DELETED = "deleted"
 KEPT = "keptFrom"  # in the identity of what a removed tester left on purpose: the uid of that tester
 
 
+MARKS = frozenset({DELETED, KEPT, *NEVER_MADE})
+
+
+def without_marks(row: OutsideObject) -> dict[str, str]:
+    """What is known of the object itself, without what our books noted about the row."""
+    return {key: value for key, value in row.identity.items() if key not in MARKS}
+
+
 def fresh(step: Step, snapshot: Snapshot) -> OutsideObject:
     """The row that the next create is about, named, and not in the store yet.
 
@@ -147,7 +155,7 @@ class Judge:
     async def _present(self, row: OutsideObject, observed: Any, step: Step, snapshot: Snapshot) -> OutsideObject:
         if row.state not in (ObjectState.INTENDED, ObjectState.EXISTING):
             return row  # not in the books as ours: the plan decides whether it may be adopted
-        identity = step.identity(observed)
+        identity = {**without_marks(row), **step.identity(observed)}
         seen = replace(row, state=ObjectState.EXISTING, identity=identity, missing_since=None, deadline=None)
         if seen == replace(row, deadline=None):
             return row
@@ -186,7 +194,9 @@ class Judge:
         now = self.clock.now()
         wanted = step.name_for(snapshot.record.desired, snapshot.facts(row), row.incarnation + 1, 1)
         state = ObjectState.GONE if same_name(wanted, row.name) else ObjectState.LOST
-        closed = replace(row, state=state, since=now, missing_since=None, identity=row.identity or NEVER_MADE)
+        never = row.state is ObjectState.INTENDED
+        identity = {**row.identity, **NEVER_MADE} if never else row.identity
+        closed = replace(row, state=state, since=now, missing_since=None, identity=identity)
         event = Event(snapshot.name, step.name, "Disappeared", text, now, Severity.WARNING, snapshot.record.generation)
         await snapshot.commit(step.name, PutObject(closed), DropFacts(snapshot.name, step.name), AddEvent(event))
 

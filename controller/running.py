@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -60,6 +60,15 @@ async def opened_store(places: Places, clock: Clock) -> AsyncIterator[Store]:
         yield store
     finally:
         await store.aclose()
+
+
+def open_world(fleet: Fleet, secrets: Mapping[str, Secret], folder: Path, clock: Clock) -> World:
+    """The world that a Fleet describes; no connection is made yet. `secrets` by reference, `folder` for relative `file:`s.
+
+    Raises Blocked when a credential is missing or cannot be used.
+    """
+    backends = open_backends(fleet, secrets, clock, Options(folder=folder))
+    return World(fleet, backends, Looks(backends, clock, fleet.spec.timing.look_age), all_steps(backends))
 
 
 @dataclass
@@ -125,9 +134,7 @@ class Controller:
         return frozenset(record.name for record in await self.store.testers()), await self.engine.last_fleet()
 
     def _open_world(self, fleet: Fleet, secrets: dict[str, Secret]) -> World:
-        backends = open_backends(fleet, secrets, self.clock, Options(folder=self.places.folder))
-        looks = Looks(backends, self.clock, fleet.spec.timing.look_age)
-        return World(fleet, backends, looks, all_steps(backends))
+        return open_world(fleet, secrets, self.places.folder, self.clock)
 
     def _housekeeping(self) -> AsyncIOScheduler:
         late_is_better_than_never = {"misfire_grace_time": None, "coalesce": True}

@@ -27,6 +27,7 @@ from specs.fleet import Timing
 
 READY = "Ready"
 STALLED = "Stalled"
+LASTING = "Lasting"
 NEEDED_FINDINGS = ("SignInProtected",)  # what Ready asks for beside every step (law 4)
 STOPPED = (Kind.BLOCKED, Kind.REJECTED)
 STATUS_OF = {Kind.IN_SYNC: Status.TRUE, Kind.HELD: Status.UNKNOWN}
@@ -54,22 +55,56 @@ def condition_type(step: str) -> str:
     return "".join(part.capitalize() for part in step.split("_"))
 
 
+def judge_step(
+    record: TesterRecord, old: Mapping[str, Condition], outcome: StepOutcome, now: datetime, works: Clockwork
+) -> Condition:
+    """What one step's turn says, to be told while the pass goes on. `old`: as it was before the pass."""
+    return _step_condition(record, old.get(condition_type(outcome.step)), outcome, now, works)
+
+
+def tell_step(record: TesterRecord, before: Condition | None, condition: Condition, now: datetime) -> list[Change]:
+    """The changes that tell it; none when it says what was told before."""
+    return _condition_changes(record, {condition.type: before} if before is not None else {}, [condition], now)
+
+
+def tell_progress(record: TesterRecord, conditions: Mapping[str, Condition], steps: Sequence[str]) -> SetStatus:
+    """How far a tester is that is not ready yet, in the middle of a pass: never a better phase than the pass may give."""
+    known = [conditions[kind] for step in steps if (kind := condition_type(step)) in conditions]
+    done = sum(condition.status is Status.TRUE for condition in known)
+    waited_for = next((c for c in known if c.status is Status.FALSE), None)
+    phase = Phase.PROGRESSING if record.phase is Phase.PENDING else record.phase
+    current = f"{waited_for.type}: {waited_for.message}" if waited_for is not None else record.current
+    return SetStatus(
+        record.name, phase, 100 * done // len(steps), current, record.observed_generation, record.next_look_at
+    )
+
+
 def judge_pass(
     record: TesterRecord,
     old: Mapping[str, Condition],
     outcomes: Sequence[StepOutcome],
     now: datetime,
     works: Clockwork,
+    judged: Mapping[str, Condition] | None = None,
 ) -> Verdict:
-    """Everything that follows from a pass. Settled means quiet: only differences become changes (law 8)."""
-    steps = [_step_condition(record, old.get(condition_type(o.step)), o, now, works) for o in outcomes]
+    """Everything that follows from a pass. Settled means quiet: only differences become changes (law 8).
+
+    `old`: what is told at present; `judged`: what steps came to and was told during the pass already.
+    """
+    steps = [
+        (judged or {}).get(condition_type(o.step))
+        or _step_condition(record, old.get(condition_type(o.step)), o, now, works)
+        for o in outcomes
+    ]
     found = [_finding_condition(record, old.get(f.type), f, now) for o in outcomes for f in o.findings]
     ready = _ready(record, old.get(READY), steps, found, now)
     stalled = _stalled(record, old.get(STALLED), steps, outcomes, now)
-    conditions = [*steps, *found, ready, stalled]
+    conditions = [*steps, *found, ready, stalled, *_lasting(record, old.get(LASTING), now, works.timing)]
     phase = _phase(record, outcomes, steps, ready, now)
     next_look = _next_look(record, outcomes, steps, ready, now, works)
     changes = [*_condition_changes(record, old, conditions, now)]
+    kept = {condition.type for condition in conditions}
+    changes += [DropCondition(record.name, kind) for kind in old if kind not in kept]
     changes += _status_change(record, outcomes, steps, phase)
     return Verdict(tuple(changes), phase, next_look)
 
@@ -152,6 +187,18 @@ def _gravity(condition: Condition) -> tuple[bool, bool]:
     return (condition.status is Status.UNKNOWN, False)
 
 
+def _lasting(record: TesterRecord, old: Condition | None, now: datetime, timing: Timing) -> list[Condition]:
+    """For a tester with a last day: whether that day is still far."""
+    last = record.desired.expires
+    if last is None:
+        return []
+    soon = now.date() > last - timing.expiry_warning
+    reason = "Expired" if now.date() > last else "ExpiresSoon" if soon else "ExpiresLater"
+    status = Status.FALSE if soon else Status.TRUE
+    text = f"its last day is {last}; then it is removed, unless its file names a later one"
+    return [_plain(record, old, LASTING, status, reason, text, now)]
+
+
 def _stalled(
     record: TesterRecord,
     old: Condition | None,
@@ -173,7 +220,8 @@ def _phase(
 ) -> Phase:
     kinds = {outcome.kind for outcome in outcomes}
     if record.leaving:
-        return Phase.REMOVING
+        left = any(outcome.kind is not Kind.IN_SYNC for outcome in outcomes)
+        return Phase.REMOVING if left or not record.named else Phase.EXPIRED
     if is_paused(record, now):
         return Phase.PAUSED
     if ready.status is Status.TRUE:
@@ -220,9 +268,7 @@ def _condition_changes(
     record: TesterRecord, old: Mapping[str, Condition], new: Iterable[Condition], now: datetime
 ) -> list[Change]:
     changes: list[Change] = []
-    kept = set()
     for condition in new:
-        kept.add(condition.type)
         before = old.get(condition.type)
         if before != condition:
             changes.append(PutCondition(condition))
@@ -230,7 +276,6 @@ def _condition_changes(
             before is None or (before.status, before.reason) != (condition.status, condition.reason)
         ) and _worth_telling(condition):
             changes.append(AddEvent(_event(record, condition, now)))
-    changes += [DropCondition(record.name, kind) for kind in old if kind not in kept]
     return changes
 
 

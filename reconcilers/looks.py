@@ -64,11 +64,12 @@ class Looks:
         floor = self.clock.now() - self.max_age
         if newer_than is not None:
             floor = max(floor, newer_than)
+        now = self.clock.now()  # a look from after now was taken before the clock was set back: its age is not known
         kept = self._kept.get(question)
-        if kept is not None and kept.taken_at >= floor:
+        if kept is not None and floor <= kept.taken_at <= now:
             return kept
         running = self._under_way.get(question)
-        if running is None or running[0] < floor:
+        if running is None or not floor <= running[0] <= now:
             running = self._begin(question, ask)
         # Shielded: one impatient reader must not cancel the look that others wait for.
         return await asyncio.shield(running[1])
@@ -108,7 +109,7 @@ class Looks:
         async def look() -> Look[T]:
             taken = Look(await ask(), began)
             kept = self._kept.get(question)
-            if kept is None or kept.taken_at <= began:
+            if kept is None or kept.taken_at <= began or kept.taken_at > self.clock.now():
                 self._kept[question] = taken
             return taken
 

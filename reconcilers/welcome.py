@@ -96,6 +96,8 @@ class WelcomeReconciler(Base):
             await self._hand_over(unpacked(sealed), known, known, ports)
             return None
         letter, begun = _compose(action.args[0], tester, self.backends.mail.kind, action.args[1])
+        if known.key == letter.key and known.state in (SENT, LOGGED):
+            return None  # this very letter went out already
         await ports.seal(SEALED_LETTER, packed(letter))
         await ports.record(begun)
         await self._hand_over(letter, begun, known, ports)

@@ -19,6 +19,7 @@ from api.options import STATE, OutputForm, StateFolder
 from api.plan_view import verb_words
 from api.styles import PHASE_STYLE, STATUS_STYLE
 from api.terminal import Output, link, out, print_json, table, text
+from api.waiting import whom, whom_of
 from api.words import ago, ahead, one_line
 from controller.queries import TesterDetail
 from reconcilers.clock import SystemClock
@@ -73,6 +74,8 @@ def _head(detail: TesterDetail, now: datetime) -> Table:
         "Tester": text(record.name, "bold"),
         "Phase": text(f"{record.phase} ({record.progress}%)", PHASE_STYLE[record.phase]),
         "Reason": text(f"{summary.reason}: {one_line(summary.message)}"),
+        "Since": text(ago(summary.since, now) if summary.since else ""),
+        "Waits for": text(whom(summary.blames, summary.until, now, retried=summary.retried)),
         "Now": text(one_line(record.current)),
         "Link": link(summary.link),
         "Account": text(record.desired.account.name),
@@ -94,13 +97,12 @@ def _head(detail: TesterDetail, now: datetime) -> Table:
 def _conditions(detail: TesterDetail, now: datetime) -> Table:
     made = table("TYPE", "STATUS", "FOR", "REASON", "MESSAGE")
     for one in detail.conditions:
-        message = one_line(one.message)
-        if one.blames:
-            message += f" [{one.blames}{', ' + ahead(one.until, now) if one.until else ''}]"
+        message = text(one_line(one.message))
+        who = whom_of(one, now)
+        if who:
+            message.append_text(text(f"\n→ {who}", "dim"))
         since = ago(one.since, now).removesuffix(" ago")
-        made.add_row(
-            text(one.type), text(one.status, STATUS_STYLE[one.status]), text(since), text(one.reason), text(message)
-        )
+        made.add_row(text(one.type), text(one.status, STATUS_STYLE[one.status]), text(since), text(one.reason), message)
     return made
 
 

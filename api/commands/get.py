@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from api.models import Tester
 from api.options import STATE, OutputForm, StateFolder
 from api.styles import PHASE_STYLE
 from api.terminal import Output, err, link, out, print_json, table, text
+from api.waiting import whom
 from api.words import one_line, span
 from controller.queries import Queries, TesterSummary
 from controller.records import SourceState
@@ -95,14 +97,17 @@ def listing(testers: tuple[TesterSummary, ...], clock: Clock) -> Table:
             text(record.name, "bold"),
             text(record.phase if one.ready else f"{record.phase} {record.progress}%", PHASE_STYLE[record.phase]),
             text(span(now - one.since, units=1) if one.since else "unknown"),
-            _what(one),
+            _what(one, now),
         )
     return made
 
 
-def _what(one: TesterSummary) -> Text:
-    """The link of who is ready, what the others wait for; and that a file is broken."""
+def _what(one: TesterSummary, now: datetime) -> Text:
+    """The link of who is ready, what the others wait for, whom and until when; and that a file is broken."""
     words = link(one.link) if one.ready else text(one_line(one.record.current or one.message))
+    who = whom(one.blames, one.until, now, retried=one.retried)
+    if who:
+        words.append_text(text(f" ({who})", "dim"))
     if one.record.source_error:
         words.append_text(text(f"; its file is broken: {one_line(one.record.source_error)}", "yellow"))
     return words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from typing import Annotated
 
@@ -12,13 +13,20 @@ from api import logs
 from api.alone import alone
 from api.books import places
 from api.complaint import Complaint
+from api.examining import examine_folder, in_words
 from api.options import FLEET, STATE, FleetFolder, StateFolder
 from api.server import LISTEN, Place, bound, make_app, place, serve
 from api.signals import stop_on_signals
 from api.terminal import err, text
 from api.window import Window
+from api.words import one_line
+from controller.doctor import Verdict
 from controller.running import Controller, Places, opened_store
-from reconcilers.clock import SystemClock
+from controller.store import Store, StoreError
+from reconcilers.clock import Clock, SystemClock
+from reconcilers.errors import OutsideError
+
+log = logging.getLogger("controller")
 
 
 def command(
@@ -46,8 +54,25 @@ async def _run(where: Places, sock: socket.socket, real: Place) -> None:
         controller = Controller(where, store)
         stop_on_signals(controller.stop)
         _say(f"The controller works on {where.folder}; see {real.url}/ (Ctrl-C ends it).")
-        await controller.run(serve(make_app(Window(controller)), sock, controller.stop))
+        checking = asyncio.ensure_future(_warn(where, store, controller.clock))
+        try:
+            await controller.run(serve(make_app(Window(controller)), sock, controller.stop))
+        finally:
+            checking.cancel()
+            await asyncio.wait((checking,))
     _say("stopped; everything is written down, the next start goes on from here")
+
+
+async def _warn(where: Places, store: Store, clock: Clock) -> None:
+    """What `doctor` would find wrong, as warnings: nothing waits for it, and nothing is refused for it."""
+    try:
+        found = await examine_folder(where, store, clock)
+    except (OutsideError, StoreError) as error:
+        log.warning("the Fleet's endpoints and credentials were not checked: %s", error)
+        return
+    for one in found:
+        if one.verdict is Verdict.WRONG:
+            log.warning("%s", one_line(in_words(one)))
 
 
 def _say(words: str) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Path, Query
 
 from api.models import Event, Fleet, Plan, Problem, Tester, TesterWhole
+from api.outside_models import JobLog
 from api.routes.access import Through
 from api.window import Window
 
@@ -15,10 +16,13 @@ LARGEST_PAGE = 500
 router = APIRouter(prefix="/api/v1")
 
 Name = Annotated[str, Path(description="A tester's name.", max_length=64)]
+Component = Annotated[str, Path(description="A component of the tester's.", max_length=64)]
 Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="How many at most.")]
 Before = Annotated[int | None, Query(ge=1, description="Only events older than the one of this id: the next page.")]
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "No such tester."}}
 NO_WORLD: dict[int | str, dict[str, Any]] = {503: {"model": Problem, "description": "No usable Fleet yet."}}
+
+NO_ANSWER: dict[int | str, dict[str, Any]] = {502: {"model": Problem, "description": "The machine does not answer."}}
 
 
 @router.get("/fleet")
@@ -64,6 +68,25 @@ async def plan(name: Name, window: Through) -> Plan:
     if preview is None:
         raise nobody(name)
     return Plan.of(preview)
+
+
+@router.get("/testers/{name}/logs", responses={**NOT_FOUND, **NO_WORLD, **NO_ANSWER})
+async def logs(name: Name, window: Through) -> list[JobLog]:
+    """The end of what the last install of each component printed (4 KiB each), asked of the machine now."""
+    return await _logs(window, name, None)
+
+
+@router.get("/testers/{name}/logs/{component}", responses={**NOT_FOUND, **NO_WORLD, **NO_ANSWER})
+async def log_of(name: Name, component: Component, window: Through) -> JobLog:
+    """All that the machine keeps of one component's last install (64 KiB)."""
+    return (await _logs(window, name, component))[0]
+
+
+async def _logs(window: Window, name: str, component: str | None) -> list[JobLog]:
+    found = await window.logs(name, component)
+    if found is None:
+        raise nobody(name)
+    return [JobLog.of(one) for one in found]
 
 
 def nobody(name: str) -> HTTPException:

@@ -90,7 +90,7 @@ def record_of(desired: DesiredTester, uid: str = "x7k2p9", **more: Any) -> Teste
         "generation": 1,
         "desired": desired,
         "digest": digest(desired),
-        "source_file": f"{desired.name}.yaml",
+        "source_file": "" if "removed_at" in more else f"{desired.name}.yaml",  # gone from the folder
         "source_line": 1,
         "revision": "r1",
         "added_at": START,

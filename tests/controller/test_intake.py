@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -186,3 +187,35 @@ async def test_a_file_that_was_renamed_and_broken_at_once_is_said_at_its_tester(
     assert record is not None
     assert not record.leaving
     assert "team.yaml" in record.source_error
+
+
+async def test_an_expired_tester_leaves_and_its_file_keeps_its_row_until_it_goes(
+    folder: Path, store: Store, clock: ManualClock
+) -> None:
+    write_tester(folder, "alice", "  expires: 2026-11-25\n")
+    await read(folder, store, clock)
+    clock.pass_by(timedelta(days=5))
+    assert (await read(folder, store, clock)).changed == ()
+    clock.pass_by(timedelta(days=1))
+    assert (await read(folder, store, clock)).changed == ("alice",)
+    assert await leaving(store) == ["alice"]
+    commits = store.commits
+    assert (await read(folder, store, clock)).changed == ()
+    assert store.commits == commits
+    (folder / "bob.yaml").unlink()
+    assert (await read(folder, store, clock)).changed == ("bob",)
+    (folder / "alice.yaml").unlink()
+    assert (await read(folder, store, clock)).changed == ("alice",)
+    record = await store.tester("alice")
+    assert record is not None
+    assert not record.named
+
+
+async def test_a_later_last_day_brings_an_expired_tester_back(folder: Path, store: Store, clock: ManualClock) -> None:
+    write_tester(folder, "alice", "  expires: 2026-11-25\n")
+    await read(folder, store, clock)
+    clock.pass_by(timedelta(days=6))
+    await read(folder, store, clock)
+    write_tester(folder, "alice", "  expires: 2027-01-01\n")
+    assert (await read(folder, store, clock)).changed == ("alice",)
+    assert await leaving(store) == []

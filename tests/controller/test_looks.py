@@ -120,9 +120,6 @@ async def test_a_tester_demands_newer_looks_after_its_own_write_and_knows_their_
     assert await second == 2
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a look from before the clock was set back counts as fresh until time catches up"
-)
 async def test_a_look_from_before_the_clock_was_set_back_is_not_fresh_for_ever(
     looks: Looks, clock: ManualClock
 ) -> None:

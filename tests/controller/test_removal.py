@@ -152,7 +152,7 @@ async def test_a_create_that_was_lost_before_the_removal_is_deleted_should_it_ap
     await one.run_pass()
     record = await store.tester("alice")
     assert record is not None
-    await store.write(PutTester(replace(record, removed_at=clock.now(), generation=2)))
+    await store.write(PutTester(replace(record, removed_at=clock.now(), source_file="", generation=2)))
     clock.pass_by(timedelta(seconds=10))
     await one.run_pass()
     assert await store.tester("alice") is not None
@@ -363,3 +363,26 @@ async def test_the_door_is_shut_first_and_the_gateway_goes_before_the_machine_wh
     assert outside.calls == ["delete gate", "delete Alice", "delete gateway-alice-1-1", "delete machine-alice-1-1"]
     assert await one.condition("SignInApp") == ("False", "InternalError")
     assert await store.tester("alice") is not None
+
+
+async def test_an_expired_tester_is_removed_and_stays_to_be_seen_until_its_file_goes(one: Rig) -> None:
+    expired = a_tester("alice", expires="2026-11-25")
+    record = record_of(expired, generation=2, removed_at=one.clock.now(), source_file="alice.yaml")
+    await one.store.write(PutTester(record))
+    await one.until_quiet()
+    assert one.outside.things == {}
+    kept = await one.store.tester("alice")
+    assert kept is not None
+    assert kept.phase == "Expired"
+    await one.store.write(PutTester(replace(record, source_file="")))
+    await one.until_quiet()
+    assert await one.store.tester("alice") is None
+
+
+async def test_a_last_day_that_is_near_is_said(one: Rig) -> None:
+    await one.store.write(PutTester(record_of(a_tester("alice", expires="2026-12-10"), generation=2)))
+    await one.until_quiet()
+    assert await one.condition("Lasting") == ("True", "ExpiresLater")
+    one.clock.pass_by(timedelta(days=14))
+    await one.run_pass()
+    assert await one.condition("Lasting") == ("False", "ExpiresSoon")

@@ -140,7 +140,7 @@ def test_a_pause_ends_after_its_last_day() -> None:
 
 
 def test_who_leaves_is_never_ready() -> None:
-    leaving = replace(RECORD, removed_at=START)
+    leaving = replace(RECORD, removed_at=START, source_file="")
     verdict = judge_pass(leaving, {}, (replace(in_sync("gate"), findings=(PROTECTED,)),), START, WORKS)
     assert verdict.phase is Phase.REMOVING
     assert conditions(verdict)["Ready"].reason == "Leaving"

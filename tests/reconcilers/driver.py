@@ -59,7 +59,12 @@ def fleet_of(addresses: Addresses, **spec: Any) -> Fleet:
             "certificateAuthority": f"file:{addresses.ca_file}",
         },
         "timing": {"backoffBase": "1ms", "lookAge": "1s"},
-        "limits": {"outside": {"inFlight": 16, "perSecond": 500}, "machine": {"inFlight": 32, "perSecond": 500}},
+        "limits": {
+            "outside": {"inFlight": 16, "perSecond": 500},
+            "machine": {"inFlight": 32, "perSecond": 500},
+            "engine": {"inFlight": 16, "perSecond": 500},
+            "mail": {"inFlight": 4, "perSecond": 100},
+        },
     }
     head = {"apiVersion": "hero.tester/v1", "kind": "Fleet", "metadata": {"name": "lab"}}
     return Fleet.model_validate({**head, "spec": merged(described, spec)})
@@ -71,7 +76,43 @@ def secrets_of(addresses: Addresses) -> dict[str, Secret]:
         "env:FORGE_TOKEN": Secret(addresses.forge_token),
         "env:COMPUTE": Secret(addresses.compute[0].secret),
         "env:OPENROUTER": Secret("provider-key"),
+        "env:RESEND": Secret(addresses.resend_key),
+        "env:SMTP": Secret(addresses.smtp_password),
     }
+
+
+def both_engines(addresses: Addresses) -> list[dict[str, Any]]:
+    """For a Fleet's `engines`: those of the world."""
+    settings = {
+        "embedder": ("HERO_EMBEDDER_URL", "SHARED_EMBEDDER_TOKEN"),
+        "voice": ("HERO_VOICE_URL", "SHARED_VOICE_TOKEN"),
+    }
+    return [
+        {
+            "name": each.name,
+            "url": each.url,
+            "urlSetting": settings[each.name][0],
+            "tokenSetting": settings[each.name][1],
+            "registry": {
+                "host": addresses.admin_machine.host,
+                "hostKey": addresses.admin_machine.host_key,
+                "context": each.context,
+                "service": each.service,
+            },
+        }
+        for each in addresses.engines
+    ]
+
+
+def by_resend(addresses: Addresses) -> dict[str, Any]:
+    """For a Fleet's `mail`."""
+    return {"from": "hero@example.org", "resendKey": "env:RESEND", "resendUrl": addresses.resend_url}
+
+
+def by_smtp(addresses: Addresses) -> dict[str, Any]:
+    """For a Fleet's `mail`."""
+    server = {"host": addresses.smtp_host, "port": addresses.smtp_port, "startTls": False}
+    return {"from": "hero@example.org", "smtp": server}
 
 
 @dataclass
@@ -246,20 +287,14 @@ class Ports:
         row = self.life.rows[self.step]
         self.life.rows[self.step] = replace(row, identity={**row.identity, **identity})
 
-    async def erase(self, name: str) -> None:
-        self.life.secrets.pop(f"{self.life.desired.name}/{name}", None)
-
-    async def place(self, identity: dict[str, str]) -> None:
-        row = self.life.rows[self.step]
-        self.life.rows[self.step] = replace(row, identity={**row.identity, **identity})
-
     async def note(self, text: str) -> None:
         self.life.notes.append(text)
 
 
 def new_life(world: World, addresses: Addresses, spec: Mapping[str, Any] | None = None, **fleet_spec: Any) -> Life:
-    """A tester that has nothing yet."""
-    fleet = fleet_of(addresses, **fleet_spec)
+    """A tester that has nothing yet. A part of the Fleet that depends on the world's addresses is a function of them."""
+    described = {key: part(addresses) if callable(part) else part for key, part in fleet_spec.items()}
+    fleet = fleet_of(addresses, **described)
     secrets = secrets_of(addresses)
     backends = open_backends(fleet, secrets, SystemClock())
     steps = {step.name: step for step in all_steps(backends)}

@@ -13,21 +13,29 @@ from typing import Any
 
 import pytest
 
+from examples.simulator.invariants import accepting, stale_tenants
 from reconcilers import repairs
 from reconcilers.actions import Action, Effect
+from reconcilers.engine_tokens import tenant_of
 from reconcilers.facts import ObjectState
 from tests.reconcilers.conftest import Lives
 from tests.reconcilers.data import ADMIN_KEY, OTHER_KEY
-from tests.reconcilers.driver import Life
+from tests.reconcilers.driver import Life, both_engines, by_resend
 
 SPEC: Mapping[str, Any] = {
     "components": {"settings": {"hero_db": {"DB_CACHE": "64"}}, "publicPaths": ["/hero_db/share/"]},
     "keys": {"providers": {"openrouter": "default"}},
 }
-FLEET: Mapping[str, Any] = {"admins": [{"account": "mik", "sshKeys": [ADMIN_KEY]}]}
+FLEET: Mapping[str, Any] = {
+    "admins": [{"account": "mik", "sshKeys": [ADMIN_KEY]}],
+    "forge": {"feedbackRepository": "geomind/feedback"},
+    "engines": both_engines,
+    "mail": by_resend,
+}
 MAKERS = ("account", "machine", "gateway", "sign_in_app")
 STEPS = (
     "account",
+    "engine_access",
     "machine",
     "machine_access",
     "gateway",
@@ -37,6 +45,7 @@ STEPS = (
     "settings",
     "components",
     "sign_in_gate",
+    "welcome",
 )
 
 Drift = Callable[[Life], Any]
@@ -49,6 +58,36 @@ def _lose_an_admin_key(life: Life) -> None:
     files.write(".ssh/authorized_keys", b"\n".join(kept) + b"\n")
 
 
+def _no_key_but_the_installers_with_a_command(life: Life) -> None:
+    files = life.world.machine_named(life.vm).files
+    lines = (files.read(".ssh/authorized_keys") or b"").splitlines()
+    spoilt = [b'command="id" ' + line if b"installer" not in line else line for line in lines]
+    files.write(".ssh/authorized_keys", b"\n".join(spoilt) + b"\n")
+
+
+def _ask(life: Life, part: str, **fields: int) -> None:
+    """The spec changes: counters are raised."""
+    changed = getattr(life.desired, part).model_copy(update=fields)
+    life.desired = life.desired.model_copy(update={part: changed})
+
+
+def _feedback_elsewhere(life: Life) -> None:
+    life.world.forge.repositories.create("geomind", "wishes")
+    forge = life.fleet.spec.forge.model_copy(update={"feedback_repository": "geomind/wishes"})
+    spec = life.fleet.spec.model_copy(update={"forge": forge})
+    life.fleet = life.fleet.model_copy(update={"spec": spec})
+
+
+def _gateway_to_a_stranger(life: Life) -> None:
+    for _, row in life.world.grid.gateways():
+        row.backends = ["http://[400:9::9]:9988"]
+
+
+def _gateway_of_another_machine(life: Life) -> None:
+    row = life.rows["gateway"]
+    life.rows["gateway"] = replace(row, identity={**row.identity, "machine": "gent/0000"})
+
+
 def _a_second_app(life: Life) -> None:
     mine = next(app for app in life.world.state.forge.apps if app.name == life.rows["sign_in_app"].name)
     life.world.state.forge.apps.append(mine.model_copy(update={"id": mine.id + 100, "client_id": "another"}))
@@ -58,18 +97,50 @@ def _drop_the_sealed_secret(life: Life) -> None:
     del life.secrets["alice/oauth_client_secret"]
 
 
+def _tenant(life: Life) -> str:
+    return tenant_of(life.view("engine_access").facts)
+
+
+def _another_token(life: Life) -> None:
+    engine = life.world.engines.named("voice")
+    life.world.drift.add_tenant("voice", _tenant(life), "not ours")
+    engine.foreign.pop(_tenant(life))
+
+
+def _new_tokens(life: Life) -> None:
+    life.desired = life.desired.model_copy(update={"engine_rotation": 1})
+
+
+def _another_address(life: Life) -> None:
+    told = life.facts["welcome"]
+    life.facts["welcome"] = told.model_copy(update={"link": "https://old.example.org/hero_cockpit/web/"})
+
+
 def _domain(life: Life) -> str:
     return next(iter(life.world.machine_named(life.vm).state.domains))
 
 
 DRIFTS: Mapping[str, Mapping[str, Drift]] = {
-    "account": {"disabled": lambda life: life.world.drift.disable_account("Alice-B")},
-    "machine": {"deleted": lambda life: life.world.drift.delete_vm(life.vm)},
+    "account": {
+        "disabled": lambda life: life.world.drift.disable_account("Alice-B"),
+        "a new password is asked for": lambda life: _ask(life, "account", password_reset=1),
+        "the feedback repository is another one": _feedback_elsewhere,
+    },
+    "machine": {
+        "a new one is asked for": lambda life: _ask(life, "machine", rebuild=1),
+        "deleted": lambda life: life.world.drift.delete_vm(life.vm),
+        "a larger one is asked for": lambda life: _ask(life, "machine", rebuild=2, memory_mb=16384),
+    },
     "machine_access": {
         "a key added": lambda life: life.world.drift.add_authorized_key(life.vm, OTHER_KEY),
         "a key lost": _lose_an_admin_key,
+        "keys with a command before them": _no_key_but_the_installers_with_a_command,
     },
-    "gateway": {"deleted": lambda life: life.world.drift.delete_gateway(life.rows["gateway"].name)},
+    "gateway": {
+        "deleted": lambda life: life.world.drift.delete_gateway(life.rows["gateway"].name),
+        "leading to a stranger": _gateway_to_a_stranger,
+        "made for another machine": _gateway_of_another_machine,
+    },
     "sign_in_app": {
         "redirect address changed": lambda life: life.world.drift.set_redirect(
             life.rows["sign_in_app"].name, "https://evil.example.org/"
@@ -94,6 +165,13 @@ DRIFTS: Mapping[str, Mapping[str, Drift]] = {
         "dead though said to run": lambda life: life.world.drift.kill_service(life.vm, "hero_indexer"),
         "another version": lambda life: life.world.drift.set_version(life.vm, "hero_cockpit", "v0.0.1"),
     },
+    "engine_access": {
+        "thrown out of one list": lambda life: life.world.drift.remove_tenant("embedder", _tenant(life)),
+        "another token in the other": _another_token,
+        "token lost": lambda life: life.secrets.pop("alice/engine_voice"),
+        "rotation is asked for": _new_tokens,
+    },
+    "welcome": {"the address changes": _another_address},
     "sign_in_gate": {
         "allowlist edited": lambda life: life.world.drift.set_secret(
             life.vm, CORE, "HERO_PROXY_ALLOWED_USERS", "mallory"
@@ -170,6 +248,10 @@ def assert_nothing_left(life: Life, step: str) -> None:
             assert books["gateways"] == 0
         case "sign_in_app":
             assert books["apps"] == []
+        case "engine_access":
+            assert [accepting(life.world, _tenant(life)), stale_tenants(life.world)] == [[], []]
+            assert all(_tenant(life) not in engine["registered"] for engine in books["engines"].values())
+            assert not [name for name in life.secrets if name.startswith("alice/engine_")]
         case "sign_in_gate":
             machine = books["machines"][life.vm]
             assert not machine["listener"]

@@ -1,0 +1,30 @@
+"""The check-up of a folder's Fleet: for `testerctl doctor`, and for the start of `testerctl run`."""
+
+from __future__ import annotations
+
+from controller.doctor import Finding, Verdict, examine
+from controller.references import References
+from controller.running import Places
+from controller.store import Store
+from reconcilers.backends.opening import Options
+from reconcilers.clock import Clock
+from specs.loading import load_folder
+
+SIGNS = {Verdict.GOOD: "✓", Verdict.WRONG: "✗", Verdict.UNKNOWN: "–"}
+
+
+async def examine_folder(where: Places, store: Store, clock: Clock) -> tuple[Finding, ...]:
+    """The findings about the Fleet in a folder; one about the folder itself when it holds no usable Fleet."""
+    loaded = load_folder(where.folder, clock.now().date())
+    if loaded.fleet is None:
+        why = "; ".join(str(error) for error in loaded.errors[:3]) or "there is none"
+        mend = f"`testerctl validate {where.folder}` shows everything"
+        return (Finding("fleet", "can be read", Verdict.WRONG, why, mend),)
+    secrets = await References(store, where.folder).resolve(loaded.fleet.spec.secrets())
+    return await examine(loaded.fleet, secrets, clock, Options(folder=where.folder))
+
+
+def in_words(finding: Finding) -> str:
+    """`Forge, token's owner: …; make that account …`."""
+    mend = f"; {finding.mend}" if finding.mend else ""
+    return f"{finding.system}, {finding.what}: {finding.detail}{mend}"

@@ -1,0 +1,75 @@
+"""What the jobs on a tester's machine printed while they installed things. Read from the machine itself, where it is kept
+bounded; secrets that we know are taken out, and whatever could drive a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from api.complaint import Complaint
+from api.words import safe
+from controller.records import TesterBooks
+from controller.world import World
+from reconcilers.backends.machine import Job, MachineAddress, MachineQuery
+from reconcilers.facts import Facts, MachineFacts
+from reconcilers.installs import jobs_of
+from reconcilers.machine_look import machine_address, redacted
+from reconcilers.secret import Secret
+
+OVERLAP = 2048  # characters by which a log is recognised when its beginning was cut off meanwhile
+
+
+class NoLog(Complaint):
+    """There is nothing of that kind to be read: no machine, or no such component."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobLog:
+    """A component's last job, None when none ever ran; and the end of what it printed, or all that is kept of it."""
+
+    component: str
+    job: Job | None
+    log: str
+
+
+async def end_of_each(books: TesterBooks, world: World, secrets: Iterable[Secret]) -> tuple[JobLog, ...]:
+    """The last job of every component with the end of what it printed (4 KiB). One round trip.
+
+    Raises NoLog, and an OutsideError when the machine cannot be asked.
+    """
+    look = await world.backends.machines.look(_address(books, world), MachineQuery())
+    found = ((component, look.jobs.get(job)) for component, job in jobs_of(books.record.desired).items())
+    return tuple(_log(component, job, job.log if job else "", books, secrets) for component, job in found)
+
+
+async def whole(books: TesterBooks, world: World, secrets: Iterable[Secret], component: str) -> JobLog:
+    """All that is kept of one component's last job (64 KiB). Raises NoLog, and an OutsideError."""
+    known = jobs_of(books.record.desired)
+    if component not in known:
+        raise NoLog(f"{books.record.name} has no component {safe(component)!r}. There are: {', '.join(sorted(known))}.")
+    address, machines = _address(books, world), world.backends.machines
+    name = known[component]
+    look, log = await asyncio.gather(machines.look(address, MachineQuery()), machines.job_log(address, name))
+    return _log(component, look.jobs.get(name), log, books, secrets)
+
+
+def _address(books: TesterBooks, world: World) -> MachineAddress:
+    record = books.record
+    facts = Facts(record.name, record.uid, world.fleet, books.facts)
+    if facts.get(MachineFacts) is None:
+        raise NoLog(f"{record.name} has no machine yet, so nothing was installed.")
+    return machine_address(facts)
+
+
+def _log(component: str, job: Job | None, log: str, books: TesterBooks, secrets: Iterable[Secret]) -> JobLog:
+    return JobLog(component, job, safe(redacted(log, (*books.sealed.values(), *secrets))))
+
+
+def news(before: str, now: str) -> str:
+    """What was printed since: the rest when the log only grew, or was cut at its beginning; all of it when it began anew."""
+    if now.startswith(before):
+        return now[len(before) :]
+    known = before[-OVERLAP:]
+    place = now.find(known) if len(known) == OVERLAP else -1
+    return now[place + len(known) :] if place >= 0 else now

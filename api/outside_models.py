@@ -1,0 +1,48 @@
+"""What the read API and `-o json` answer of the outside itself: logs of installs, and findings of a check-up."""
+
+from __future__ import annotations
+
+from api import job_logs
+from api.models import Answer
+from controller import doctor
+from controller.doctor import Verdict
+from reconcilers.backends.machine import JobState
+
+
+class JobLog(Answer):
+    """What the last job that installed a component printed; null where none ever ran."""
+
+    component: str
+    state: JobState | None
+    exit_code: int | None
+    began: str | None
+    wanted: str | None
+    result: str | None
+    log: str
+
+    @classmethod
+    def of(cls, one: job_logs.JobLog) -> JobLog:
+        job = one.job
+        return cls(
+            component=one.component,
+            state=job.state if job else None,
+            exit_code=job.rc if job else None,
+            began=(job and job.began) or None,
+            wanted=(job and job.wanted) or None,
+            result=(job and job.result) or None,
+            log=one.log,
+        )
+
+
+class Finding(Answer):
+    """One answer of `testerctl doctor`."""
+
+    system: str
+    what: str
+    verdict: Verdict
+    detail: str
+    mend: str | None
+
+    @classmethod
+    def of(cls, one: doctor.Finding) -> Finding:
+        return cls(system=one.system, what=one.what, verdict=one.verdict, detail=one.detail, mend=one.mend or None)

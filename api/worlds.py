@@ -1,0 +1,35 @@
+"""Opening the outside for one command: the clients that a Fleet describes, with the secrets that can be found from here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from api.complaint import Complaint
+from controller.engine import fleet_references
+from controller.references import References
+from controller.running import open_world
+from controller.store import Store
+from controller.world import World
+from reconcilers.clock import Clock
+from specs.fleet import Fleet
+
+
+@asynccontextmanager
+async def opened_world(fleet: Fleet, folder: Path, store: Store, clock: Clock) -> AsyncIterator[World]:
+    """The world of a Fleet; closed at the end. Raises Blocked for a credential that is not there."""
+    secrets = await References(store, folder).resolve(fleet_references(fleet))
+    world = open_world(fleet, secrets, folder, clock)
+    try:
+        yield world
+    finally:
+        await world.backends.aclose()
+
+
+async def stored_fleet(store: Store) -> Fleet:
+    """The Fleet that the controller took in last. Raises Complaint when it never did."""
+    known = await store.fleet()
+    if known is None:
+        raise Complaint("The controller has not read a usable Fleet yet, so nobody has a machine.")
+    return Fleet.model_validate_json(known[0])
