@@ -80,7 +80,9 @@ def _removed(detail: TesterDetail) -> Standing:
         return Standing(True, words)
     if not record.leaving:
         return Standing(False, f"{record.name} is not being removed: {record.source_file} still asks for it.")
-    return Standing(False, f"{record.name} is still being removed: {one_line(record.current or detail.summary.message)}")
+    return Standing(
+        False, f"{record.name} is still being removed: {one_line(record.current or detail.summary.message)}"
+    )
 
 
 def _ready(detail: TesterDetail, now: datetime) -> Standing:

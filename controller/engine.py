@@ -259,8 +259,10 @@ class Engine:
 
 def fleet_references(fleet: Fleet) -> list[str]:
     """The credentials that the clients need; testers' own secrets are resolved with each pass."""
-    spec = fleet.spec
-    return [spec.forge.token, spec.installer.private_key, *(daemon.secret for daemon in spec.compute)]
+    spec, mail = fleet.spec, fleet.spec.mail
+    post = (mail.resend_key, mail.smtp.password if mail.smtp else None) if mail else ()
+    daemons = (daemon.secret for daemon in spec.compute)
+    return [spec.forge.token, spec.installer.private_key, *daemons, *(ref for ref in post if ref is not None)]
 
 
 def promise_of(row: OutsideObject) -> Promise | None:

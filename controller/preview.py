@@ -17,6 +17,8 @@ from reconcilers.secret import Secret
 
 WORST_LAST = (Disruption.NONE, Disruption.RESTART, Disruption.REBUILD, Disruption.REMOVE)
 
+GOOD_WHEN_FALSE = frozenset({"UpdateAvailable"})
+
 
 @dataclass(frozen=True, slots=True)
 class StepPreview:
@@ -103,7 +105,7 @@ async def _planned(
         return StepPreview(step.name, known_after=lacking, error=str(error))
     actions = tuple(one for one in planned if isinstance(one, Action))
     waits = tuple(one for one in planned if isinstance(one, Wait))
-    untrue = tuple(one for one in findings if one.status is False)
+    untrue = tuple(one for one in findings if one.status is False and one.type not in GOOD_WHEN_FALSE)
     return StepPreview(step.name, actions, waits, lacking, findings=untrue)
 
 

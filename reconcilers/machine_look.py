@@ -117,7 +117,7 @@ def redacted(text: str, hidden: Iterable[Secret]) -> str:
     pieces: set[str] = set()
     for secret in hidden:
         try:
-            value = secret.text()
+            value = secret.text().strip()
         except ValueError:
             continue
         pieces |= {piece for piece in (value, *value.splitlines()) if len(piece.strip()) >= SHORTEST_HIDDEN}

@@ -32,7 +32,7 @@ class Check:
 async def checks(world: World, testers: tuple[TesterSummary, ...]) -> tuple[Check, ...]:
     """Exactly one of everything for each tester, and doors that ask for sign-in and let in exactly the allowlist."""
     books = await world.books()
-    found = [*_counts(books, testers), _no_violations(books)]
+    found = [*_counts(books, testers), _mail(books, testers), _no_violations(books)]
     for one in testers:
         found += await _door(world.addresses, one, tuple(books["accounts"]))
     return tuple(found)
@@ -47,6 +47,25 @@ def counts(books: Mapping[str, Any], testers: tuple[TesterSummary, ...]) -> dict
         "gateways": books["gateways"],
         "sign-in apps": len(books["apps"]),
     }
+
+
+def mailed(books: Mapping[str, Any], testers: tuple[TesterSummary, ...]) -> tuple[str, ...]:
+    """The testers whom a letter reached, by the world's own post."""
+    reached = {letter["to"].casefold() for letter in books["mailbox"]}
+    return tuple(one.record.name for one in testers if one.record.desired.account.email.casefold() in reached)
+
+
+def mail_words(books: Mapping[str, Any], testers: tuple[TesterSummary, ...]) -> str:
+    """`welcome mail: sent to 2 (alice, carol)`."""
+    names = mailed(books, testers)
+    return f"welcome mail: sent to {len(names)}" + (f" ({', '.join(names)})" if names else "")
+
+
+def _mail(books: Mapping[str, Any], testers: tuple[TesterSummary, ...]) -> Check:
+    wanted = tuple(one.record.name for one in testers if one.record.desired.welcome.send)
+    letters = Counter(letter["key"] for letter in books["mailbox"])
+    right = mailed(books, testers) == wanted and all(count == 1 for count in letters.values())
+    return Check(f"{mail_words(books, testers)}, nobody twice", right)
 
 
 def _counts(books: Mapping[str, Any], testers: tuple[TesterSummary, ...]) -> Iterator[Check]:

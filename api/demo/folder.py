@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from api.demo.world import Addresses
+from api.demo.world import Addresses, Engine
 from specs.fleet import Timing
 from specs.quantities import duration_text
 
@@ -42,8 +42,15 @@ LEAST = {
     "backoff_base": timedelta(seconds=1),
     "backoff_ceiling": timedelta(seconds=10),
     "outside_proof_every": timedelta(seconds=20),
+    "releases_every": timedelta(seconds=10),
+    "capacity_lag": timedelta(seconds=5),
 }
-MOST_AT_ONCE = {"forge": 200, "compute": 100, "outside": 200}  # calls in a second: the world stands next door
+MOST_AT_ONCE = {
+    "forge": 200,
+    "compute": 100,
+    "outside": 200,
+    "engine": 100,
+}  # calls in a second: the world stands next door
 
 
 def write_fleet(root: Path, addresses: Addresses) -> Path:
@@ -51,7 +58,11 @@ def write_fleet(root: Path, addresses: Addresses) -> Path:
     folder = root / "fleet"
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {FLEET_FILE: fleet_text(addresses)}
-    needed = {"forge_token": addresses.forge_token, "compute_secret": addresses.daemons[0].secret}
+    needed = {
+        "forge_token": addresses.forge_token,
+        "compute_secret": addresses.daemons[0].secret,
+        "resend_key": addresses.resend_key,
+    }
     for example in sorted(EXAMPLES.glob("*.yaml")):
         if example.name != FLEET_FILE:
             wanted[example.name], found = with_files(example.read_text())
@@ -83,6 +94,12 @@ def fleet_text(addresses: Addresses) -> str:
             }
             for daemon in addresses.daemons
         ],
+        "engines": [_engine(one, addresses) for one in addresses.engines],
+        "mail": {
+            "from": "hero@example.org",
+            "resendUrl": addresses.resend_url,
+            "resendKey": "file:../secrets/resend_key",
+        },
         "providers": {
             "openrouter": {"setting": "OPENROUTER_API_KEY", "default": "file:../secrets/openrouter_key"},
             "groq": {"setting": "GROQ_API_KEY"},
@@ -101,6 +118,23 @@ def fleet_text(addresses: Addresses) -> str:
     }
     document = {"apiVersion": "hero.tester/v1", "kind": "Fleet", "metadata": {"name": "demo"}, "spec": spec}
     return HEADER + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+
+
+def _engine(engine: Engine, addresses: Addresses) -> dict[str, Any]:
+    """Its tokens are registered among hero_proc's secrets on the admin machine."""
+    word = engine.name.upper()
+    return {
+        "name": engine.name,
+        "url": engine.url,
+        "urlSetting": f"HERO_{word}_URL",
+        "tokenSetting": f"SHARED_{word}_TOKEN",
+        "registry": {
+            "host": addresses.admin_host,
+            "hostKey": addresses.admin_host_key,
+            "context": engine.context,
+            "service": engine.service,
+        },
+    }
 
 
 def timing(speed: float) -> dict[str, str]:

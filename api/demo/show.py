@@ -14,7 +14,7 @@ from rich.console import Console
 from api import logs
 from api.alone import alone
 from api.complaint import Complaint
-from api.demo.checks import checks, counts
+from api.demo.checks import checks, counts, mail_words
 from api.demo.folder import write_fleet
 from api.demo.screen import Screen, finished, numbers, show_checks, show_reasons
 from api.demo.world import World, alive, opened
@@ -69,6 +69,7 @@ class Demo:
         if not testers:
             return
         self.console.print(finished(testers))
+        self.console.print(text(f"\n{mail_words(await self.world.books(), testers)}"))
         if self.wishes.ends:
             await self._check(testers)
             return

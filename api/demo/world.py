@@ -34,6 +34,16 @@ class Daemon:
 
 
 @dataclass(frozen=True)
+class Engine:
+    """One shared engine of the world; its tenants are registered on the admin machine."""
+
+    name: str
+    url: str
+    context: str
+    service: str
+
+
+@dataclass(frozen=True)
 class Addresses:
     """Where the world's parts are, as it tells in `addresses.json`."""
 
@@ -47,6 +57,11 @@ class Addresses:
     installer_key_file: str = ""
     control_url: str = ""
     lab_url: str = ""
+    admin_host: str = ""
+    admin_host_key: str = ""
+    engines: tuple[Engine, ...] = ()
+    resend_url: str = ""
+    resend_key: str = field(default="", repr=False)
 
     @classmethod
     def read(cls, path: Path) -> Addresses | None:
@@ -64,6 +79,11 @@ class Addresses:
                 installer_key_file=told["installer_key_file"],
                 control_url=told["control_url"],
                 lab_url=told["lab_url"],
+                admin_host=told["admin_machine"]["host"],
+                admin_host_key=told["admin_machine"]["host_key"],
+                engines=tuple(Engine(**one) for one in told["engines"]),
+                resend_url=told["resend_url"],
+                resend_key=told["resend_key"],
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None

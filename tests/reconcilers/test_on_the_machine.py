@@ -13,9 +13,9 @@ from reconcilers.backends.machine import Job, JobState, MachineLook, install_job
 from reconcilers.backends.probes import ProbeAnswer
 from reconcilers.components import ComponentsReconciler
 from reconcilers.errors import Blocked
-from reconcilers.facts import ComponentsFacts, Facts, FrontDoorFacts, SignInGateFacts, SupervisorFacts
+from reconcilers.facts import ComponentsFacts, Facts, FrontDoorFacts, SettingsFacts, SignInGateFacts, SupervisorFacts
 from reconcilers.front_door import FrontDoorReconciler
-from reconcilers.machine_look import WHETHER_LISTENING, Seen
+from reconcilers.machine_look import WHETHER_LISTENING, Seen, machine_query
 from reconcilers.secret import HIDDEN, Secret
 from reconcilers.settings import SettingsReconciler
 from reconcilers.supervisor import SupervisorReconciler
@@ -69,6 +69,11 @@ SUPERVISORS: Mapping[str, tuple[MachineLook, dict[str, str], list[str]]] = {
     "pinned to another": (a_look(), {"hero_proc": "v9.9.9"}, [f"install {BASE}"]),
     "pinned to this one": (a_look(), {"hero_proc": "1.0.0"}, []),
     "pinned, tells no version": (a_look(versions={"hero_proc": None}), {"hero_proc": "v9.9.9"}, []),
+    "pinned to another, in the middle of an install": (
+        a_look(jobs={"component-hero_db": Job("component-hero_db", JobState.RUNNING)}),
+        {"hero_proc": "v9.9.9"},
+        ["wait Installing"],
+    ),
 }
 
 
@@ -254,6 +259,100 @@ def test_one_missing_secret_holds_up_no_other_and_is_named() -> None:
 
 def test_settings_of_a_preview() -> None:
     assert brief(SETTINGS.plan(WITH_KEYS, None, some_facts())) == WRITE
+
+
+TOKEN_PLACE = ("cockpit", "SHARED_EMBEDDER_TOKEN")
+ENGINE = {
+    "name": "embedder",
+    "url": "http://[400:9::1]:9801",
+    "urlSetting": "HERO_EMBEDDER_URL",
+    "tokenSetting": "SHARED_EMBEDDER_TOKEN",
+    "registry": {"host": "400:9::1", "context": "embedder", "service": "hero_embedder"},
+}
+
+
+def test_tokens_of_the_engines_are_settings_like_all_others_and_hold_up_nothing() -> None:
+    fleet = a_fleet(engines=[ENGINE])
+    desired = a_tester(fleet)
+    bare = some_facts(fleet=fleet)
+    held = a_look(desired)
+    assert SETTINGS.plan(desired, seen(held), bare) == (), "not made yet: nobody waits for it"
+    known = some_facts(fleet=fleet, secrets={"alice/engine_embedder": Secret("the-token")})
+    (write,) = actions(SETTINGS.plan(desired, seen(held), known))
+    assert write.args == ("cockpit/SHARED_EMBEDDER_TOKEN",)
+    assert "the-token" not in repr(write)
+    assert "hero_indexer restarts if it runs" in write.consequences
+    there = replace(
+        held,
+        secrets={**held.secrets, TOKEN_PLACE: Secret("the-token")},
+        owned_settings=held.owned_settings | {TOKEN_PLACE},
+    )
+    assert SETTINGS.plan(desired, seen(there), known) == ()
+    (shown,) = actions(SETTINGS.plan(desired, None, bare))
+    assert "cockpit/SHARED_EMBEDDER_TOKEN" in shown.args
+    (gone,) = actions(SETTINGS.plan(a_tester(), seen(there), some_facts()))
+    assert {"cockpit/SHARED_EMBEDDER_TOKEN", "cockpit/HERO_EMBEDDER_URL"} == set(gone.args)
+    assert "hero_indexer restarts if it runs" in gone.consequences
+    assert TOKEN_PLACE in machine_query(desired, bare).secrets
+
+
+def test_lesson_46_a_shared_key_is_handed_out_with_a_warning() -> None:
+    (write,) = actions(SETTINGS.plan(WITH_KEYS, seen(with_secret(KEY, None)), some_facts()))
+    assert any("OPENROUTER_API_KEY" in each and "determined tester" in each for each in write.consequences)
+    (finding,) = SETTINGS.findings(WITH_KEYS, seen(IN_ORDER), some_facts())
+    assert (finding.type, finding.status) == ("SharedKeysHandedOut", True)
+    assert SETTINGS.findings(a_tester(), seen(IN_ORDER), some_facts()) == ()
+    own_secret = a_tester(keys={"providers": {"openrouter": {"secret": "alice/openrouter"}}})
+    assert SETTINGS.findings(own_secret, seen(IN_ORDER), some_facts()) == ()
+
+
+def test_a_rotated_shared_key_is_written_and_only_its_readers_restart() -> None:
+    rotated = some_facts(secrets={"env:OPENROUTER": Secret("another-provider-key")})
+    desired = a_tester(keys={"providers": {"openrouter": "default"}}, components={"add": ["hero_agent"]})
+    (write,) = actions(SETTINGS.plan(desired, seen(a_look(desired)), rotated))
+    assert write.args == ("cockpit/OPENROUTER_API_KEY",)
+    assert [each for each in write.consequences if "restarts" in each] == [
+        "hero_cockpit restarts if it runs",
+        "hero_agent restarts if it runs",
+    ]
+
+
+OWN = a_tester(keys={"providers": {"openrouter": "own"}})
+NONE = a_tester()
+
+
+@pytest.mark.parametrize("desired", [OWN, NONE], ids=["own", "none"])
+@pytest.mark.parametrize(
+    ("value", "remembered", "expected"),
+    [
+        (b"the-provider-key", True, ["delete settings"]),
+        (b"the-tester's own", True, []),
+        (b"the-provider-key", False, []),
+        (None, True, []),
+    ],
+    ids=["ours still", "the tester's", "not known to be ours", "not there"],
+)
+def test_an_own_key_is_never_touched(
+    desired: DesiredTester, value: bytes | None, remembered: bool, expected: list[str]
+) -> None:
+    look = with_secret(KEY, value)
+    look = replace(
+        look, secrets={key: held for key, held in look.secrets.items() if key == KEY}, owned_settings=frozenset({KEY})
+    )
+    known = SETTINGS.learn(seen(IN_ORDER), some_facts()) if remembered else SettingsFacts()
+    facts = some_facts(known)
+    assert brief(SETTINGS.plan(desired, seen(look), facts)) == expected
+    assert (KEY in machine_query(desired, facts).secrets) is remembered
+    assert SETTINGS.learn(seen(look), some_facts(known, secrets={})).handed == (
+        known.handed if value == b"the-provider-key" and remembered else {}
+    )
+
+
+def test_a_service_is_not_restarted_while_its_component_is_being_installed() -> None:
+    stale = replace(IN_ORDER, stale=frozenset({"hero_books", "hero_db"}))
+    busy = jobbed(stale, "hero_books", JobState.RUNNING)
+    assert planned(SETTINGS, busy, WITH_KEYS) == ["restart service hero_db"]
+    assert planned(SETTINGS, replace(busy, stale=frozenset({"hero_books"})), WITH_KEYS) == ["wait Installing"]
 
 
 # ------------------------------------------------------------------ components

@@ -115,7 +115,7 @@ UNKNOWABLE: Mapping[str, tuple[WelcomeFacts, bool, SeenPost]] = {
 @pytest.mark.parametrize("name", UNKNOWABLE)
 def test_what_cannot_be_asked_for_is_a_persons_to_decide(name: str) -> None:
     known, letter, seen = UNKNOWABLE[name]
-    with pytest.raises(Blocked, match="welcomeEmail.resend to 1") as caught:
+    with pytest.raises(Blocked, match=r"welcomeEmail\.resend to 1") as caught:
         STEP.plan(ALICE, seen, facts(known, letter=letter))
     assert caught.value.reason == "WelcomeUnknown"
     again = a_tester(welcomeEmail={"resend": 1})

@@ -1,0 +1,255 @@
+"""Components: newer versions, channels, what only a working app answers, what is the tester's own, what logs may show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from reconcilers.actions import Finding
+from reconcilers.backends.machine import Job, JobState, MachineLook, install_job
+from reconcilers.backends.probes import ProbeAnswer
+from reconcilers.components import ComponentsReconciler
+from reconcilers.facts import ComponentsFacts, Facts, FrontDoorFacts
+from reconcilers.front_door import FrontDoorReconciler
+from reconcilers.installs import jobs_of
+from reconcilers.machine_look import Seen, redacted, works_probe
+from reconcilers.repairs import FIRST_PATIENCE
+from reconcilers.secret import HIDDEN, Secret
+from specs.desired import DesiredTester
+from tests.reconcilers.data import NOW, a_fleet, a_look, a_tester, actions, brief, done_job, some_facts
+
+COMPONENTS, FRONT_DOOR = ComponentsReconciler(None), FrontDoorReconciler(None)  # type: ignore[arg-type]
+ALICE, NOTIFIED = a_tester(), a_tester(version={"updates": "notify"})
+COCKPIT = works_probe("/hero_cockpit/web/")
+
+
+def seen(look: MachineLook, desired: DesiredTester = ALICE, **newest: str) -> Seen:
+    wanted = tuple(each for each in desired.components if each.name not in ("hero_proc", "hero_router", "hero_proxy"))
+    return Seen(NOW, look, newest, wanted)
+
+
+def found(desired: DesiredTester, observed: Seen, facts: Facts | None = None) -> dict[str, Finding]:
+    return {each.type: each for each in COMPONENTS.findings(desired, observed, facts or some_facts())}
+
+
+# ------------------------------------------------------------------ newer versions
+
+UPDATES: Mapping[str, tuple[Seen, DesiredTester, Facts, list[str]]] = {
+    "one is newer": (seen(a_look(), hero_db="v1.1.0"), ALICE, some_facts(), ["update component hero_db"]),
+    "all are the newest": (seen(a_look(), hero_db="1.0.0"), ALICE, some_facts(), []),
+    "only told of": (seen(a_look(), hero_db="v1.1.0"), NOTIFIED, some_facts(), []),
+    "a pin wins": (
+        seen(a_look(a_tester(version={"pin": {"hero_db": "v1.0.0"}})), hero_db="v1.1.0"),
+        a_tester(version={"pin": {"hero_db": "v1.0.0"}}),
+        some_facts(),
+        [],
+    ),
+    "Forge has told nothing": (seen(a_look()), ALICE, some_facts(), []),
+    "taken back to an older one": (seen(a_look(), hero_db="v0.9.0"), ALICE, some_facts(), ["update component hero_db"]),
+    "begun before, and something else came": (
+        seen(a_look(), hero_db="Release of March"),
+        ALICE,
+        some_facts(ComponentsFacts(updated={"hero_db": "Release of March"})),
+        [],
+    ),
+    "a still newer one": (
+        seen(a_look(), hero_db="v1.2.0"),
+        ALICE,
+        some_facts(ComponentsFacts(updated={"hero_db": "v1.1.0"})),
+        ["update component hero_db"],
+    ),
+    "as many as there is room for": (
+        seen(a_look(), hero_db="v2", hero_indexer="v2", hero_books="v2", hero_cockpit="v2"),
+        ALICE,
+        some_facts(fleet=a_fleet(limits={"installs": 2})),
+        ["update component hero_cockpit", "update component hero_db"],
+    ),
+    "what is missing comes first": (
+        seen(
+            replace(
+                a_look(),
+                versions={name: "v1.0.0" for name in a_look().versions if name != "hero_books"},
+                jobs={},
+            ),
+            hero_db="v2",
+        ),
+        ALICE,
+        some_facts(fleet=a_fleet(limits={"installs": 1})),
+        ["install component hero_books"],
+    ),
+    "another channel: the version is named": (
+        seen(a_look(), hero_db="v1.5.0"),
+        a_tester(version={"channel": "stable"}),
+        some_facts(),
+        ["install component hero_db"],
+    ),
+    "another channel, only told of": (
+        seen(a_look(), hero_db="v1.5.0"),
+        a_tester(version={"channel": "stable", "updates": "notify"}),
+        some_facts(),
+        [],
+    ),
+    "another channel, and Forge has told nothing": (
+        seen(replace(a_look(), versions={"hero_db": "v1.0.0"}, jobs={})),
+        a_tester(version={"channel": "stable"}),
+        some_facts(),
+        ["wait Installing"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_updates(name: str) -> None:
+    observed, desired, facts, expected = UPDATES[name]
+    assert brief(COMPONENTS.plan(desired, observed, facts)) == expected
+
+
+def test_an_update_says_what_it_changes_and_what_restarts() -> None:
+    (update,) = actions(COMPONENTS.plan(ALICE, seen(a_look(), hero_db="v1.1.0"), some_facts()))
+    assert (update.changes[0].before, update.changes[0].after) == ("v1.0.0", "v1.1.0")
+    assert update.consequences == ("hero_db restarts",)
+
+
+def test_a_stopped_service_is_not_started_beside_its_update() -> None:
+    look = replace(
+        a_look(), services={**a_look().services, "hero_db": "stopped"}, health={**a_look().health, "hero_db": 0}
+    )
+    assert brief(COMPONENTS.plan(ALICE, seen(look, hero_db="v2"), some_facts())) == ["update component hero_db"]
+
+
+def test_the_front_door_is_updated_one_at_a_time_and_the_router_first() -> None:
+    observed = seen(a_look(), hero_proxy="v2", hero_router="v2")
+    assert brief(FRONT_DOOR.plan(ALICE, observed, some_facts())) == ["update component hero_router"]
+    begun = some_facts(FrontDoorFacts(router="v1.0.0", proxy="v1.0.0", updated={"hero_router": "v2"}))
+    assert brief(FRONT_DOOR.plan(ALICE, observed, begun)) == ["update component hero_proxy"]
+    running = {**a_look().jobs, install_job("hero_router"): Job(install_job("hero_router"), JobState.RUNNING)}
+    busy = replace(observed, look=replace(observed.look, jobs=running))
+    assert brief(FRONT_DOOR.plan(ALICE, busy, begun)) == ["wait Installing"]
+    assert FRONT_DOOR.learn(observed, begun).updated == {"hero_router": "v2"}  # type: ignore[union-attr]
+
+
+def test_update_available_lists_what_is_newer() -> None:
+    both = seen(a_look(), hero_db="v1.1.0", hero_proc="v2.0.0", hero_books="v1.0.0")
+    told = found(NOTIFIED, both)["UpdateAvailable"]
+    assert told.status is True
+    assert "hero_db v1.0.0 → v1.1.0" in told.message
+    assert "hero_books" not in told.message
+    assert "notify" in told.message
+    assert "only by a pin" in found(ALICE, both)["UpdateAvailable"].message
+    assert found(ALICE, seen(a_look(), hero_db="v1.0.0"))["UpdateAvailable"].status is False
+    pinned = a_tester(version={"pin": {"hero_db": "v1.0.0"}})
+    held = found(pinned, seen(a_look(pinned), hero_db="v2"))["UpdateAvailable"]
+    assert held.status is False
+    assert "pinned: hero_db v1.0.0 → v2" in held.message
+    assert "UpdateAvailable" not in found(ALICE, seen(a_look()))
+
+
+# ------------------------------------------------------------------ working, and not only alive
+
+ANSWERS: Mapping[str, tuple[ProbeAnswer | None, bool]] = {
+    "it works": (ProbeAnswer(200), True),
+    "it sends on": (ProbeAnswer(302, "/x"), True),
+    "it fails": (ProbeAnswer(500), False),
+    "it is not there": (ProbeAnswer(404), False),
+    "no answer": (ProbeAnswer(None, error="nobody"), False),
+    "it was not asked": (None, True),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_app_that_lives_and_does_not_work_is_in_trouble(name: str) -> None:
+    answer, fine = ANSWERS[name]
+    observed = seen(a_look(probes={} if answer is None else {COCKPIT: answer}))
+    health = found(ALICE, observed)["ComponentsHealthy"]
+    assert (health.status is True) is fine
+    assert fine or "hero_cockpit lives, but /hero_cockpit/web/" in health.message
+    learnt = COMPONENTS.learn(observed, some_facts())
+    assert learnt.healthy is fine
+    assert set(learnt.unwell) == (set() if fine else {"hero_cockpit"})
+    due = replace(observed, at=NOW + FIRST_PATIENCE)
+    assert brief(COMPONENTS.plan(ALICE, due, some_facts(learnt))) == ([] if fine else ["restart service hero_cockpit"])
+
+
+def test_a_silent_router_says_nothing_about_the_apps() -> None:
+    look = a_look(probes={COCKPIT: ProbeAnswer(None)}, health={**a_look().health, "hero_router": 0})
+    assert "lives, but" not in found(ALICE, seen(look))["ComponentsHealthy"].message
+
+
+def test_healthy_is_learnt_only_of_a_look_that_knows_what_is_wanted() -> None:
+    assert COMPONENTS.learn(seen(a_look()), some_facts()).healthy
+    assert not COMPONENTS.learn(Seen(NOW, a_look()), some_facts()).healthy
+    dead = a_look(health={**a_look().health, "hero_db": 0})
+    assert not COMPONENTS.learn(seen(dead), some_facts()).healthy
+
+
+# ------------------------------------------------------------------ not ours
+
+
+def test_what_testers_installed_is_shown_and_left_alone() -> None:
+    look = a_look()
+    theirs = replace(
+        look,
+        versions={**look.versions, "hero_kimi": "v0.3.1", "hero_os": None},
+        services={**look.services, "hero_kimi": "running", "a_stranger": "failed"},
+    )
+    assert COMPONENTS.plan(ALICE, seen(theirs), some_facts()) == ()
+    own = found(ALICE, seen(theirs))["TestersOwnComponents"]
+    assert own.message.endswith("a_stranger unknown, hero_kimi v0.3.1, hero_os unknown")
+    assert COMPONENTS.learn(seen(theirs), some_facts()).versions["hero_kimi"] == "v0.3.1"
+    assert "TestersOwnComponents" not in found(ALICE, seen(look))
+
+
+# ------------------------------------------------------------------ failing, and saying why
+
+
+def test_lesson_35_a_component_without_its_key_says_which() -> None:
+    desired = a_tester(components={"add": ["hero_aibroker"]})
+    failed = done_job("hero_aibroker", "", state=JobState.FAILED, log="error: no AI provider key configured\n")
+    look = a_look(desired)
+    look = replace(
+        look,
+        versions={name: version for name, version in look.versions.items() if name != "hero_aibroker"},
+        jobs={**look.jobs, failed.name: failed},
+    )
+    message = found(desired, seen(look, desired))["ComponentsHealthy"].message
+    assert "no AI provider key configured" in message
+    assert "OPENROUTER_API_KEY" in message
+    assert "keys.providers" in message
+    own = a_tester(components={"add": ["hero_aibroker"]}, keys={"providers": {"openrouter": "own"}})
+    assert "keys.providers" not in found(own, seen(look, own))["ComponentsHealthy"].message
+
+
+def test_each_component_has_a_log_of_its_own() -> None:
+    jobs = jobs_of(ALICE)
+    assert jobs["hero_proc"] == "supervisor"
+    assert jobs["hero_books"] == install_job("hero_books")
+    assert set(jobs) == {each.name for each in ALICE.components}
+
+
+KEY = Secret("sk-or-canary-1234567890")
+PEM = Secret("-----BEGIN KEY-----\nline-one-of-it\nline-two-of-it\n")
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        ("bad key sk-or-canary-1234567890!\n", f"bad key {HIDDEN}!\n"),
+        ("canary-1234567890 is bad\n", f"{HIDDEN} is bad\n"),
+        ("line-two-of-it\n", f"{HIDDEN}\n"),
+        ("nothing to hide: 64\n", "nothing to hide: 64\n"),
+    ],
+    ids=["whole", "cut off at the tail's beginning", "one line of several", "too short to be one"],
+)
+def test_lesson_36_a_log_is_shown_without_secrets(log: str, expected: str) -> None:
+    assert redacted(log, (KEY, PEM, Secret("64"), Secret(b"\xff\xfe"))) == expected
+
+
+def test_the_patience_with_an_app_that_does_not_work_is_that_with_one_that_does_not_answer() -> None:
+    observed = seen(a_look(probes={COCKPIT: ProbeAnswer(500)}))
+    since: Any = COMPONENTS.learn(observed, some_facts())
+    early = replace(observed, at=NOW + FIRST_PATIENCE - timedelta(seconds=1))
+    assert brief(COMPONENTS.plan(ALICE, early, some_facts(since))) == ["wait WaitingForHealth"]
