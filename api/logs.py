@@ -9,7 +9,7 @@ from pathlib import Path
 
 FORMAT = "%(asctime)sZ %(levelname)-7s %(name)s: %(message)s"
 # They tell of every request and connection; what matters of those is in events and errors.
-TALKATIVE = ("httpx", "httpcore", "asyncssh", "apscheduler", "watchfiles", "aiosqlite", "uvicorn", "alembic")
+TALKATIVE = ("httpx", "httpcore", "asyncssh", "apscheduler", "watchfiles", "uvicorn", "alembic")
 
 
 def set_up(path: Path | None = None, *, verbose: bool = False) -> None:
