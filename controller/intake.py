@@ -104,12 +104,10 @@ def _take_tester(
         draft.put(record, "Added", f"{name} was added by {tester.file}")
         draft.wake(name)
         return
-    if has_expired(tester.desired, draft.now):
-        _take_expired(draft, row, tester)
-        return
-    same_spec = row.digest == tester.digest and not row.leaving
     place = replace(row, source_file=tester.file, source_line=tester.line, source_error="")
-    if same_spec:
+    leaves = has_expired(tester.desired, draft.now)
+    settled = row.leaving if leaves else row.digest == tester.digest and not row.leaving
+    if settled:
         if place != row:
             draft.changes.append(PutTester(place))
         return
@@ -120,36 +118,19 @@ def _take_tester(
         digest=tester.digest,
         revision=draft.revision,
         changed_at=draft.now,
-        removed_at=None,
+        removed_at=draft.now if leaves else None,
     )
-    reason, text = ("PutBack", "was put back by") if row.leaving else ("SpecChanged", "was changed by")
-    draft.put(record, reason, f"{name} {text} {tester.file}")
+    if leaves:
+        draft.put(record, "Expired", f"{name} has expired: its last day was {tester.desired.expires}")
+    else:
+        reason, text = ("PutBack", "was put back by") if row.leaving else ("SpecChanged", "was changed by")
+        draft.put(record, reason, f"{name} {text} {tester.file}")
     draft.wake(name)
 
 
 def has_expired(desired: DesiredTester, now: datetime) -> bool:
-    """Its last day, in UTC, is over."""
+    """Its last day, in UTC, is over. It leaves as if its file were gone; its row stays until the file really goes."""
     return desired.expires is not None and now.date() > desired.expires
-
-
-def _take_expired(draft: _Draft, row: TesterRecord, tester: LoadedTester) -> None:
-    """It leaves as if its file were gone; the file's row stays until the file goes, or names a later day."""
-    place = replace(row, source_file=tester.file, source_line=tester.line, source_error="")
-    if row.leaving:
-        if place != row:
-            draft.changes.append(PutTester(place))
-        return
-    leaving = replace(
-        place,
-        generation=row.generation + 1,
-        desired=tester.desired,
-        digest=tester.digest,
-        revision=draft.revision,
-        changed_at=draft.now,
-        removed_at=draft.now,
-    )
-    draft.put(leaving, "Expired", f"{row.name} has expired: its last day was {tester.desired.expires}")
-    draft.wake(row.name)
 
 
 def _mark_broken(draft: _Draft, rows: dict[str, TesterRecord], loaded: Loaded, errors: Iterable[str]) -> None:
