@@ -9,21 +9,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-from pydantic.alias_generators import to_camel
-
+from api.answer import Answer
+from api.estimate_models import Estimate
 from controller import records
 from controller.preview import Preview, StepPreview
 from controller.queries import FleetSummary, TesterDetail, TesterSummary
 from controller.records import Outcome, Phase, Severity, Status
 from reconcilers.actions import Action, Disruption, Effect
 from reconcilers.facts import ObjectState, OutsideObject, StepFacts
-
-
-class Answer(BaseModel):
-    """Base of everything that is answered."""
-
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True)
 
 
 class Tester(Answer):
@@ -37,6 +30,7 @@ class Tester(Answer):
     since: datetime | None
     until: datetime | None
     blames: str | None
+    estimate: Estimate | None
     progress: int
     current: str
     account: str
@@ -65,6 +59,7 @@ class Tester(Answer):
             since=summary.since,
             until=summary.until,
             blames=summary.blames or None,
+            estimate=Estimate.of(summary.estimate) if summary.estimate else None,
             progress=record.progress,
             current=record.current,
             account=record.desired.account.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from api import job_logs
-from api.models import Answer
+from api.answer import Answer
 from controller import doctor
 from controller.doctor import Verdict
 from reconcilers.backends.machine import JobState

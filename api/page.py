@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from html import escape
 
+from api.time_left import time_left
 from api.words import ago, one_line
 from controller.queries import FleetSummary, TesterSummary
 from controller.records import Event, Phase, Severity
@@ -107,7 +108,8 @@ def _now(one: TesterSummary) -> str:
     if one.ready and one.link.startswith("https://"):
         link = escape(one.link, quote=True)
         return f'<a href="{link}" rel="noreferrer noopener">{link}</a>'
-    return _text(one.record.current or one.message)
+    left = time_left(one.estimate)
+    return _text(one.record.current or one.message) + (f"<br><strong>{_text(left)}</strong>" if left else "")
 
 
 def _events(events: Iterable[Event], now: datetime) -> str:

@@ -164,7 +164,7 @@ class Deed:
             await self._close(entry, Outcome.UNKNOWN, str(error))
             raise
         except OutsideError as error:
-            # A definite no, or a failure that had no effect: a create leaves nothing behind.
+            # A definite no, or a failure that had no effect: a create leaves nothing behind, a delete takes nothing away.
             await self._close(entry, Outcome.REFUSED, str(error), *self._unmade(held, error))
             raise
         except asyncio.CancelledError:
@@ -212,6 +212,8 @@ class Deed:
         await self.snapshot.commit(entry.step, PutJournal(closed), AddEvent(event), *more)
 
     def _unmade(self, row: OutsideObject | None, error: OutsideError) -> tuple[Change, ...]:
+        if self.action.effect is Effect.DELETE and row is not None and self.row is not None:
+            return (PutObject(replace(row, state=self.row.state, since=self.row.since)),)
         if self.action.effect is not Effect.CREATE or row is None or row.state is not ObjectState.INTENDED:
             return ()
         identity = TAKEN if isinstance(error, NameTaken) else {}

@@ -114,8 +114,7 @@ def _rounds(
         _forge(fleet, backends.forge, clock, known=bool(secrets.get(spec.forge.token))),
         *(_daemon(each, backends.daemon(each.name), known=bool(secrets.get(each.secret))) for each in spec.compute),
         *(_proxy(name, address) for name, address in proxies.items() if address),
-        *(_registry(backends.engine(each.name), enters=enters) for each in spec.engines),
-        *(_engine(backends.engine(each.name)) for each in spec.engines),
+        *(one for each in spec.engines for one in _engine(backends.engine(each.name), enters=enters)),
         _mail(backends),
     ]
 
@@ -284,16 +283,13 @@ def _proxy(name: str, address: str) -> Round:
     return Round("network", Question(name, greets, mend))
 
 
-def _registry(engine: EngineClient, *, enters: bool) -> Round:
+def _engine(engine: EngineClient, *, enters: bool) -> tuple[Round, Round]:
+    """Its registry on its machine, and itself: either may be well without the other."""
+
     async def registry() -> str:
         _demand(enters, "the installer's key cannot be used")
         return f"{len(await engine.tenants())} tenants"
 
-    mend = f"see that registry.host of engine {engine.name} is right, and that it has the installer's key"
-    return Round(f"engine {engine.name}", Question("registry can be read", registry, mend))
-
-
-def _engine(engine: EngineClient) -> Round:
     async def refuses() -> str:
         proof = await engine.prove(STRANGER, new_token())
         if proof.error:
@@ -305,7 +301,9 @@ def _engine(engine: EngineClient) -> Round:
             raise Ailing(f"it answers strangers with {said}, not with 401 or 403", "see that its url is right")
         return "answers, and refuses strangers"
 
-    return Round(f"engine {engine.name}", Question("answers", refuses))
+    system = f"engine {engine.name}"
+    mend = f"see that registry.host of engine {engine.name} is right, and that it has the installer's key"
+    return Round(system, Question("registry can be read", registry, mend)), Round(system, Question("answers", refuses))
 
 
 def _mail(backends: Backends) -> Round:

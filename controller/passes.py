@@ -6,22 +6,32 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from controller.acting import Hands
 from controller.backoff import MOST_JITTER
+from controller.estimates import run_of
 from controller.graph import run_graph
 from controller.operations import Operation, Operations
 from controller.outcomes import Kind, StepOutcome, held
-from controller.records import Condition, Phase, TesterBooks
+from controller.records import AddRun, Condition, Phase, TesterBooks
 from controller.rows import Judge
 from controller.snapshot import Snapshot
-from controller.status import Clockwork, condition_type, is_paused, judge_pass, judge_step, tell_progress, tell_step
+from controller.status import (
+    Clockwork,
+    Verdict,
+    condition_type,
+    is_paused,
+    judge_pass,
+    judge_step,
+    tell_progress,
+    tell_step,
+)
 from controller.store import Store
 from controller.turn import Turn
 from controller.world import Step, World
 from reconcilers.clock import Clock
-from reconcilers.facts import FACTS
+from reconcilers.facts import FACTS, MachineFacts
 from reconcilers.secret import Secret
 
 Resolve = Callable[[TesterBooks], Awaitable[Mapping[str, Secret]]]
@@ -150,8 +160,17 @@ class Pass:
         """Write what the pass comes to. Returns when to look again."""
         now = self.bench.clock.now()
         verdict = judge_pass(self.snapshot.record, self.told, outcomes, now, self.works, self.judged)
-        await self.bench.store.write(*verdict.changes)
+        await self.bench.store.write(*verdict.changes, *await self._run(verdict, now))
         return verdict.next_look
+
+    async def _run(self, verdict: Verdict, now: datetime) -> tuple[AddRun, ...]:
+        """What is learnt for the estimates when the tester is Ready for the first time on its machine."""
+        record = self.snapshot.record
+        if verdict.phase is not Phase.READY or record.phase is Phase.READY:
+            return ()
+        begun = await self.bench.store.begun(MachineFacts.step, (self.name,))
+        run = run_of(record, verdict.steps, begun.get(self.name), now)
+        return (AddRun(run),) if run is not None else ()
 
 
 async def converge(one: Pass) -> timedelta:

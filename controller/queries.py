@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from controller.records import Condition, Event, JournalEntry, Phase, SourceState, Status, TesterRecord
+from controller.estimates import Estimate, estimate, is_on_its_way
+from controller.records import Condition, Event, JournalEntry, Phase, Run, SourceState, Status, TesterRecord
 from controller.store import Store
 from reconcilers.facts import GatewayFacts, MachineFacts, OutsideObject, StepFacts
 
@@ -27,6 +28,7 @@ class TesterSummary:
     until: datetime | None = None  # the limit of the wait that the reason speaks of, or its next try
     blames: str = ""  # who is waited for, or who must act
     retried: bool = False  # `until` is the next try
+    estimate: Estimate | None = None  # of the time left; None: it is not on its way, or on a way that nobody knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,19 @@ class TesterDetail:
     objects: tuple[OutsideObject, ...]
     journal: tuple[JournalEntry, ...]
     events: tuple[Event, ...]
+
+    @property
+    def estimate(self) -> Estimate | None:
+        return self.summary.estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What estimates are made from: the runs, and when the testers' present machines were begun."""
+
+    runs: tuple[Run, ...]
+    begun: Mapping[str, datetime]
+    now: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +76,23 @@ class Queries:
 
     async def testers(self) -> tuple[TesterSummary, ...]:
         """Every tester, by name."""
-        conditions: dict[str, list[Condition]] = {}
+        conditions: dict[str, dict[str, Condition]] = {}
         for one in await self._store.conditions():
-            conditions.setdefault(one.tester, []).append(one)
-        facts = await self._store.facts_of_all(("machine", "gateway"))
+            conditions.setdefault(one.tester, {})[one.type] = one
+        facts = await self._store.facts_of_all((MachineFacts.step, GatewayFacts.step))
         records = sorted(await self._store.testers(), key=lambda record: record.name)
+        past = await self._past([(record, conditions.get(record.name, {})) for record in records])
         return tuple(
-            _summary(record, conditions.get(record.name, ()), facts.get(record.name, {})) for record in records
+            _summary(record, conditions.get(record.name, {}), facts.get(record.name, {}), past) for record in records
         )
 
     async def tester(self, name: str) -> TesterDetail | None:
         books = await self._store.books(name)
         if books is None:
             return None
-        summary = _summary(books.record, books.conditions.values(), books.facts)
+        past = await self._past([(books.record, books.conditions)])
         return TesterDetail(
-            summary=summary,
+            summary=_summary(books.record, books.conditions, books.facts, past),
             conditions=tuple(sorted(books.conditions.values(), key=lambda c: (c.since, c.type))),
             facts=tuple((fact, books.facts_at[step]) for step, fact in sorted(books.facts.items())),
             objects=books.objects,
@@ -91,11 +107,20 @@ class Queries:
     async def source(self) -> SourceState | None:
         return await self._store.source()
 
+    async def _past(self, testers: Iterable[tuple[TesterRecord, Mapping[str, Condition]]]) -> Past:
+        """Nothing is read for who is not on its way."""
+        now = self._store.clock.now()
+        names = [record.name for record, conditions in testers if is_on_its_way(record, conditions, now)]
+        if not names:
+            return Past((), {}, now)
+        return Past(await self._store.runs(), await self._store.begun(MachineFacts.step, names), now)
 
-def _summary(record: TesterRecord, conditions: Iterable[Condition], facts: Mapping[str, StepFacts]) -> TesterSummary:
-    by_type = {one.type: one for one in conditions}
-    ready = by_type.get("Ready")
-    cause = _cause(ready, by_type)
+
+def _summary(
+    record: TesterRecord, conditions: Mapping[str, Condition], facts: Mapping[str, StepFacts], past: Past
+) -> TesterSummary:
+    ready = conditions.get("Ready")
+    cause = _cause(ready, conditions)
     gateway, machine = facts.get("gateway"), facts.get("machine")
     return TesterSummary(
         record=record,
@@ -108,6 +133,7 @@ def _summary(record: TesterRecord, conditions: Iterable[Condition], facts: Mappi
         until=cause.until if cause else None,
         blames=cause.blames if cause else "",
         retried=cause is not None and cause.retry_at is not None,
+        estimate=estimate(record, conditions, past.begun.get(record.name), past.runs, past.now),
     )
 
 

@@ -50,6 +50,8 @@ class TesterRecord:
     current: str = ""  # the step that is being waited for or worked on, in words
     source_error: str = ""  # its file is broken now; it stays at the last good spec
     next_look_at: datetime | None = None
+    ready_at: datetime | None = None  # when it last became Ready
+    interrupted_at: datetime | None = None  # when it last began, or ceased, to stand still for a person or to leave
 
     @property
     def leaving(self) -> bool:
@@ -146,6 +148,16 @@ class SourceState:
     held: tuple[str, ...] = ()  # testers whose removal is held back (TooManyRemovals)
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How long a tester took until it was Ready for the first time on its machine, in seconds after its beginning."""
+
+    tester: str
+    ready_at: datetime
+    ready: float
+    milestones: Mapping[str, float]  # by condition type; those that were there before the beginning are left out
+
+
 # ------------------------------------------------------------------------------------------------ changes
 
 
@@ -166,6 +178,8 @@ class SetStatus:
     current: str
     observed_generation: int
     next_look_at: datetime | None
+    ready_at: datetime | None = None
+    interrupted_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +229,13 @@ class AddEvent:
     """Add, or count up the newest event of this tester when it says the same (step, reason, message)."""
 
     event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class AddRun:
+    """Add a run, and forget the oldest ones beyond what is kept. Runs outlive their testers."""
+
+    run: Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +291,7 @@ Change = (
     | PutCondition
     | DropCondition
     | AddEvent
+    | AddRun
     | PutJournal
     | Seal
     | Void

@@ -99,10 +99,10 @@ def _excused(one: Pass, outcomes: Sequence[StepOutcome]) -> list[StepOutcome]:
     """A dead machine is no obstacle: once the gateway and the machine are gone, there is no door left to shut."""
     gone = {outcome.step for outcome in outcomes if outcome.kind is Kind.IN_SYNC}
     standing = {step.name for step in one.world.steps if step.leaves == STANDING}
-    unmade = {step.name for step in one.world.steps if not step.makes}
+    doors = {step.name for step in one.world.steps if step.watches}
     if not standing <= gone:
         return list(outcomes)
-    return [in_sync(outcome.step) if outcome.step in unmade else outcome for outcome in outcomes]
+    return [in_sync(outcome.step) if outcome.step in doors else outcome for outcome in outcomes]
 
 
 def _kept_until(one: Pass) -> datetime:

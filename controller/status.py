@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from controller.backoff import backoff, spread
@@ -30,6 +30,7 @@ STALLED = "Stalled"
 LASTING = "Lasting"
 NEEDED_FINDINGS = ("SignInProtected",)  # what Ready asks for beside every step (law 4)
 STOPPED = (Kind.BLOCKED, Kind.REJECTED)
+STANDSTILL = frozenset({Phase.STALLED, Phase.PAUSED, Phase.REMOVING, Phase.EXPIRED})  # no part of the way to Ready
 STATUS_OF = {Kind.IN_SYNC: Status.TRUE, Kind.HELD: Status.UNKNOWN}
 
 
@@ -48,6 +49,7 @@ class Verdict:
     changes: tuple[Change, ...]
     phase: Phase
     next_look: timedelta
+    steps: tuple[Condition, ...]  # what each step came to
 
 
 def condition_type(step: str) -> str:
@@ -74,9 +76,7 @@ def tell_progress(record: TesterRecord, conditions: Mapping[str, Condition], ste
     waited_for = next((c for c in known if c.status is Status.FALSE), None)
     phase = Phase.PROGRESSING if record.phase is Phase.PENDING else record.phase
     current = f"{waited_for.type}: {waited_for.message}" if waited_for is not None else record.current
-    return SetStatus(
-        record.name, phase, 100 * done // len(steps), current, record.observed_generation, record.next_look_at
-    )
+    return replace(_status_as_is(record), phase=phase, progress=100 * done // len(steps), current=current)
 
 
 def judge_pass(
@@ -103,10 +103,25 @@ def judge_pass(
     phase = _phase(record, outcomes, steps, ready, now)
     next_look = _next_look(record, outcomes, steps, ready, now, works)
     changes = [*_condition_changes(record, old, conditions, now)]
-    kept = {condition.type for condition in conditions}
-    changes += [DropCondition(record.name, kind) for kind in old if kind not in kept]
-    changes += _status_change(record, outcomes, steps, phase)
-    return Verdict(tuple(changes), phase, next_look)
+    changes += _unsaid(record, old, {condition.type for condition in conditions}, outcomes, now)
+    changes += _status_change(record, outcomes, steps, phase, now)
+    return Verdict(tuple(changes), phase, next_look, tuple(steps))
+
+
+def _unsaid(
+    record: TesterRecord,
+    old: Mapping[str, Condition],
+    said: set[str],
+    outcomes: Sequence[StepOutcome],
+    now: datetime,
+) -> list[Change]:
+    """What was known and nobody said this time: unknown while some step could not look (law 11), else no more."""
+    looked = all(outcome.kind in (Kind.IN_SYNC, Kind.WAITING) for outcome in outcomes)
+    unsaid = [condition for kind, condition in old.items() if kind not in said]
+    if looked or record.leaving:
+        return [DropCondition(record.name, condition.type) for condition in unsaid]
+    unknown = [_plain(record, known, known.type, Status.UNKNOWN, "NotLookedAt", known.message, now) for known in unsaid]
+    return [PutCondition(condition) for condition in unknown if old[condition.type] != condition]
 
 
 def _step_condition(
@@ -297,7 +312,7 @@ def _event(record: TesterRecord, condition: Condition, now: datetime) -> Event:
 
 
 def _status_change(
-    record: TesterRecord, outcomes: Sequence[StepOutcome], steps: Sequence[Condition], phase: Phase
+    record: TesterRecord, outcomes: Sequence[StepOutcome], steps: Sequence[Condition], phase: Phase, now: datetime
 ) -> list[Change]:
     done = sum(condition.status is Status.TRUE for condition in steps)
     progress = 100 * done // len(steps) if steps else 0
@@ -307,11 +322,31 @@ def _status_change(
     current = f"{open_steps[0].step}: {open_steps[0].message}" if open_steps else ""
     # Only the next try after a failure is worth writing down: polls and resyncs would make quiet passes write (law 8).
     next_try = min((c.retry_at for c in steps if c.retry_at is not None), default=None)
-    status = SetStatus(record.name, phase, progress, current, record.generation, next_try)
-    as_is = SetStatus(
-        record.name, record.phase, record.progress, record.current, record.observed_generation, record.next_look_at
+    moved = phase is not record.phase
+    status = SetStatus(
+        record.name,
+        phase,
+        progress,
+        current,
+        record.generation,
+        next_try,
+        ready_at=now if moved and phase is Phase.READY else record.ready_at,
+        interrupted_at=now if moved and STANDSTILL & {phase, record.phase} else record.interrupted_at,
     )
-    return [] if status == as_is else [status]
+    return [] if status == _status_as_is(record) else [status]
+
+
+def _status_as_is(record: TesterRecord) -> SetStatus:
+    return SetStatus(
+        record.name,
+        record.phase,
+        record.progress,
+        record.current,
+        record.observed_generation,
+        record.next_look_at,
+        record.ready_at,
+        record.interrupted_at,
+    )
 
 
 def _span(span: timedelta | None) -> str:

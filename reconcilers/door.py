@@ -33,13 +33,13 @@ class SeenDoor:
     values        the secrets that the gate keeps, as hero_proc has them
     domains       None: the front door did not answer
     stale         hero_proxy runs on values that were changed since it started
-    installing    hero_proxy is being installed or updated just now
     loopback, inner, outside   what each side proves; outside None: it was not asked this time
     whole         every path was asked from outside
     next_path     which path of the long round comes next
     kept          values and domain are as they should be
     digest        of everything that a proof speaks of
     gateway_there whether the daemon lists the gateway; None: it was not asked
+    installing    hero_proxy is being installed or updated just now
     """
 
     at: datetime
@@ -48,7 +48,6 @@ class SeenDoor:
     values: Mapping[SettingKey, Secret] = field(default_factory=dict)
     domains: tuple[Domain, ...] | None = None
     stale: bool = False
-    installing: bool = False
     loopback: SideProof = NOTHING_ASKED
     inner: SideProof = NOTHING_ASKED
     outside: SideProof | None = None
@@ -56,6 +55,7 @@ class SeenDoor:
     next_path: int = 0
     kept: bool = False
     gateway_there: bool | None = None
+    installing: bool = False
 
     @property
     def set_open(self) -> bool:

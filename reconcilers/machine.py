@@ -274,7 +274,7 @@ class MachineReconciler(Base):
         return vm_name(facts.tester, facts.uid, incarnation, attempt)
 
     def identity(self, observed: SeenMachine) -> dict[str, str]:
-        """Daemon and id, the order, and whatever else the row held."""
+        """Daemon and id, and the order."""
         return observed.identity
 
     async def listed(self, tester: TesterView, looks: TesterLooks) -> frozenset[str]:

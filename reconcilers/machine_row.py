@@ -1,8 +1,8 @@
 """A VM as it is seen, and what its row remembers of how it was ordered. Pure.
 
 The daemon tells neither image nor processors, and nothing at all of a machine whose call was lost; and only the row knows
-for which `rebuild` of the spec it was made. So the order is kept in the row's identity, before the call (law 2). Keys there
-that are not ours are the engine's: they stay.
+for which `rebuild` of the spec it was made. So the order is kept in the row's identity, before the call (law 2). Other keys
+there are the engine's: it keeps them, and takes its marks out again, without our telling them back.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from specs.desired import DesiredMachine
 
 REBUILD = "rebuild"
 NEVER_REACHED = "never_reached"
-NOTHING_KEPT: Mapping[str, str] = {}
+_ORDERED = frozenset({"node_sid", "memory_mb", "disk_gb", "rootfs_gb", "cpu", "image", REBUILD, NEVER_REACHED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class SeenMachine:
     """A VM and the daemon that has it.
 
     at    when it was looked at
-    kept  the identity of its row, completed
+    kept  the identity of its row, completed; whatever else the engine holds there included
     """
 
     daemon: str
@@ -57,7 +57,9 @@ class SeenMachine:
 
     @property
     def identity(self) -> dict[str, str]:
-        return {**self.kept, "daemon": self.daemon, "vm_id": self.vm.vm_id}
+        """Only what is ours: the engine lays it over what it holds itself."""
+        ours = {key: value for key, value in self.kept.items() if key in _ORDERED}
+        return {**ours, "daemon": self.daemon, "vm_id": self.vm.vm_id}
 
     @property
     def room(self) -> Room | None:

@@ -19,8 +19,9 @@ from api.options import STATE, OutputForm, StateFolder
 from api.plan_view import verb_words
 from api.styles import PHASE_STYLE, STATUS_STYLE
 from api.terminal import Output, link, out, print_json, table, text
+from api.time_left import time_left, usual_wait
 from api.waiting import whom, whom_of
-from api.words import ago, ahead, one_line
+from api.words import ago, ahead, one_line, span
 from controller.queries import TesterDetail
 from reconcilers.clock import SystemClock
 
@@ -76,6 +77,8 @@ def _head(detail: TesterDetail, now: datetime) -> Table:
         "Reason": text(f"{summary.reason}: {one_line(summary.message)}"),
         "Since": text(ago(summary.since, now) if summary.since else ""),
         "Waits for": text(whom(summary.blames, summary.until, now, retried=summary.retried)),
+        "Time left": text(time_left(detail.estimate)),
+        "Usually": text(usual_wait(detail.estimate.wait if detail.estimate else None)),
         "Now": text(one_line(record.current)),
         "Link": link(summary.link),
         "Account": text(record.desired.account.name),
@@ -95,14 +98,16 @@ def _head(detail: TesterDetail, now: datetime) -> Table:
 
 
 def _conditions(detail: TesterDetail, now: datetime) -> Table:
-    made = table("TYPE", "STATUS", "FOR", "REASON", "MESSAGE")
+    made = table("TYPE", "STATUS", "FOR", "WHY")
+    made.columns[2].no_wrap = True
     for one in detail.conditions:
-        message = text(one_line(one.message))
+        why = text(f"{one.reason}: {one_line(one.message)}")
         who = whom_of(one, now)
         if who:
-            message.append_text(text(f"\n→ {who}", "dim"))
-        since = ago(one.since, now).removesuffix(" ago")
-        made.add_row(text(one.type), text(one.status, STATUS_STYLE[one.status]), text(since), text(one.reason), message)
+            why.append_text(text(f"\n→ {who}", "dim"))
+        made.add_row(
+            text(one.type), text(one.status, STATUS_STYLE[one.status]), text(span(now - one.since, units=1)), why
+        )
     return made
 
 

@@ -18,6 +18,7 @@ from api.models import Tester
 from api.options import STATE, OutputForm, StateFolder
 from api.styles import PHASE_STYLE
 from api.terminal import Output, err, link, out, print_json, table, text
+from api.time_left import time_left
 from api.waiting import whom
 from api.words import one_line, span
 from controller.queries import Queries, TesterSummary
@@ -108,6 +109,8 @@ def _what(one: TesterSummary, now: datetime) -> Text:
     who = whom(one.blames, one.until, now, retried=one.retried)
     if who:
         words.append_text(text(f" ({who})", "dim"))
+    if left := time_left(one.estimate):
+        words.append_text(text(f"; {left}", "cyan"))
     if one.record.source_error:
         words.append_text(text(f"; its file is broken: {one_line(one.record.source_error)}", "yellow"))
     return words

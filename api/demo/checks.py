@@ -51,7 +51,7 @@ def counts(books: Mapping[str, Any], testers: tuple[TesterSummary, ...]) -> dict
 
 def mailed(books: Mapping[str, Any], testers: tuple[TesterSummary, ...]) -> tuple[str, ...]:
     """The testers whom a letter reached, by the world's own post."""
-    reached = {letter["to"].casefold() for letter in books["mailbox"]}
+    reached = {to.casefold() for letter in books["mailbox"] for to in letter["to"]}
     return tuple(one.record.name for one in testers if one.record.desired.account.email.casefold() in reached)
 
 

@@ -5,12 +5,15 @@ What is ordered by name is ordered here: databases compare text by rules of thei
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, exists, select
+from sqlalchemy import Connection, Row, Select, exists, func, select
 
-from controller.records import Condition, Event, JournalEntry, SourceState, TesterRecord
+from controller.records import Condition, Event, JournalEntry, Run, SourceState, TesterRecord
 from controller.store.rows import facts_of, records, source_state, tester_record
+from controller.store.statements import NEWEST_RUNS
 from controller.store.tables import (
     conditions,
     events,
@@ -24,6 +27,9 @@ from controller.store.tables import (
     testers,
 )
 from reconcilers.facts import ObjectState, OutsideObject, StepFacts
+
+CREATE: Final = "create"
+"""The verb of making a machine anew."""
 
 FactRows = dict[str, tuple[StepFacts, Row[Any]]]
 
@@ -102,6 +108,23 @@ def unfinished_entries(connection: Connection, tester: str | None = None) -> tup
     if tester is not None:
         query = query.where(journal.c.tester == tester)
     return records(JournalEntry, connection.execute(query).all())
+
+
+def begun(connection: Connection, step: str, names: Collection[str]) -> dict[str, datetime]:
+    """By tester: when its first create of a step was written down since it was last Ready, or else since it was added."""
+    known_since = func.coalesce(testers.c.ready_at, testers.c.added_at)
+    query = (
+        select(journal.c.tester, func.min(journal.c.began_at).label("first"))
+        .join(testers, testers.c.name == journal.c.tester)
+        .where(journal.c.tester.in_(sorted(names)), journal.c.began_at >= known_since)
+        .where(journal.c.step == step, journal.c.verb == CREATE)
+        .group_by(journal.c.tester)
+    )
+    return {row.tester: row.first for row in connection.execute(query)}
+
+
+def newest_runs(connection: Connection) -> tuple[Run, ...]:
+    return records(Run, connection.execute(NEWEST_RUNS).all())
 
 
 def source_now(connection: Connection) -> SourceState | None:

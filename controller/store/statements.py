@@ -12,6 +12,7 @@ from typing import Final
 from sqlalchemy import Table, TextClause, bindparam, delete, func, select, text, update
 
 from controller.store.tables import (
+    MOST_RUNS,
     STATUS_COLUMNS,
     conditions,
     events,
@@ -19,6 +20,7 @@ from controller.store.tables import (
     fleet,
     journal,
     objects,
+    runs,
     sealed,
     source,
     testers,
@@ -85,6 +87,12 @@ COUNT_UP: Final = (
     update(events)
     .where(events.c.id == bindparam("row"))
     .values(count=events.c.count + bindparam("by"), last_at=bindparam("new_last_at"))
+)
+NEWEST_RUNS: Final = (
+    select(*(column for column in runs.columns if column is not runs.c.id)).order_by(runs.c.id.desc()).limit(MOST_RUNS)
+)
+FORGET_OLD_RUNS: Final = delete(runs).where(
+    runs.c.id <= select(runs.c.id).order_by(runs.c.id.desc()).limit(1).offset(MOST_RUNS).scalar_subquery()
 )
 VOID: Final = update(sealed).where(sealed.c.name == bindparam("row")).values(void=True)
 UNSEAL: Final = delete(sealed).where(sealed.c.name == bindparam("row"))

@@ -10,7 +10,7 @@ Times come in the changes; the store asks no clock for its own purposes.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -23,6 +23,7 @@ from controller.records import (
     Condition,
     Event,
     JournalEntry,
+    Run,
     SourceState,
     TesterBooks,
     TesterRecord,
@@ -178,6 +179,17 @@ class Store:
     async def unfinished(self) -> tuple[JournalEntry, ...]:
         """Journal entries without an end (`ended_at`), oldest first: after a crash, the writes whose outcome is unknown."""
         return await self._read(reading.unfinished_entries)
+
+    async def begun(self, step: str, testers: Collection[str]) -> dict[str, datetime]:
+        """Tester → when its first create of a step was written down since it was last Ready, or else since it was added.
+
+        Without those of whom the journal tells none.
+        """
+        return await self._read(lambda connection: reading.begun(connection, step, testers)) if testers else {}
+
+    async def runs(self) -> tuple[Run, ...]:
+        """How long testers took until they were Ready, newest first."""
+        return await self._read(reading.newest_runs)
 
     async def source(self) -> SourceState | None:
         return await self._read(reading.source_now)

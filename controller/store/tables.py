@@ -18,6 +18,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -117,10 +118,15 @@ testers: Final = Table(
     Column("progress", Integer, nullable=False),
     Column("current", Words, nullable=False),
     Column("next_look_at", UtcDateTime),
+    Column("ready_at", UtcDateTime),
+    Column("interrupted_at", UtcDateTime),
 )
 """One row per tester. `desired` is JSON of specs.desired.DesiredTester."""
 
-STATUS_COLUMNS: Final = ("observed_generation", "phase", "progress", "current", "next_look_at")
+STATUS_COLUMNS: Final = (
+    *("observed_generation", "phase", "progress", "current", "next_look_at"),
+    *("ready_at", "interrupted_at"),
+)
 """What a pass writes of a tester's row; an intake writes the others."""
 
 objects: Final = Table(
@@ -211,6 +217,21 @@ journal: Final = Table(
         postgresql_where=text("ended_at IS NULL"),
     ),
 )
+
+runs: Final = Table(
+    "runs",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("tester", String, nullable=False),
+    Column("ready_at", UtcDateTime, nullable=False),
+    Column("ready", Float, nullable=False),
+    Column("milestones", JSON, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""How long testers took, for the estimates. No foreign key: what was learnt outlives the tester."""
+
+MOST_RUNS: Final = 200
+"""The newest are kept."""
 
 sealed: Final = Table(
     "sealed",

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, and_, delete, insert, select, text
 
 from controller.records import (
     AddEvent,
+    AddRun,
     Change,
     DropCondition,
     DropFacts,
@@ -35,6 +36,7 @@ from controller.store.statements import (
     COUNT_UP,
     DROP_CONDITION,
     DROP_FACTS,
+    FORGET_OLD_RUNS,
     NEWEST_EVENTS,
     PUT_CONDITION,
     PUT_FACTS,
@@ -57,6 +59,7 @@ from controller.store.tables import (
     journal,
     keepable,
     objects,
+    runs,
     sealed,
     source,
     testers,
@@ -183,6 +186,12 @@ def _event_row(event: Event) -> Values:
     return row
 
 
+def _add_runs(connection: Connection, changes: Sequence[AddRun], _: Ring) -> None:
+    rows = [{**values(runs, change.run), "milestones": dict(change.run.milestones)} for change in changes]
+    connection.execute(insert(runs), rows)
+    connection.execute(FORGET_OLD_RUNS)
+
+
 def _put_journal(connection: Connection, changes: Sequence[PutJournal], _: Ring) -> None:
     rows = [values(journal, change.entry) for change in changes]
     connection.execute(PUT_JOURNAL, rows)
@@ -253,6 +262,7 @@ HANDLERS: Final[Mapping[type[Any], Handler]] = {
     PutCondition: _put_conditions,
     DropCondition: _drop_conditions,
     AddEvent: _add_events,
+    AddRun: _add_runs,
     PutJournal: _put_journal,
     Seal: _seal,
     Void: _void,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
@@ -22,7 +23,8 @@ async def greet_proxy(address: str) -> None:
     try:
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port or SOCKS_PORT)
     except OSError as error:
-        raise Unreachable(f"no connection to {place} ({error.strerror or error})", system="proxy") from error
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise Unreachable(f"no connection to {place} ({why})", system="proxy") from error
     try:
         writer.write(GREETING)
         await writer.drain()

@@ -7,11 +7,13 @@ import io
 import json
 import stat
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from api import cli
+from controller.records import Condition, PutCondition, Status
 from controller.running import Places, opened_store
 from controller.store import Store
 from reconcilers.clock import SystemClock
@@ -61,6 +63,12 @@ def in_store(state: Path, ask: str, *arguments: object) -> object:
         (("secret", "set", CANARY), "That is not a name"),
         (("secret", "set", "alice/one_time_password"), "kept by the controller itself"),
         (("events", "-f", "-o", "json"), "--follow shows text only"),
+        (("logs", "alice", "-f", "-o", "json"), "--follow shows text only"),
+        (("logs", "alice"), "There are no books in .testerctl"),
+        (("wait", "alice"), "There are no books in .testerctl"),
+        (("wait", "alice", "--timeout", "soon"), "is not a duration"),
+        (("reveal", "alice", "--yes"), "There are no books in .testerctl"),
+        (("reveal", "alice"), "--yes"),
     ],
 )
 def test_complaints_are_one_paragraph_and_exit_code_1(
@@ -150,6 +158,27 @@ def test_get_fits_80_columns_and_shows_foreign_text_harmlessly(testerctl: Termin
     assert "\x1b" not in testerctl.out
     assert all(len(line) <= 80 for line in testerctl.out.splitlines())
     assert testerctl.err == "bob.yaml:3:1 bad\n", "what is wrong with the files is said as well"
+
+
+def test_get_and_describe_say_who_is_waited_for_and_until_when(testerctl: Terminal, state: Path) -> None:
+    at = SystemClock().now()
+    until = at + timedelta(minutes=5, seconds=30)
+    machine = Condition("bob", "Machine", Status.FALSE, "Deploying", "comes up", 1, at, until=until, blames="the grid")
+    failing = Condition(
+        "bob", "Account", Status.FALSE, "Unreachable", "no answer", 1, at, at, "Forge", failures=2, retry_at=at
+    )
+    ready = Condition("bob", "Ready", Status.FALSE, "Deploying", "Machine: comes up", 1, at)
+    in_store(state, "write", PutCondition(machine), PutCondition(failing), PutCondition(ready))
+    assert testerctl("get", "bob", "--state", state) == 0
+    assert "(the grid, limit in 5 min" in " ".join(testerctl.out.split())
+    assert testerctl("describe", "bob", "--state", state) == 0
+    words = " ".join(testerctl.out.split())
+    assert "Waits for the grid, limit in 5 min" in words
+    assert "→ Forge, next try due after 2 failures" in words
+    assert testerctl("get", "bob", "--state", state, "-o", "json") == 0
+    (told,) = json.loads(testerctl.out)
+    assert told["blames"] == "the grid"
+    assert told["until"]
 
 
 def test_get_shows_only_the_named(testerctl: Terminal, state: Path) -> None:

@@ -68,6 +68,7 @@ async def test_three_testers_come_to_life_also_when_it_is_killed_half_way(state:
         "3 machines for 3",
         "3 gateways for 3",
         "3 sign-in apps for 3",
+        "welcome mail: sent to 2 (alice, carol), nobody twice",
         "no door was ever seen open",
     ):
         assert f"✓ {words}" in told
@@ -109,6 +110,10 @@ async def test_a_process_that_does_not_answer_as_the_world_is_left_alone(tmp_pat
         "installer_key_file": "",
         "control_url": "http://127.0.0.1:9",
         "lab_url": "",
+        "admin_machine": {"host": "", "host_key": ""},
+        "engines": [],
+        "resend_url": "",
+        "resend_key": "",
     }
     (tmp_path / "addresses.json").write_text(json.dumps(told))
     try:

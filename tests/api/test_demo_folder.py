@@ -10,10 +10,12 @@ import pytest
 import yaml
 
 from api.demo.folder import fleet_text, timing, with_files, write_fleet
-from api.demo.world import Addresses, Daemon
+from api.demo.world import Addresses, Daemon, Engine
 from specs.fleet import Timing
 from specs.loading import load_folder
 from specs.quantities import parse_duration
+
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMCYJWIBAZJ2xDR4Ap4o1MNV/+IHNBnWsyXMaApUwOeS"
 
 
 @pytest.fixture
@@ -29,6 +31,11 @@ def addresses(tmp_path: Path) -> Addresses:
         installer_key_file=str(tmp_path / "key"),
         control_url="http://127.0.0.1:4004",
         lab_url="http://127.0.0.1:4001/lab",
+        admin_host="400:1::1",
+        admin_host_key=HOST_KEY,
+        engines=(Engine("embedder", "http://[400:1::1]:9100", "embedder", "hero_embedder"),),
+        resend_url="http://127.0.0.1:4005",
+        resend_key="resend-canary",
     )
 
 
@@ -39,6 +46,11 @@ def test_it_is_a_sound_fleet_of_three_without_secrets_in_it(tmp_path: Path, addr
     assert sorted(loaded.testers) == ["alice", "bob", "carol"]
     assert loaded.fleet is not None
     assert loaded.fleet.spec.forge.url == addresses.forge_url
+    (engine,) = loaded.fleet.spec.engines
+    assert (engine.url_setting, engine.token_setting) == ("HERO_EMBEDDER_URL", "SHARED_EMBEDDER_TOKEN")
+    assert (engine.registry.host, engine.registry.host_key) == ("400:1::1", HOST_KEY)
+    assert loaded.fleet.spec.mail is not None
+    assert loaded.fleet.spec.mail.resend_url == addresses.resend_url
     written = "".join(path.read_text() for path in folder.iterdir())
     assert "canary" not in written
     assert "env:" not in "".join(line for line in written.splitlines() if not line.lstrip().startswith("#")), (
@@ -108,3 +120,4 @@ def test_secrets_of_the_examples_become_files() -> None:
 
 def test_the_token_shows_in_no_repr(addresses: Addresses) -> None:
     assert "canary" not in repr(addresses)
+    assert addresses.resend_key not in repr(addresses)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,14 +13,18 @@ from api.commands.plan import CHANGES, FAILED, NOTHING, exit_code
 from api.demo.folder import write_fleet
 from api.demo.world import Addresses
 from api.plan_view import show_plan, show_sum, without_provisional
-from api.planning import FolderPlan, Planned, plan_folder
+from api.planning import FolderPlan, Planned, _expected, plan_folder
 from controller.preview import Preview, StepPreview
 from controller.running import Places
 from examples.simulator.server import serving
 from examples.simulator.world import World
-from reconcilers.actions import Action, Disruption, Effect, FieldChange, Wait, secret_change
+from reconcilers.actions import Action, Disruption, Effect, FieldChange, Finding, Wait, secret_change
 from reconcilers.clock import SystemClock
 from specs.errors import SpecError
+from specs.loading import load_folder
+from tests.controller.fakes import START, a_tester, record_of
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "fleet"
 
 CREATE = Action(
     "create",
@@ -74,11 +78,15 @@ def test_what_is_not_known_yet_waited_for_or_wrong_is_said() -> None:
         StepPreview("gateway", known_after=("machine",)),
         StepPreview("components", waits=(wait,)),
         StepPreview("account", error="Forge: no answer"),
+        StepPreview(
+            "sign_in_gate", findings=(Finding("SignInProtected", False, "SeenOpen", "a stranger\nwas let in"),)
+        ),
         StepPreview("settings"),
     )
     assert "    known after machine\n" in text
     assert "    … waits: hero_books is being installed\n" in text
     assert "    ! Forge: no answer\n" in text
+    assert "    ! SignInProtected is not so: a stranger was let in\n" in text
     assert "settings" not in text
     assert "nothing to do" not in text.splitlines()[0]
 
@@ -139,3 +147,33 @@ async def test_a_plan_for_new_testers_looks_and_changes_nothing(tmp_path: Path) 
     assert entries
     assert [entry for entry in entries if entry.writing] == []
     assert not (tmp_path / "state").exists()
+
+
+def folder_of(tmp_path: Path, *names: str) -> Path:
+    folder = tmp_path / "fleet"
+    folder.mkdir()
+    for name in ("fleet", *names):
+        text = (EXAMPLES / f"{name}.yaml").read_text()
+        (folder / f"{name}.yaml").write_text(text)
+    return folder
+
+
+async def test_removals_are_held_back_by_the_same_rule_as_an_intake_has(tmp_path: Path) -> None:
+    loaded = load_folder(folder_of(tmp_path, "carol"), START.date())
+    rows = {name: record_of(a_tester(name), uid=f"{name}7k2") for name in ("alice", "bob", "carol")}
+    expected, held = _expected(rows, loaded, START)
+    assert held == ("alice", "bob")
+    assert not expected["alice"].leaving
+    expected, held = _expected({name: rows[name] for name in ("alice", "carol")}, loaded, START)
+    assert held == ()
+    assert expected["alice"].leaving
+
+
+async def test_who_has_expired_is_planned_to_leave(tmp_path: Path) -> None:
+    loaded = load_folder(folder_of(tmp_path, "alice"), START.date())
+    after = loaded.testers["alice"].desired.expires
+    assert after is not None
+    then = datetime(after.year, after.month, after.day, tzinfo=UTC) + timedelta(days=1)
+    rows = {"alice": record_of(a_tester("alice"))}
+    assert not _expected(rows, loaded, START)[0]["alice"].leaving
+    assert _expected(rows, loaded, then)[0]["alice"].leaving

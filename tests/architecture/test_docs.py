@@ -18,6 +18,7 @@ import specs.tester
 from api.cli import COMMANDS, GROUPS, app_for
 from api.routes import health, page, testers
 from reconcilers.backends.compute_answers import ComputeDialect
+from reconcilers.backends.engines import EngineDialect
 from reconcilers.backends.machine_dialect import MachineDialect
 from specs.ownership import GATE_SETTINGS
 
@@ -89,7 +90,7 @@ def test_every_address_of_the_api_is_described() -> None:
 
 def test_every_assumption_is_listed() -> None:
     text = text_of("docs/assumptions.md")
-    words = [field.name for dialect in (ComputeDialect, MachineDialect) for field in fields(dialect)]
+    words = [field.name for dialect in (ComputeDialect, EngineDialect, MachineDialect) for field in fields(dialect)]
     settings = [key for _, key in GATE_SETTINGS]
     assert [word for word in (*words, *settings) if f"`{word}`" not in text] == []
 

@@ -9,7 +9,7 @@ import pytest
 from controller.preview import Preview, preview
 from controller.records import PutTester
 from controller.store import Store
-from reconcilers.actions import Disruption, Wait
+from reconcilers.actions import Disruption, Finding, Wait
 from reconcilers.errors import OutcomeUnknown, Transient
 from reconcilers.facts import Facts, GatewayFacts, KnownAfter, MachineFacts
 from tests.controller.fakes import (
@@ -158,3 +158,15 @@ async def test_of_a_leaver_everything_that_goes_is_shown_leftovers_included(one:
         "settings": [],
     }
     assert found.steps[-1].note == "goes with the machine"
+
+
+async def test_what_is_seen_not_to_be_so_is_in_it_and_the_rest_is_not(one: Rig) -> None:
+    found = (
+        Finding("SignInProtected", False, "SeenOpen", "a stranger was let in"),
+        Finding("PublicReachable", True, "Answers", "it answers"),
+        Finding("AddressConfirmed", None, "AddressComputed", "not told"),
+        Finding("UpdateAvailable", False, "UpToDate", "nothing newer"),
+    )
+    one.steps["account"].findings = lambda *_: found  # type: ignore[method-assign]
+    steps = {step.step: step for step in (await previewed(one)).steps}
+    assert [finding.type for finding in steps["account"].findings] == ["SignInProtected"]

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from controller.engine import fleet_references
 from controller.records import Seal, Void
 from controller.references import LARGEST, References
 from controller.store import Store
 from reconcilers.secret import Secret
-from tests.controller.fakes import START
+from specs.fleet import Fleet
+from tests.controller.fakes import FLEET, START
 
 
 @pytest.fixture
@@ -57,3 +59,23 @@ async def test_a_changed_file_is_read_anew(references: References, tmp_path: Pat
 
 async def test_no_value_is_shown(references: References) -> None:
     assert "t0ken" not in repr(await references.resolve(["env:TOKEN"]))
+
+
+@pytest.mark.parametrize(
+    ("mail", "ref"),
+    [
+        ({"from": "a@example.org", "resendKey": "env:RESEND_KEY"}, "env:RESEND_KEY"),
+        (
+            {"from": "a@example.org", "smtp": {"host": "m", "user": "u", "password": "env:SMTP_PASSWORD"}},
+            "env:SMTP_PASSWORD",
+        ),
+        (None, None),
+    ],
+)
+def test_the_worlds_credentials_are_all_that_its_clients_need(mail: dict[str, object] | None, ref: str | None) -> None:
+    """Without mail's among them no letter could ever go out."""
+    document = FLEET.model_dump(mode="json", by_alias=True)
+    document["spec"]["mail"] = mail
+    refs = fleet_references(Fleet.model_validate(document))
+    assert {"env:FORGE_TOKEN", "env:INSTALLER_KEY", "env:COMPUTE_SECRET"} <= set(refs)
+    assert set(refs) - {"env:FORGE_TOKEN", "env:INSTALLER_KEY", "env:COMPUTE_SECRET"} == ({ref} if ref else set())

@@ -12,7 +12,7 @@ import pytest
 from controller.records import DropFacts, PutTester
 from controller.store import Store
 from reconcilers.actions import Action, Step
-from reconcilers.errors import OutcomeUnknown, Transient
+from reconcilers.errors import Blocked, OutcomeUnknown, Transient
 from reconcilers.facts import Facts, ObjectState
 from specs.desired import DesiredTester
 from tests.controller.fakes import (
@@ -386,3 +386,18 @@ async def test_a_last_day_that_is_near_is_said(one: Rig) -> None:
     one.clock.pass_by(timedelta(days=14))
     await one.run_pass()
     assert await one.condition("Lasting") == ("False", "ExpiresSoon")
+
+
+async def test_what_may_not_be_deleted_still_exists_when_its_file_is_put_back(one: Rig) -> None:
+    await leave(one)
+    one.steps["account"].leaves = "access"
+    one.outside.before.append(failing(Transient("busy", system="Forge")))
+    one.outside.before.append(failing(Blocked("it still owns repositories", system="Forge")))
+    await one.run_pass()
+    states = {row.step: row.state for row in await one.store.objects()}
+    assert states["account"] is ObjectState.EXISTING
+    await one.store.write(PutTester(record_of(a_tester("alice"), generation=3)))
+    one.outside.calls.clear()
+    await one.until_quiet()
+    assert "delete Alice" not in one.outside.calls
+    assert "Alice" in one.outside.things

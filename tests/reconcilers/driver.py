@@ -184,7 +184,7 @@ class Life:
             self._learn(step, found)
         row = self.rows.get(step)
         if found is not None and row is not None and row.state is ObjectState.INTENDED:
-            identity = self.steps[step].identity(found)
+            identity = {**row.identity, **self.steps[step].identity(found)}
             self.rows[step] = replace(row, state=ObjectState.EXISTING, identity=identity, since=SystemClock().now())
         return found
 
@@ -210,7 +210,7 @@ class Life:
         if answer is None or action.effect is Effect.DELETE:
             return
         if action.effect is Effect.CREATE:
-            identity, now = self.steps[step].identity(answer), SystemClock().now()
+            identity, now = {**self.rows[step].identity, **self.steps[step].identity(answer)}, SystemClock().now()
             self.rows[step] = replace(self.rows[step], state=ObjectState.EXISTING, identity=identity, since=now)
         self._learn(step, answer)
 

@@ -326,3 +326,20 @@ def test_a_wait_for_reopening_is_looked_at_again_when_it_is_over() -> None:
     (wait,) = plan_door(DESIRED, shut_door(), facts(SignInGateFacts(shuts=3, shut_at=NOW)))
     assert isinstance(wait, Wait)
     assert wait.poll == timedelta(seconds=20)
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        (door(installing=True), []),
+        (door(installing=True, stale=True), ["wait Installing"]),
+        (shut_door(installing=True), ["wait Installing"]),
+        (
+            door(installing=True, inner=OPEN),
+            ["shut listener of the front door", "restart_proxy service hero_proxy"],
+        ),
+    ],
+    ids=["in order", "stale", "shut", "open"],
+)
+def test_while_the_proxy_is_being_installed_the_door_is_only_shut(seen: SeenDoor, expected: list[str]) -> None:
+    assert brief(plan_door(DESIRED, seen, facts())) == expected

@@ -29,7 +29,7 @@ NAME = "alice_x7k2p9_1_1"
 GIB = 1024
 LIMIT = a_fleet().spec.timing.reachable_limit
 ORDER = order_of(Place("gent", NodeSid("0001"), GridNode("2")), a_tester().machine)
-KEPT = {**ORDER, "vm_id": "12", "theirs": "the engine's"}
+KEPT = {**ORDER, "vm_id": "12"}
 
 
 def vm(state: str = "running", address: str = ADDRESS, **fields: Any) -> Vm:
@@ -244,8 +244,9 @@ ROOMY = (Node(NodeSid("0001"), GridNode("2"), True, 64 * GIB, (500,)),)
 FULL = (Node(NodeSid("0001"), GridNode("2"), True, 0, (0,)),)
 
 
-async def test_the_row_keeps_what_it_held_and_says_what_it_was_made_for() -> None:
-    found = await look(Outside(Daemon(vm())), known())
+async def test_the_row_keeps_the_order_and_says_what_it_was_made_for() -> None:
+    marked = {**KEPT, "keptFrom": "the engine's mark, which it takes out itself"}
+    found = await look(Outside(Daemon(vm())), known(row={"identity": marked}))
     assert found is not None
     assert MachineReconciler(None).identity(found) == KEPT  # type: ignore[arg-type]
 
