@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from controller.outcomes import AN_ADMIN, THE_SPEC
 from controller.records import Condition, Phase, Run, Status, TesterRecord
 from controller.status import LASTING, READY, STALLED, STANDSTILL, is_paused
 
@@ -114,8 +115,12 @@ def is_on_its_way(record: TesterRecord, conditions: Mapping[str, Condition], now
     if record.phase not in ON_ITS_WAY or record.leaving or is_paused(record, now):
         return False
     stalled = conditions.get(STALLED)
-    failing = any(one.retry_at is not None and one.status is not Status.TRUE for one in conditions.values())
-    return not failing and (stalled is None or stalled.status is not Status.TRUE)
+    # In the middle of a pass the phase and Stalled are still those of the last one.
+    stuck = any(
+        one.status is Status.FALSE and (one.retry_at is not None or one.blames in (AN_ADMIN, THE_SPEC))
+        for one in conditions.values()
+    )
+    return not stuck and (stalled is None or stalled.status is not Status.TRUE)
 
 
 def _reached(record: TesterRecord, conditions: Mapping[str, Condition], start: datetime) -> list[Milestone]:

@@ -40,6 +40,7 @@ class StepOutcome:
 
 IN_SYNC_REASON = "InSync"
 OPERATION_RUNNING = "OperationRunning"
+THE_SPEC, AN_ADMIN = "the spec", "an admin"  # who is to blame when nothing goes on by itself
 
 
 def in_sync(step: str, *, again: timedelta | None = None, did: int = 0) -> StepOutcome:
@@ -61,9 +62,9 @@ def of_error(step: str, error: OutsideError, poll: timedelta, *, did: int = 0) -
     text = str(error)
     match error:
         case Rejected():
-            return StepOutcome(step, Kind.REJECTED, error.reason, text, "the spec", did=did)
+            return StepOutcome(step, Kind.REJECTED, error.reason, text, THE_SPEC, did=did)
         case Blocked():
-            return StepOutcome(step, Kind.BLOCKED, error.reason, text, "an admin", did=did)
+            return StepOutcome(step, Kind.BLOCKED, error.reason, text, AN_ADMIN, did=did)
         case Throttled():
             pause = error.retry_after or poll
             return StepOutcome(

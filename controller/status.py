@@ -73,9 +73,8 @@ def tell_progress(record: TesterRecord, conditions: Mapping[str, Condition], ste
     """How far a tester is that is not ready yet, in the middle of a pass: never a better phase than the pass may give."""
     known = [conditions[kind] for step in steps if (kind := condition_type(step)) in conditions]
     done = sum(condition.status is Status.TRUE for condition in known)
-    waited_for = next((c for c in known if c.status is Status.FALSE), None)
     phase = Phase.PROGRESSING if record.phase is Phase.PENDING else record.phase
-    current = f"{waited_for.type}: {waited_for.message}" if waited_for is not None else record.current
+    current = _waited_for(steps, known) or record.current
     return replace(_status_as_is(record), phase=phase, progress=100 * done // len(steps), current=current)
 
 
@@ -316,10 +315,7 @@ def _status_change(
 ) -> list[Change]:
     done = sum(condition.status is Status.TRUE for condition in steps)
     progress = 100 * done // len(steps) if steps else 0
-    open_steps = [o for o in outcomes if o.kind not in (Kind.IN_SYNC, Kind.HELD)] or [
-        o for o in outcomes if o.kind is Kind.HELD
-    ]
-    current = f"{open_steps[0].step}: {open_steps[0].message}" if open_steps else ""
+    current = _waited_for([outcome.step for outcome in outcomes], steps)
     # Only the next try after a failure is worth writing down: polls and resyncs would make quiet passes write (law 8).
     next_try = min((c.retry_at for c in steps if c.retry_at is not None), default=None)
     moved = phase is not record.phase
@@ -347,6 +343,16 @@ def _status_as_is(record: TesterRecord) -> SetStatus:
         record.ready_at,
         record.interrupted_at,
     )
+
+
+def _waited_for(steps: Sequence[str], conditions: Sequence[Condition]) -> str:
+    """The first step, in the graph's order, that is not in sync and says why; else the first that has not run."""
+    names = {condition_type(step): step for step in steps}
+    for status in (Status.FALSE, Status.UNKNOWN):
+        for condition in conditions:
+            if condition.status is status:
+                return f"{names[condition.type]}: {condition.message}"
+    return ""
 
 
 def _span(span: timedelta | None) -> str:

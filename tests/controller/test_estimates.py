@@ -142,6 +142,8 @@ def test_no_estimate_for_what_the_phase_does_not_say_yet() -> None:
     assert told(after=10, record=replace(RECORD, desired=a_tester("alice", paused=PAUSE))) is None
     assert told(after=10, record=replace(RECORD, removed_at=START)) is None
     assert told(false("Machine", 5, retry_at=START + seconds(20)), after=10) is None
+    assert told(false("Machine", 5, blames="an admin"), after=10) is None
+    assert told(false("Machine", 5, blames="the spec"), after=10) is None
     overdue = Condition("alice", "Stalled", Status.TRUE, "Starting", "Machine: too long", 1, START)
     assert told(overdue, after=10) is None
     assert told(replace(overdue, status=Status.FALSE), after=10) is not None

@@ -258,3 +258,26 @@ async def test_a_stopping_controller_begins_no_new_action(one: Rig) -> None:
     with pytest.raises(Draining):
         await one.run_pass()
     assert one.outside.calls == []
+
+
+async def test_a_tester_that_only_waits_writes_nothing(one: Rig) -> None:
+    one.steps["machine"].wait = Wait("Starting", "it is starting", timedelta(minutes=5), "the grid")
+    await one.run_pass()
+    await one.run_pass()
+    commits = one.store.commits
+    for _ in range(5):
+        one.clock.pass_by(POLL)
+        await one.run_pass()
+    assert one.store.commits == commits
+
+
+async def test_a_tester_that_is_blocked_writes_nothing_until_something_changes(one: Rig) -> None:
+    one.steps["gateway"].error = Blocked("an admin must act", system="the grid")
+    for _ in range(3):
+        await one.run_pass()
+        one.clock.pass_by(timedelta(minutes=1))
+    commits = one.store.commits
+    for _ in range(5):
+        one.clock.pass_by(timedelta(minutes=1))
+        await one.run_pass()
+    assert one.store.commits == commits

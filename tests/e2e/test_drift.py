@@ -36,7 +36,6 @@ async def test_every_kind_of_drift_is_found_and_repaired(tmp_path: Path, subtest
 
             await fleet.until(done, f"{what} is repaired")
             await fleet.ready("alice")
-            await fleet.settled()
             told = " ".join(event.message for event in await fleet.told("alice", mark))
             for word in words:
                 assert word in told, f"{what}: {word!r} is not in {told!r}"

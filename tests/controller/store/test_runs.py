@@ -29,12 +29,14 @@ async def test_runs_come_back_as_they_were_added_newest_first_and_outlive_their_
     assert await store.runs() == (newer, RUN)
 
 
-async def test_only_the_newest_runs_are_kept(store: Store) -> None:
+async def test_only_the_newest_runs_are_kept(store: Store, any_database_url: str) -> None:
     added = [replace(RUN, ready=float(number)) for number in range(MOST_RUNS + 5)]
     await store.write(*map(AddRun, added[:-3]))
     for run in added[-3:]:
         await store.write(AddRun(run))
     assert await store.runs() == tuple(reversed(added))[:MOST_RUNS]
+    with migrations.migrating_engine(normal(any_database_url)).connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM runs")).scalar_one() == MOST_RUNS
 
 
 async def test_a_status_says_when_it_was_ready_and_an_intake_leaves_that(store: Store) -> None:
