@@ -29,16 +29,15 @@ async def test_every_kind_of_drift_is_found_and_repaired(tmp_path: Path, subtest
         drift, vm = fleet.world.drift, fleet.vm("alice")
 
         async def repaired(holds: Callable[[], bool], what: str, *words: str) -> None:
+            """Until it is mended and told, and the tester is Ready again."""
             mark = await fleet.mark()
 
             async def done() -> bool:
-                return holds()
+                told = " ".join(event.message for event in await fleet.told("alice", mark))
+                return holds() and all(word in told for word in words)
 
-            await fleet.until(done, f"{what} is repaired")
+            await fleet.until(done, f"{what} is repaired, and told with {words}")
             await fleet.ready("alice")
-            told = " ".join(event.message for event in await fleet.told("alice", mark))
-            for word in words:
-                assert word in told, f"{what}: {word!r} is not in {told!r}"
 
         with subtests.test("a service stopped"):
             drift.do("stop_service", vm=vm, service="hero_books")
@@ -75,6 +74,7 @@ async def test_every_kind_of_drift_is_found_and_repaired(tmp_path: Path, subtest
                 "allowlist",
                 "HERO_PROXY_ALLOWED_USERS",
             )
+            await fleet.settled()
             assert (await sign_in(fleet.addresses, fleet.fqdn("alice"), "mik"))[0] == 200
 
         with subtests.test("the account disabled"):
@@ -94,6 +94,7 @@ async def test_every_kind_of_drift_is_found_and_repaired(tmp_path: Path, subtest
                 "redirect address",
                 "redirect",
             )
+            await fleet.settled()
             # The new secret is the one that Forge knows: signing in works.
             assert (await sign_in(fleet.addresses, fleet.fqdn("alice"), "alice"))[0] == 200
             assert len(fleet.books()["apps"]) == 1
@@ -104,6 +105,7 @@ async def test_every_kind_of_drift_is_found_and_repaired(tmp_path: Path, subtest
             await repaired(
                 lambda: fleet.books()["gateways"] == 1 and fleet.fqdn("alice") != old, "gateway", "disappeared"
             )
+            await fleet.settled()
             assert (await sign_in(fleet.addresses, fleet.fqdn("alice"), "alice"))[0] == 200
 
         with subtests.test("the VM deleted"):
@@ -113,6 +115,7 @@ async def test_every_kind_of_drift_is_found_and_repaired(tmp_path: Path, subtest
             assert fleet.books()["gateways"] == 1
             assert len(fleet.books()["apps"]) == 1
             assert fleet.books()["made_accounts"] == account
+            await fleet.settled()
             assert (await sign_in(fleet.addresses, fleet.fqdn("alice"), "alice"))[0] == 200
         assert fleet.books()["violations"] == []
 
