@@ -161,7 +161,7 @@ class Deed:
         try:
             seen = await self.step.apply(self.action, self.snapshot.view(held), ports)
         except OutcomeUnknown as error:
-            await self._close(entry, Outcome.UNKNOWN, str(error))
+            await self._close(entry, Outcome.UNKNOWN, str(error), *self._still_open())
             raise
         except OutsideError as error:
             # A definite no, or a failure that had no effect: a create leaves nothing behind, a delete takes nothing away.
@@ -169,12 +169,13 @@ class Deed:
             raise
         except asyncio.CancelledError:
             why = "the controller was stopped during the call"
-            await asyncio.shield(self._close(entry, Outcome.UNKNOWN, why))
+            await asyncio.shield(self._close(entry, Outcome.UNKNOWN, why, *self._still_open(self.action.limit)))
             raise
         except Exception as error:
             # A mistake of ours, and the call may have been made. Only its type and place are told: texts may hold values.
             log.error("%s: %s failed unexpectedly\n%s", self.snapshot.name, self.what, where(error))
-            await self._close(entry, Outcome.UNKNOWN, f"internal error: {type(error).__name__}")
+            why = f"internal error: {type(error).__name__}"
+            await self._close(entry, Outcome.UNKNOWN, why, *self._still_open(self.action.limit))
             raise OutcomeUnknown(
                 f"{self.what} ended in an internal error ({type(error).__name__}); the log has it",
                 system="controller",
@@ -210,6 +211,15 @@ class Deed:
         event = Event(self.snapshot.name, entry.step, reason, text, now, Severity.WARNING, entry.generation)
         closed = replace(entry, outcome=outcome, ended_at=now, detail=detail)
         await self.snapshot.commit(entry.step, PutJournal(closed), AddEvent(event), *more)
+
+    def _still_open(self, limit: timedelta | None = None) -> tuple[Change, ...]:
+        """A create may have waited for its turn: its absence proves nothing until the grace has passed since its end, and
+        when the call was cut off on our side, the limit too."""
+        row = None if self.row is None else as_now(self.snapshot, self.row)
+        if self.action.effect is not Effect.CREATE or row is None or row.state is not ObjectState.INTENDED:
+            return ()
+        deadline = self.hands.clock.now() + (limit or timedelta(0)) + self.hands.grace
+        return (PutObject(replace(row, deadline=max(deadline, row.deadline or deadline))),)
 
     def _unmade(self, row: OutsideObject | None, error: OutsideError) -> tuple[Change, ...]:
         if self.action.effect is Effect.DELETE and row is not None and self.row is not None:

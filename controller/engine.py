@@ -18,7 +18,7 @@ from controller.intake import Revision, Taken, take_in
 from controller.operations import Operations
 from controller.passes import Bench, Pass, converge
 from controller.queue import Queue, Urgency
-from controller.records import AddEvent, Event, Outcome, PutJournal, Severity, TesterBooks
+from controller.records import AddEvent, Event, Outcome, PutJournal, PutObject, Severity, TesterBooks
 from controller.references import References
 from controller.removal import remove
 from controller.store import Store, StoreError
@@ -224,7 +224,15 @@ class Engine:
             )
             for entry in entries
         ]
-        await self.store.write(*closed, *told)
+        begun = {(entry.tester, entry.step): entry for entry in entries if entry.limit_at is not None}
+        rows = await self.store.objects(states=frozenset({ObjectState.INTENDED}))
+        # A call may have been sent just before the end: its limit counts from now.
+        moved = [
+            PutObject(replace(row, deadline=max(row.deadline, now + (entry.limit_at - entry.began_at))))
+            for row in rows
+            if (entry := begun.get((row.tester, row.step))) and entry.limit_at is not None and row.deadline is not None
+        ]
+        await self.store.write(*closed, *moved, *told)
 
     async def _adopt_last_fleet(self) -> None:
         """While the source gives no Fleet, the last good one stays in force."""

@@ -27,6 +27,9 @@ from specs.fleet import Timing
 
 READY = "Ready"
 STALLED = "Stalled"
+REACHABLE = (
+    "PublicReachable"  # nobody is ready whom nobody can reach; unknown is no obstacle, for then the door is shut
+)
 LASTING = "Lasting"
 NEEDED_FINDINGS = ("SignInProtected",)  # what Ready asks for beside every step (law 4)
 STOPPED = (Kind.BLOCKED, Kind.REJECTED)
@@ -183,7 +186,7 @@ def _plain(
 def _ready(
     record: TesterRecord, old: Condition | None, steps: Sequence[Condition], found: Sequence[Condition], now: datetime
 ) -> Condition:
-    needed = [c for c in found if c.type in NEEDED_FINDINGS]
+    needed = [c for c in found if c.type in NEEDED_FINDINGS or (c.type == REACHABLE and c.status is Status.FALSE)]
     lacking = [c for c in (*steps, *needed) if c.status is not Status.TRUE]
     unproven = [name for name in NEEDED_FINDINGS if all(c.type != name for c in needed)]
     if record.leaving:

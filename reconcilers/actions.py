@@ -60,7 +60,7 @@ class Action:
     limit: timedelta | None = None  # set: an operation that may take this long, run beside the passes
     voids: tuple[str, ...] = ()  # sealed secrets that are worthless the moment this call is begun
     only_while: tuple[str, ...] = ()  # steps that must be in sync in this very pass, else it is not done
-    urgent: bool = field(default=False)  # shutting a door: done before anything else, and pre-empts operations
+    urgent: bool = field(default=False)  # shutting a door: done also while the tester is paused
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,12 +60,14 @@ class ComputeClient:
     """Every call may raise Unreachable, Transient, Throttled, Blocked DaemonConnectionDead; writing ones OutcomeUnknown.
 
     `secret` is sent with every call: with another one our machines are invisible (P). `slow_limit` (seconds) is for
-    calls that wait for the chain.
+    calls that wait for the chain. Those that make something go over `slow`, which has a gate of its own, so that
+    listings and deletes (cutting off an open door is one) never queue behind them (law 6).
     """
 
     name: DaemonName
     wire: Wire
     secret: Secret
+    slow: Wire | None = None
     dialect: ComputeDialect = field(default_factory=ComputeDialect)
     slow_limit: float = 300.0 + MARGIN
     _ids: Any = field(default_factory=lambda: count(1), init=False, repr=False)
@@ -93,7 +95,7 @@ class ComputeClient:
 
     async def deploy_vm(self, order: VmOrder) -> Vm:
         """May take minutes. Raises Rejected, NameTaken, OutcomeUnknown."""
-        result = await self._call(self.dialect.deploy_vm, order_vm(order), writing=True, limit=self.slow_limit)
+        result = await self._make(self.dialect.deploy_vm, order_vm(order))
         return self._made(vm_of, result, writing=True)
 
     async def delete_vm(self, vm_id: str) -> None:
@@ -107,7 +109,7 @@ class ComputeClient:
     async def deploy_gateway(self, order: GatewayOrder) -> Gateway:
         """May take minutes. Raises Rejected, NameTaken, OutcomeUnknown."""
         params = order_gateway(order)
-        result = await self._call(self.dialect.deploy_gateway, params, writing=True, limit=self.slow_limit)
+        result = await self._make(self.dialect.deploy_gateway, params)
         return self._made(gateway_of, result, writing=True)
 
     async def delete_gateway(self, gateway_id: str) -> None:
@@ -120,6 +122,8 @@ class ComputeClient:
 
     async def aclose(self) -> None:
         await self.wire.aclose()
+        if self.slow is not None:
+            await self.slow.aclose()
 
     async def _list(self, method: str, make: Callable[[Any], T], *keys: str, plain: bool = False) -> tuple[T, ...]:
         result = await self._call(method, {}, writing=False, plain=plain)
@@ -129,6 +133,9 @@ class ComputeClient:
             raise Transient(f"{method} answered no list", system=self.wire.system) from error
         return tuple(self._made(make, row, writing=False) for row in rows)
 
+    async def _make(self, method: str, params: dict[str, Any]) -> Any:
+        return await self._call(method, params, writing=True, limit=self.slow_limit, wire=self.slow)
+
     async def _delete(self, method: str, identity: str) -> None:
         try:
             await self._call(method, {self.dialect.id_param: identity}, writing=True, limit=self.slow_limit)
@@ -136,14 +143,21 @@ class ComputeClient:
             return
 
     async def _call(
-        self, method: str, params: dict[str, Any], *, writing: bool, limit: float = 30.0, plain: bool = False
+        self,
+        method: str,
+        params: dict[str, Any],
+        *,
+        writing: bool,
+        limit: float = 30.0,
+        plain: bool = False,
+        wire: Wire | None = None,
     ) -> Any:
-        """The result of one call. `plain`: without our secret. Raises an OutsideError."""
+        """The result of one call. `plain`: without our secret. `wire`: over which, if not the usual. Raises an OutsideError."""
         number = next(self._ids)
         if not plain:
             params = {**params, self.dialect.secret_param: self.secret.text()}
         body = {"jsonrpc": "2.0", "id": number, "method": self.dialect.method(method), "params": params}
-        answer = await self.wire.send("POST", "/rpc", writing=writing, body=body, name=method, limit=limit)
+        answer = await (wire or self.wire).send("POST", "/rpc", writing=writing, body=body, name=method, limit=limit)
         if 400 <= answer.status_code < 500:
             words = f"{method} answered {answer.status_code}: is this the daemon's address?"
             raise Transient(words, system=self.wire.system)

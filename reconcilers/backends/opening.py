@@ -93,15 +93,19 @@ def _forge(
 def _compute(
     fleet: Fleet, daemon: ComputeDaemon, secrets: Mapping[str, Secret], gate: Gate, options: Options
 ) -> ComputeClient:
-    url = str(daemon.url)
-    inner = options.transports.get(gate.system)
+    url, socket = str(daemon.url), None
     if url.startswith(UNIX):
-        inner = inner or httpx.AsyncHTTPTransport(uds=url.removeprefix(UNIX))
-        url = "http://localhost"
+        url, socket = "http://localhost", url.removeprefix(UNIX)
     timing = fleet.spec.timing
+    slow = _gate(gate.system, fleet.spec.limits.compute, gate.clock, options)
+
+    def inner() -> httpx.AsyncBaseTransport:
+        return options.transports.get(gate.system) or httpx.AsyncHTTPTransport(uds=socket)
+
     return ComputeClient(
         name=DaemonName(daemon.name),
-        wire=Wire(url, inner or httpx.AsyncHTTPTransport(), gate),
+        wire=Wire(url, inner(), gate),
+        slow=Wire(url, inner(), slow),
         secret=_secret(secrets, daemon.secret, f"spec.compute.{daemon.name}.secret"),
         dialect=options.compute_dialect,
         slow_limit=max(timing.deploy_limit, timing.gateway_limit).total_seconds() + MARGIN,

@@ -197,7 +197,8 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Home]:
     for name in TOOLS:
         # Its `timeout` looks once a second only whether its child has ended, which is right and slow.
         real = shell if request.param == "busybox" and name in listed and name != "timeout" else shutil.which(name)
-        assert real is not None
+        if real is None:
+            pytest.skip(f"{name} is not there: apt-get install procps util-linux coreutils")
         (tools / name).symlink_to(real)
     here = Home(path, request.param, tools)
     here.place("sim/apt-get", APT)

@@ -214,3 +214,55 @@ async def test_an_operation_that_is_cut_off_leaves_an_unknown_that_is_looked_for
     one.clock.pass_by(timedelta(minutes=5) + GRACE + SECOND)
     await one.until_quiet()
     assert len(outside.things) == 1
+
+
+async def test_a_create_that_had_to_wait_for_its_turn_is_given_the_grace_from_its_end(
+    store: Store, clock: ManualClock
+) -> None:
+    outside = Outside()
+    one = rig(store, clock, [FakeStep("machine", outside, limit=timedelta(minutes=5))], outside)
+    await one.engine.adopt(FLEET)
+    await one.add(a_tester("alice"))
+
+    async def queued_and_then_lost(action: Action) -> None:
+        clock.pass_by(timedelta(minutes=9))
+        raise UNKNOWN
+
+    outside.before.append(queued_and_then_lost)
+    await one.run_pass()
+    clock.pass_by(GRACE - SECOND)
+    await one.run_pass()
+    assert outside.calls == []
+    clock.pass_by(SECOND * 10)
+    await one.until_quiet()
+    assert outside.calls == ["create machine-alice-1-2"]
+
+
+async def test_a_create_begun_before_a_crash_may_still_have_its_effect_for_its_whole_limit(
+    store: Store, clock: ManualClock
+) -> None:
+    outside = Outside()
+    one = rig(store, clock, [FakeStep("machine", outside, limit=timedelta(minutes=5))], outside)
+    await one.engine.adopt(FLEET)
+    await one.add(a_tester("alice"))
+    began = asyncio.Event()
+
+    async def hang(action: Action) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    outside.before.append(hang)
+    await one.engine.look("alice")
+    await began.wait()
+    clock.pass_by(timedelta(minutes=6))  # it waited for its turn all that time; then the process dies
+    again = rig(store, clock, [FakeStep("machine", outside, limit=timedelta(minutes=5))], outside)
+    await again.engine.adopt(FLEET)
+    await again.engine._recover()
+    clock.pass_by(timedelta(minutes=4))
+    await again.run_pass()
+    assert outside.calls == []
+    assert await again.condition("Machine") == ("False", "OutcomeUnknown")
+    clock.pass_by(timedelta(minutes=4))
+    await again.until_quiet()
+    assert outside.calls == ["create machine-alice-1-2"]
+    await one.engine.operations.aclose()

@@ -6,14 +6,16 @@ import random
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from controller.outcomes import OPERATION_RUNNING, Kind, StepOutcome, held, in_sync
 from controller.records import AddEvent, Condition, DropCondition, Phase, PutCondition, SetStatus, Severity, Status
 from controller.status import Clockwork, Verdict, condition_type, is_paused, judge_pass
+from controller.store import Store
 from reconcilers.actions import Finding
-from tests.controller.fakes import FLEET, START, a_tester, record_of
+from tests.controller.fakes import FLEET, START, FakeStep, ManualClock, Outside, a_tester, record_of, rig
 
 TIMING = FLEET.spec.timing
 WORKS = Clockwork(TIMING, random.Random(1))
@@ -148,3 +150,17 @@ def test_who_leaves_is_never_ready() -> None:
 
 def test_names_of_conditions() -> None:
     assert condition_type("machine_access") == "MachineAccess"
+
+
+async def test_nobody_is_ready_whom_nobody_can_reach(store: Store, clock: ManualClock) -> None:
+    class Unreachable(FakeStep):
+        def findings(self, desired: Any, observed: Any, facts: Any) -> tuple[Finding, ...]:
+            told = Finding("PublicReachable", False, "GridRouting", "alive inside, dead outside")
+            return (Finding("SignInProtected", True, "Proven", "every path asks for sign-in"), told)
+
+    outside = Outside()
+    one = rig(store, clock, [Unreachable("gateway", outside)], outside)
+    await one.engine.adopt(FLEET)
+    await one.add(a_tester("alice"))
+    await one.until_quiet()
+    assert await one.condition("Ready") == ("False", "GridRouting")

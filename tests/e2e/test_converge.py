@@ -49,8 +49,10 @@ async def test_three_testers_come_to_life_and_then_nothing_is_written_any_more(t
         await fleet.done
 
         async with controlling(world, addresses, places) as again:
+            commits = again.store.commits
             await again.until(lambda: _passes(again, 6), "six passes of a new process")
             assert len(again.writes()) == writes
+            assert again.store.commits == commits
             await again.ready(*NAMES)
 
 

@@ -39,6 +39,7 @@ async def test_a_removed_file_takes_everything_of_its_tester_access_first_and_ca
         gateway = where(fleet, start, "delete_webgateway")
         machine = where(fleet, start, "delete_vm")
         assert listener < gateway < machine
+        assert listener < min(app, account)
         assert max(app, account) < gateway
         assert fleet.vm("carol") == carols
         touched = [e for e in fleet.writes()[start:] if "carol" in f"{e.system} {e.what}"]

@@ -154,7 +154,11 @@ class Loopback:
 
 
 @pytest.fixture(params=["/bin/sh", "busybox"])
-async def loopback(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Loopback]:
+async def loopback(
+    request: pytest.FixtureRequest, tmp_path: Path, needs: Callable[[str], str]
+) -> AsyncIterator[Loopback]:
+    if request.param == "busybox":
+        needs("busybox")
     world = World(speed=600, state_dir=tmp_path)
     async with serving(world, tmp_path, request.param) as addresses:
         yield Loopback(Town(world), addresses)
