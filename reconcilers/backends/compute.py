@@ -67,9 +67,9 @@ class ComputeClient:
     name: DaemonName
     wire: Wire
     secret: Secret
-    slow: Wire | None = None
     dialect: ComputeDialect = field(default_factory=ComputeDialect)
     slow_limit: float = 300.0 + MARGIN
+    slow: Wire | None = None
     _ids: Any = field(default_factory=lambda: count(1), init=False, repr=False)
 
     async def missing_methods(self) -> tuple[str, ...]:

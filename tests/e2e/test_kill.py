@@ -17,7 +17,7 @@ from tests.e2e.rig import LIMIT, SPEED, Fleet, controlling, fleet_document, save
 
 NAMES = ("alice", "carol")
 CREATES = ("/api/v1/admin/users", "oauth2", "deploy_vm", "deploy_webgateway")
-DEATHS = (1, 6, 14, 24, 36, 46)
+DEATHS = (1, 9, 24, 40)
 """After so many writing calls of all together the process is killed; chosen to fall into every part of the way."""
 
 
