@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.made
 DEMO_ARGS ?=
 TEST_ARGS ?=
-# More than the cores of a small machine: many tests wait for simulated time.
-WORKERS ?= 4
+# As many as a small machine has cores: more are quicker, and simulated time then outruns the machine now and then.
+WORKERS ?= 2
 SOURCES := specs reconcilers controller api examples tests
 # The oldest Python that can make environments is not always called python3.
 FIND_PYTHON := for name in python3.13 python3.12 python3.11 python3 python; do \
