@@ -219,6 +219,7 @@ class _Site:
             lifespan="off",
             log_level="critical",
             access_log=False,
+            timeout_keep_alive=60,  # longer than clients keep an idle connection: nobody writes into one that is being closed
             timeout_graceful_shutdown=1,
             server_header=False,
             **_any(tls),
