@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.made
 DEMO_ARGS ?=
 TEST_ARGS ?=
+BENCH_ARGS ?=
 # As many as a small machine has cores: more are quicker, and simulated time then outruns the machine now and then.
 WORKERS ?= 2
 SOURCES := specs reconcilers controller api examples tests
@@ -14,10 +15,10 @@ FIND_PYTHON := for name in python3.13 python3.12 python3.11 python3 python; do \
 	if command -v $$name >/dev/null 2>&1 && $$name -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then printf %s $$name; break; fi; done
 
-.PHONY: help env demo test check lock clean
+.PHONY: help env demo test check bench-ready lock clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
 
 env: $(STAMP)  ## make .venv with everything pinned, and .venv/bin/testerctl in it
 
@@ -47,6 +48,9 @@ check: env  ## format, lint, types and layers
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+bench-ready: env  ## how long a cold tester takes, beside what nobody can avoid; BENCH_ARGS=--help tells more
+	@$(BIN)/python -m tests.bench.ready $(BENCH_ARGS)
 
 lock: env  ## choose dependencies anew within the bounds of pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --extra dev --generate-hashes --no-header \

@@ -1,4 +1,4 @@
-"""One controller to a state folder: two on the same books would make everything twice."""
+"""One demo to a folder: its world and its specs are there as well as its books."""
 
 from __future__ import annotations
 

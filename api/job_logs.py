@@ -38,8 +38,9 @@ async def end_of_each(books: TesterBooks, world: World, secrets: Iterable[Secret
 
     Raises NoLog, and an OutsideError when the machine cannot be asked.
     """
-    look = await world.backends.machines.look(_address(books, world), MachineQuery())
-    found = ((component, look.jobs.get(job)) for component, job in jobs_of(books.record.desired).items())
+    known = jobs_of(books.record.desired)
+    look = await world.backends.machines.look(_address(books, world), MachineQuery(logs=tuple(known.values())))
+    found = ((component, look.jobs.get(job)) for component, job in known.items())
     return tuple(_log(component, job, job.log if job else "", books, secrets) for component, job in found)
 
 

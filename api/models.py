@@ -13,10 +13,10 @@ from api.answer import Answer
 from api.estimate_models import Estimate
 from controller import records
 from controller.preview import Preview, StepPreview
-from controller.queries import FleetSummary, TesterDetail, TesterSummary
+from controller.queries import FleetSummary, KnownFacts, TesterDetail, TesterSummary
 from controller.records import Outcome, Phase, Severity, Status
 from reconcilers.actions import Action, Disruption, Effect
-from reconcilers.facts import ObjectState, OutsideObject, StepFacts
+from reconcilers.facts import ObjectState, OutsideObject
 
 
 class Tester(Answer):
@@ -28,6 +28,7 @@ class Tester(Answer):
     reason: str
     message: str
     since: datetime | None
+    seen_at: datetime | None
     until: datetime | None
     blames: str | None
     estimate: Estimate | None
@@ -57,6 +58,7 @@ class Tester(Answer):
             reason=summary.reason,
             message=summary.message,
             since=summary.since,
+            seen_at=summary.seen_at,
             until=summary.until,
             blames=summary.blames or None,
             estimate=Estimate.of(summary.estimate) if summary.estimate else None,
@@ -79,7 +81,7 @@ class Tester(Answer):
 
 
 class Condition(Answer):
-    """One statement about a tester, and the generation that it speaks of."""
+    """One statement about a tester, the generation that it speaks of, and when it was last seen to be so."""
 
     type: str
     status: Status
@@ -87,12 +89,13 @@ class Condition(Answer):
     message: str
     generation: int
     since: datetime
+    seen_at: datetime | None
     until: datetime | None
     blames: str | None
     failures: int
 
     @classmethod
-    def of(cls, one: records.Condition) -> Condition:
+    def of(cls, one: records.Condition, seen_at: datetime | None) -> Condition:
         return cls(
             type=one.type,
             status=one.status,
@@ -100,6 +103,7 @@ class Condition(Answer):
             message=one.message,
             generation=one.generation,
             since=one.since,
+            seen_at=seen_at,
             until=one.until,
             blames=one.blames or None,
             failures=one.failures,
@@ -137,15 +141,17 @@ class Event(Answer):
 
 
 class Fact(Answer):
-    """What a step learnt, and when."""
+    """What a step learnt, when that changed last (`at`), and when it was last seen to be so."""
 
     step: str
     at: datetime
+    seen_at: datetime | None
     values: Mapping[str, Any]
 
     @classmethod
-    def of(cls, facts: StepFacts, at: datetime) -> Fact:
-        return cls(step=facts.step, at=at, values=facts.model_dump(mode="json"))
+    def of(cls, known: KnownFacts) -> Fact:
+        values = known.facts.model_dump(mode="json")
+        return cls(step=known.facts.step, at=known.changed_at, seen_at=known.seen_at, values=values)
 
 
 class Thing(Answer):
@@ -210,8 +216,8 @@ class TesterWhole(Answer):
     def of(cls, detail: TesterDetail) -> TesterWhole:
         return cls(
             tester=Tester.of(detail.summary),
-            conditions=tuple(map(Condition.of, detail.conditions)),
-            facts=tuple(Fact.of(facts, at) for facts, at in detail.facts),
+            conditions=tuple(Condition.of(one, detail.seen_at[one.type]) for one in detail.conditions),
+            facts=tuple(map(Fact.of, detail.facts)),
             objects=tuple(map(Thing.of, detail.objects)),
             writes=tuple(map(Write.of, detail.journal)),
             events=tuple(map(Event.of, detail.events)),
@@ -230,11 +236,12 @@ class Source(Answer):
 
 
 class Fleet(Answer):
-    """All testers in numbers."""
+    """All testers in numbers, and how the fleet itself stands (`NothingOrphaned`)."""
 
     total: int
     phases: Mapping[Phase, int]
     source: Source | None
+    conditions: tuple[Condition, ...]
 
     @classmethod
     def of(cls, summary: FleetSummary) -> Fleet:
@@ -247,7 +254,8 @@ class Fleet(Answer):
             errors=known.errors,
             held=known.held,
         )
-        return cls(total=summary.total, phases=summary.phases, source=source)
+        conditions = tuple(Condition.of(one, None) for one in summary.conditions)
+        return cls(total=summary.total, phases=summary.phases, source=source, conditions=conditions)
 
 
 class FieldChange(Answer):

@@ -49,9 +49,10 @@ def page(fleet: FleetSummary, testers: tuple[TesterSummary, ...], events: tuple[
 <body>
 <h1>Testers</h1>
 <p>{_numbers(fleet)}</p>
+{_troubles(fleet)}
 {_source(fleet, now)}
 <table>
-<thead><tr><th>Tester</th><th>Phase</th><th>Progress</th><th>Now</th><th>Since</th></tr></thead>
+<thead><tr><th>Tester</th><th>Phase</th><th>Progress</th><th>Now</th><th>Since</th><th>Seen</th></tr></thead>
 <tbody>
 {_rows(testers, now)}
 </tbody>
@@ -72,6 +73,10 @@ def page(fleet: FleetSummary, testers: tuple[TesterSummary, ...], events: tuple[
 def _numbers(fleet: FleetSummary) -> str:
     counts = [f"{count} {escape(phase)}" for phase, count in fleet.phases.items() if count]
     return f"{fleet.total} in all: {', '.join(counts)}" if counts else "Nobody yet."
+
+
+def _troubles(fleet: FleetSummary) -> str:
+    return "\n".join(f'<p class="bad">{_text(each)}</p>' for each in fleet.troubles)
 
 
 def _source(fleet: FleetSummary, now: datetime) -> str:
@@ -99,7 +104,7 @@ def _row(one: TesterSummary, now: datetime) -> str:
         f'<td class="phase {_class(record.phase)}">{_text(record.phase)}</td>'
         f'<td><progress max="100" value="{record.progress}"></progress> {record.progress}%</td>'
         f'<td class="now">{_now(one)}{file}</td>'
-        f"<td>{_since(one.since, now)}</td></tr>"
+        f"<td>{_since(one.since, now)}</td><td>{_since(one.seen_at, now)}</td></tr>"
     )
 
 

@@ -13,7 +13,8 @@ from api.books import books_or_none
 from api.complaint import Complaint
 from api.worlds import opened_world
 from controller.engine import fleet_references
-from controller.intake import absent_from, has_expired
+from controller.in_use import kept_to_what_is_used
+from controller.intake import has_expired, who_leaves
 from controller.preview import Preview, preview
 from controller.records import TesterBooks, TesterRecord
 from controller.references import References
@@ -54,6 +55,7 @@ async def plan_folder(where: Places, names: tuple[str, ...], clock: Clock) -> Fo
         known = await store.fleet()
         last = Fleet.model_validate_json(known[0]) if known else None
         loaded = load_folder(where.folder, clock.now().date(), frozenset(records), last)
+        loaded = await kept_to_what_is_used(loaded, store)
         if loaded.fleet is None:
             raise Complaint(_no_fleet(loaded, where.folder))
         expected, held = _expected(records, loaded, clock.now())
@@ -81,18 +83,18 @@ def _expected(
 ) -> tuple[dict[str, TesterRecord], tuple[str, ...]]:
     """The rows as they will be once this folder is taken in, and the names whose removal would be held back."""
     expected = dict(records)
+    leaving = who_leaves(records.values(), loaded, now)
     for name, tester in loaded.testers.items():
-        expected[name] = _with_spec(records.get(name), name, tester, now)
-    leaving, held = absent_from(records.values(), loaded)
-    for row in leaving:
+        expected[name] = _with_spec(records.get(name), tester, now, held=name in leaving.held)
+    for row in leaving.absent:
         expected[row.name] = replace(row, generation=row.generation + 1, removed_at=now)
-    return expected, tuple(sorted(held))
+    return expected, leaving.held
 
 
-def _with_spec(row: TesterRecord | None, name: str, tester: LoadedTester, now: datetime) -> TesterRecord:
+def _with_spec(row: TesterRecord | None, tester: LoadedTester, now: datetime, *, held: bool) -> TesterRecord:
     if row is None:
         return TesterRecord(
-            name=name,
+            name=tester.desired.name,
             uid=new_uid(random.Random()),  # noqa: S311 - a stand-in that nobody keeps
             generation=1,
             desired=tester.desired,
@@ -103,7 +105,7 @@ def _with_spec(row: TesterRecord | None, name: str, tester: LoadedTester, now: d
             added_at=now,
             changed_at=now,
         )
-    if has_expired(tester.desired, now):
+    if has_expired(tester.desired, now) and not held:
         return row if row.leaving else _raised(row, tester, now)
     if row.desired == tester.desired and not row.leaving:
         return row

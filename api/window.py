@@ -35,7 +35,7 @@ class Window:
 
     @property
     def queries(self) -> Queries:
-        return Queries(self.controller.store)
+        return Queries(self.controller.store, self.controller.engine.sightings)
 
     async def plan(self, name: str) -> Preview | None:
         """What the next pass would do; None: no such tester. Raises NotOpen, StoreError."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
-from controller.operations import Operation, Operations
+from controller.operations import Operation, Operations, RowKey
 from controller.records import (
     AddEvent,
     Change,
@@ -26,13 +26,14 @@ from controller.records import (
     Unseal,
     Void,
 )
-from controller.rows import DELETED, TAKEN, as_now, current, without_marks
+from controller.rows import DELETED, PLACED, TAKEN, as_now, current, without_marks
 from controller.snapshot import Snapshot
 from controller.world import Step, World
 from reconcilers.actions import Action, Effect
 from reconcilers.clock import Clock
 from reconcilers.errors import NameTaken, OutcomeUnknown, OutsideError
-from reconcilers.facts import ObjectState, OutsideObject, StepFacts
+from reconcilers.facts import ObjectState, OutsideObject, Promise, StepFacts
+from reconcilers.looks import Looks
 from reconcilers.secret import HIDDEN, Secret
 
 log = logging.getLogger("controller")
@@ -52,6 +53,11 @@ class Hands:
     operations: Operations
     stopping: Callable[[], bool]
     world: World
+    chance: random.Random
+
+    def new_id(self) -> str:
+        """32 hex digits that nothing else has: a journal entry's id, and an idempotency key."""
+        return f"{self.chance.getrandbits(128):032x}"
 
     @property
     def grace(self) -> timedelta:
@@ -67,6 +73,7 @@ class StepPorts:
     step: str
     clock: Clock
     row: OutsideObject | None  # that the action is about
+    looks: Looks
 
     async def seal(self, name: str, value: Secret) -> None:
         await self.snapshot.commit(self.step, Seal(f"{self.snapshot.name}/{name}", value, self.clock.now()))
@@ -81,7 +88,14 @@ class StepPorts:
         if self.row is None:
             raise LookupError(f"{self.step} makes nothing that has a place")
         row = as_now(self.snapshot, self.row)
-        await self.snapshot.commit(self.step, PutObject(replace(row, identity={**row.identity, **identity})))
+        placed = {**row.identity, **identity, PLACED: self.clock.now().isoformat()}
+        await self.snapshot.commit(self.step, PutObject(replace(row, identity=placed)))
+
+    async def promises(self) -> tuple[Promise, ...]:
+        return await self.looks.promised()
+
+    async def claim_forge(self, owner: str) -> str:
+        return await self.snapshot.claim_forge(self.step, owner)
 
     async def note(self, text: str) -> None:
         event = Event(self.snapshot.name, self.step, "Note", text, self.clock.now())
@@ -114,8 +128,16 @@ class Deed:
         if self.action.limit is None:
             await self._call(entry)
             return None
-        operation = Operation(self.snapshot.name, self.step.name, self.what, entry.began_at, self.action.limit)
-        self.hands.operations.start(operation, lambda: self._call_beside(entry))
+        operation = Operation(
+            self.snapshot.name,
+            self.step.name,
+            self.what,
+            entry.began_at,
+            self.action.limit,
+            row=key_of(self.row),
+            makes=self.action.effect is Effect.CREATE,
+        )
+        self.hands.operations.start(operation, lambda: self._call_beside(entry, operation))
         return operation
 
     async def _write_down(self) -> JournalEntry:
@@ -124,7 +146,7 @@ class Deed:
         now = self.hands.clock.now()
         limit_at = now + (action.limit or timedelta(0)) + self.hands.grace
         entry = JournalEntry(
-            id=uuid4().hex,
+            id=self.hands.new_id(),
             tester=snapshot.name,
             step=self.step.name,
             verb=action.verb,
@@ -139,25 +161,29 @@ class Deed:
             changes.append(PutObject(replace(row, state=ObjectState.INTENDED, since=now, deadline=limit_at)))
         if row is not None and action.effect is Effect.DELETE:
             since = row.since if row.state is ObjectState.RETIRING else now
-            changes.append(PutObject(replace(row, state=ObjectState.RETIRING, since=since, missing_since=None)))
+            told = {**row.identity, **dict(action.marks)}
+            retired = replace(row, state=ObjectState.RETIRING, since=since, missing_since=None, identity=told)
+            changes.append(PutObject(retired))
             if not snapshot.record.leaving and row == current(snapshot, self.step.name):
                 changes.append(DropFacts(snapshot.name, self.step.name))
         changes += [Void(f"{snapshot.name}/{name}") for name in action.voids]
+        if action.records is not None:
+            changes.append(snapshot.fact_change(action.records))
         await snapshot.commit(self.step.name, *changes)
         return entry
 
-    async def _call_beside(self, entry: JournalEntry) -> None:
+    async def _call_beside(self, entry: JournalEntry, operation: Operation) -> None:
         """An operation outlives its pass, so it keeps its world open itself: a new Fleet must not cut the call off."""
         world = self.hands.world
         world.users += 1
         try:
-            await self._call(entry)
+            await self._call(entry, operation)
         finally:
             await world.leave()
 
-    async def _call(self, entry: JournalEntry) -> None:
+    async def _call(self, entry: JournalEntry, operation: Operation | None = None) -> None:
         held = None if self.row is None else as_now(self.snapshot, self.row)
-        ports = StepPorts(self.snapshot, self.step.name, self.hands.clock, held)
+        ports = StepPorts(self.snapshot, self.step.name, self.hands.clock, held, self.hands.world.looks)
         try:
             seen = await self.step.apply(self.action, self.snapshot.view(held), ports)
         except OutcomeUnknown as error:
@@ -168,8 +194,9 @@ class Deed:
             await self._close(entry, Outcome.REFUSED, str(error), *self._unmade(held, error))
             raise
         except asyncio.CancelledError:
-            why = "the controller was stopped during the call"
-            await asyncio.shield(self._close(entry, Outcome.UNKNOWN, why, *self._still_open(self.action.limit)))
+            cut = operation.cut if operation is not None else ""
+            why = f"it is not waited for any longer: {cut}" if cut else "the controller was stopped during the call"
+            await whole(self._close(entry, Outcome.UNKNOWN, why, *self._still_open(self.action.limit)))
             raise
         except Exception as error:
             # A mistake of ours, and the call may have been made. Only its type and place are told: texts may hold values.
@@ -182,7 +209,7 @@ class Deed:
                 reason="InternalError",
             ) from error
         # What was answered cannot be asked for again: a cancelled pass still writes it down.
-        await asyncio.shield(self._done(entry, held, seen))
+        await whole(self._done(entry, held, seen))
 
     async def _done(self, entry: JournalEntry, row: OutsideObject | None, seen: Any) -> None:
         """What the call returned is stored before anything else happens (lesson 8)."""
@@ -191,7 +218,7 @@ class Deed:
         row = None if row is None else as_now(snapshot, row)
         changes: list[Change] = [PutJournal(replace(entry, outcome=Outcome.DONE, ended_at=now))]
         if action.effect is Effect.CREATE and row is not None and seen is not None:
-            told = {**without_marks(row), **step.identity(seen)}
+            told = {**without_marks(row), **step.identity(seen), **self._placed(row)}
             row = replace(row, state=ObjectState.EXISTING, since=now, identity=told, missing_since=None)
             changes.append(PutObject(row))
         if action.effect is Effect.DELETE and row is not None:
@@ -203,6 +230,12 @@ class Deed:
         if seen is not None and action.effect is not Effect.DELETE:
             facts = step.learn(seen, snapshot.facts(row))
         await snapshot.learn(step.name, facts, at_least=tuple(changes))
+
+    def _placed(self, row: OutsideObject) -> dict[str, str]:
+        """A create that waited for its turn for longer than readouts lag has taken its room only now: promised from now on."""
+        now, placed = self.hands.clock.now(), row.identity.get(PLACED)
+        late = placed is not None and now - datetime.fromisoformat(placed) >= self.hands.world.capacity_lag
+        return {PLACED: now.isoformat()} if late else {}
 
     async def _close(self, entry: JournalEntry, outcome: Outcome, detail: str, *more: Change) -> None:
         now = self.hands.clock.now()
@@ -229,6 +262,21 @@ class Deed:
         identity = TAKEN if isinstance(error, NameTaken) else {}
         gone = replace(row, state=ObjectState.GONE, since=self.hands.clock.now(), deadline=None, identity=identity)
         return (PutObject(gone),)
+
+
+def key_of(row: OutsideObject | None) -> RowKey | None:
+    return None if row is None else (row.incarnation, row.attempt)
+
+
+async def whole(writing: Coroutine[Any, Any, None]) -> None:
+    """Run it to its end though we are cancelled meanwhile, so that who cancelled us finds it written."""
+    task = asyncio.ensure_future(writing)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        task.result()
+        raise
 
 
 def where(error: BaseException) -> str:

@@ -30,6 +30,7 @@ from reconcilers.facts import Facts
 from reconcilers.installer_key import installer_public_key
 from reconcilers.secret import Secret
 from specs.fleet import ComputeDaemon, Fleet
+from specs.gone import standing
 
 LIMIT = timedelta(seconds=20)  # for one question
 TOLERATED_SKEW = timedelta(seconds=30)
@@ -88,8 +89,9 @@ class Untold(Exception):
 async def examine(
     fleet: Fleet, secrets: Mapping[str, Secret], clock: Clock, options: Options | None = None, limit: timedelta = LIMIT
 ) -> tuple[Finding, ...]:
-    """Every finding about a Fleet, in the order of its document. `secrets`: those that are held, by reference. Never raises
-    for what is wrong outside."""
+    """Every finding about a Fleet, in the order of its document; what is gone for good is not asked. `secrets`: those that
+    are held, by reference. Never raises for what is wrong outside."""
+    fleet = standing(fleet)
     found = list(_secrets(fleet, secrets))
     key = _installer_key(fleet, secrets)
     found.append(key)

@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -18,11 +18,14 @@ from controller.intake import Revision, Taken, take_in
 from controller.operations import Operations
 from controller.passes import Bench, Pass, converge
 from controller.queue import Queue, Urgency
-from controller.records import AddEvent, Event, Outcome, PutJournal, PutObject, Severity, TesterBooks
+from controller.records import AddEvent, Event, NameForgeOwner, Outcome, PutJournal, PutObject, Severity, TesterBooks
 from controller.references import References
 from controller.removal import remove
+from controller.rows import PLACED
+from controller.sightings import Sightings
 from controller.store import Store, StoreError
 from controller.world import World
+from controller.written_off import write_off
 from reconcilers.clock import Clock
 from reconcilers.errors import OutsideError
 from reconcilers.facts import ObjectState, OutsideObject, Promise
@@ -69,6 +72,7 @@ class Engine:
         self.queue = Queue(clock)
         self.operations = Operations(wake=self.queue.add)
         self.references = References(store, folder)
+        self.sightings = Sightings()
         self.passes = 0  # ended since the start
         self.world_error: str = ""
         self._open_world = open_world
@@ -79,7 +83,9 @@ class Engine:
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures = Failures({})
-        self._bench = Bench(store, clock, self.operations, chance, lambda: self._stopping, self._secrets_of)
+        self._bench = Bench(
+            store, clock, self.operations, chance, lambda: self._stopping, self._secrets_of, self.sightings
+        )
 
     @property
     def world(self) -> World | None:
@@ -106,6 +112,7 @@ class Engine:
         key = fleet.model_dump_json()
         if self._world_of == (key, secrets):
             return
+        await self._name_owner(fleet)
         try:
             world = self._open_world(fleet, secrets)
         except OutsideError as error:
@@ -118,6 +125,16 @@ class Engine:
             await old.retire()
             for record in await self.store.testers():
                 self.queue.add(record.name, START_SPREAD * self.chance.random(), Urgency.RESYNC)
+
+    async def _name_owner(self, fleet: Fleet) -> None:
+        """A Fleet that names the Forge token's account decides whose what we make there is from now on."""
+        named, known = fleet.spec.forge.owner, await self.store.forge_owner()
+        if not named or named.casefold() == known.casefold():
+            return
+        now = self.clock.now()
+        text = f"what is made at Forge belongs to {named} from now on, as spec.forge.owner says"
+        event = Event("", "fleet", "ForgeOwnerNamed", f"{text} (before: {known})" if known else text, now)
+        await self.store.write(NameForgeOwner(named, now), AddEvent(event))
 
     async def last_fleet(self) -> Fleet | None:
         """The last good Fleet that any source gave; None too when this program does not understand it any more."""
@@ -136,8 +153,8 @@ class Engine:
         await self._world_ready.wait()
         slots = asyncio.Semaphore(AT_ONCE)
         while not self._stopping:
+            await slots.acquire()  # first, so that who is most urgent is decided when a pass can begin
             name = await self.queue.get()
-            await slots.acquire()
             if self._bench.stopping():
                 return
             task = asyncio.ensure_future(self._one(name))
@@ -183,7 +200,13 @@ class Engine:
 
     async def look(self, name: str) -> timedelta | None:
         """One pass over one tester, now. Returns when to look again; None: the tester is no more, or there is no world yet."""
-        under_way = {operation.step: operation for operation in self.operations.of(name)}  # before the books are read
+        wait = await self._look(name)
+        if wait is None:
+            self.sightings.forget(name)
+        return wait
+
+    async def _look(self, name: str) -> timedelta | None:
+        under_way = self.operations.of(name)  # before the books are read
         books = await self.store.books(name)
         world = self._world
         if books is None or world is None:
@@ -191,6 +214,7 @@ class Engine:
         world.users += 1
         try:
             one = Pass(books, await self._secrets_of(books), world, self._bench, under_way)
+            await write_off(one.snapshot, world.gone, under_way, self.clock.now())
             return await (remove(one) if books.record.leaving else converge(one))
         finally:
             await world.leave()
@@ -198,7 +222,8 @@ class Engine:
     async def _promised(self) -> tuple[Promise, ...]:
         """Room that rows of machines have been given: every row that exists or is being made."""
         made = frozenset({ObjectState.INTENDED, ObjectState.EXISTING})
-        return tuple(promise for row in await self.store.objects("machine", made) if (promise := promise_of(row)))
+        rows, now = await self.store.objects("machine", made), self.clock.now()
+        return tuple(promise for row in rows if (promise := promise_of(row, now)) is not None)
 
     async def _secrets_of(self, books: TesterBooks) -> dict[str, Secret]:
         """Those of the tester's own spec, and the Fleet's credentials as the present world was opened with."""
@@ -273,10 +298,15 @@ def fleet_references(fleet: Fleet) -> list[str]:
     return [spec.forge.token, spec.installer.private_key, *daemons, *(ref for ref in post if ref is not None)]
 
 
-def promise_of(row: OutsideObject) -> Promise | None:
-    """What a machine's row says of the room that it was given; None for a row from before its place was chosen."""
+def promise_of(row: OutsideObject, now: datetime) -> Promise | None:
+    """What a machine's row says of the room that it was given; None for a row from before its place was chosen.
+
+    Its age counts from then: what became of the row since, that it was answered, lost sight of or found again, makes it no
+    younger, or a node's readout would have it as well. A row that does not tell counts from its last change.
+    """
     told = row.identity
     if row.since is None or not {"daemon", "node_sid", "memory_mb", "disk_gb"} <= set(told):
         return None
     size = int(told["memory_mb"]), int(told["disk_gb"])
-    return Promise(row.tester, told["daemon"], told["node_sid"], *size, row.since)
+    placed = datetime.fromisoformat(told[PLACED]) if PLACED in told else row.since
+    return Promise(row.tester, told["daemon"], told["node_sid"], *size, now - placed)

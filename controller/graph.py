@@ -21,17 +21,23 @@ async def run_graph(
     can_run: Callable[[str], bool],
     turn: Callable[[str], Awaitable[None]],
     version: Callable[[str], int],
+    news: asyncio.Event,
 ) -> frozenset[str]:
     """Run every step of `needs` (in its order, where order is free). Returns those that could not run.
 
-    `version` tells how often a step's facts have changed. `turn` must not raise OutsideErrors; what it raises ends the pass.
+    `version` tells how often a step's facts have changed; `news` is set whenever any step's do, so that nobody waits for the
+    end of a turn whose facts are known already. `turn` must not raise OutsideErrors; what it raises ends the pass.
     """
     dependents = {name: {other for other, of in needs.items() if name in of} for name in needs}
     fresh = set(needs)
     turns: Counter[str] = Counter()
     running: dict[asyncio.Task[None], tuple[str, int]] = {}
+    listening = asyncio.ensure_future(news.wait())
     try:
         while True:
+            if listening.done():
+                news.clear()
+                listening = asyncio.ensure_future(news.wait())
             busy = {name for name, _ in running.values()}
             for name in needs:
                 if name in fresh and name not in busy and turns[name] < MOST_TURNS and can_run(name):
@@ -40,16 +46,17 @@ async def run_graph(
                     running[asyncio.ensure_future(_called(turn, name))] = (name, version(name))
             if not running:
                 return frozenset(name for name in fresh if turns[name] == 0)
-            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in sorted(done, key=lambda ended: running[ended][0]):
-                name, before = running.pop(task)
-                task.result()
+            await asyncio.wait({*running, listening}, return_when=asyncio.FIRST_COMPLETED)
+            done = [task for task in running if task.done()]
+            for ended in sorted(done, key=lambda task: running[task][0]):
+                name, before = running.pop(ended)
+                ended.result()
                 if version(name) != before:
                     fresh |= dependents[name]
     finally:
-        for task in running:
+        for task in (*running, listening):
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.gather(*running, listening, return_exceptions=True)
 
 
 async def _called(turn: Callable[[str], Awaitable[None]], name: str) -> None:

@@ -7,23 +7,32 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from controller.in_use import kept_to_what_is_used
+from controller.outcomes import AN_ADMIN
 from controller.records import (
     AddEvent,
     Change,
+    Condition,
     Event,
+    PutCondition,
     PutFleet,
     PutSource,
     PutTester,
     Severity,
     SourceState,
+    Status,
     TesterRecord,
 )
+from controller.status import STALLED
 from controller.store import Store
 from reconcilers.clock import Clock
 from specs.desired import DesiredTester
 from specs.fleet import Fleet
 from specs.loading import Loaded, LoadedTester
 from specs.names import new_uid
+
+TOO_MANY = "TooManyRemovals"
+NAMED = 10  # so many testers are named; of the others there is only the number
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,7 @@ class _Draft:
 
 async def take_in(revision: Revision, store: Store, clock: Clock, chance: random.Random) -> Taken:
     """Compare a revision with the rows and write what follows, in one commit. Raises StoreError."""
-    loaded, now = revision.loaded, clock.now()
+    loaded, now = await kept_to_what_is_used(revision.loaded, store), clock.now()
     errors = tuple(str(error) for error in loaded.errors)
     before = await store.source()
     if not loaded.readable:
@@ -74,20 +83,23 @@ async def take_in(revision: Revision, store: Store, clock: Clock, chance: random
         await store.write(*_source_change(before, state, now))
         return Taken(errors=errors)
     rows = {record.name: record for record in await store.testers()}
+    leaving = who_leaves(rows.values(), loaded, now)
     draft = _Draft(now, revision.id)
     for name, tester in sorted(loaded.testers.items()):
-        _take_tester(draft, rows.get(name), name, tester, chance)
+        _take_tester(draft, rows.get(name), tester, chance, held=name in leaving.held)
     _mark_broken(draft, rows, loaded, errors)
     fleet = await _take_fleet(draft, loaded, store)
-    held = _take_absent(draft, rows, loaded)
-    state = SourceState(revision.source, revision.id, now, True, errors, held)
+    _take_absent(draft, rows, loaded, leaving)
+    state = SourceState(revision.source, revision.id, now, True, errors, leaving.held)
     await store.write(*draft.changes, *_source_change(before, state, now))
-    return Taken(tuple(draft.changed), fleet, held, errors)
+    return Taken(tuple(draft.changed), fleet, leaving.held, errors)
 
 
 def _take_tester(
-    draft: _Draft, row: TesterRecord | None, name: str, tester: LoadedTester, chance: random.Random
+    draft: _Draft, row: TesterRecord | None, tester: LoadedTester, chance: random.Random, *, held: bool
 ) -> None:
+    """`held`: its last day is over, and it stays all the same for now."""
+    name = tester.desired.name
     if row is None:
         record = TesterRecord(
             name=name,
@@ -105,7 +117,7 @@ def _take_tester(
         draft.wake(name)
         return
     place = replace(row, source_file=tester.file, source_line=tester.line, source_error="")
-    leaves = has_expired(tester.desired, draft.now)
+    leaves = has_expired(tester.desired, draft.now) and not held
     settled = row.leaving if leaves else row.digest == tester.digest and not row.leaving
     if settled:
         if place != row:
@@ -158,16 +170,15 @@ async def _take_fleet(draft: _Draft, loaded: Loaded, store: Store) -> Fleet | No
     return fleet
 
 
-def _take_absent(draft: _Draft, rows: dict[str, TesterRecord], loaded: Loaded) -> tuple[str, ...]:
-    """Remove who may be removed. Returns those whose removal is held back."""
-    going, held = absent_from(rows.values(), loaded)
+def _take_absent(draft: _Draft, rows: dict[str, TesterRecord], loaded: Loaded, leaving: Leaving) -> None:
+    """Remove who may be removed."""
     if loaded.whole:
         for row in rows.values():
             if row.leaving and row.named and row.name not in loaded.testers:  # expired, and now its file is gone too
                 draft.changes.append(PutTester(replace(row, source_file="")))
                 draft.wake(row.name)
-    for row in going:
-        leaving = replace(
+    for row in leaving.absent:
+        gone = replace(
             row,
             removed_at=draft.now,
             generation=row.generation + 1,
@@ -175,38 +186,65 @@ def _take_absent(draft: _Draft, rows: dict[str, TesterRecord], loaded: Loaded) -
             source_file="",
             source_error="",
         )
-        draft.put(leaving, "Leaving", f"{row.name} is in no file any more and is being removed")
+        draft.put(gone, "Leaving", f"{row.name} is in no file any more and is being removed")
         draft.wake(row.name)
-    return held
 
 
-def absent_from(rows: Iterable[TesterRecord], loaded: Loaded) -> tuple[tuple[TesterRecord, ...], tuple[str, ...]]:
-    """Law 1, pure: who is removed by a revision, and the names of those whose removal it asks for and that are held back.
+@dataclass(frozen=True)
+class Leaving:
+    """Who is removed by a revision, or by the day. `held`: nobody is, because these would be too many at once."""
 
-    Only a wholly readable revision with a Fleet removes anybody, and never more at once than its `safety` allows.
+    absent: tuple[TesterRecord, ...] = ()
+    expired: frozenset[str] = frozenset()
+    held: tuple[str, ...] = ()
+
+
+def who_leaves(rows: Iterable[TesterRecord], loaded: Loaded, now: datetime) -> Leaving:
+    """Law 1, pure. Absence counts only in a wholly readable revision with a Fleet; a last day that is over in any sound file.
+
+    Never more at once than the Fleet's `safety` allows, by whichever way they would go: a date that many specs share, or a
+    clock that jumps, must not do what a deleted folder may not.
     """
     wanted = [row for row in rows if not row.leaving]
-    absent = tuple(row for row in wanted if row.name not in loaded.testers)
-    if not absent or not loaded.whole or loaded.fleet is None:
-        return (), ()
-    safety = loaded.fleet.spec.safety
-    if len(absent) > safety.removals_of(len(wanted)) and safety.allow_removals != len(absent):
-        return (), tuple(row.name for row in absent)
-    return absent, ()
+    believed = loaded.whole and loaded.fleet is not None
+    absent = tuple(row for row in wanted if row.name not in loaded.testers) if believed else ()
+    expired = frozenset(
+        row.name for row in wanted if row.name in loaded.testers and has_expired(loaded.testers[row.name].desired, now)
+    )
+    going, safety = len(absent) + len(expired), loaded.safety
+    if safety is not None and going > safety.removals_of(len(wanted)) and safety.allow_removals != going:
+        return Leaving(held=tuple(sorted({*expired, *(row.name for row in absent)})))
+    return Leaving(absent, expired)
 
 
 def _source_change(before: SourceState | None, state: SourceState, now: datetime) -> list[Change]:
     """A reading that says the same as the last one changes nothing (law 8)."""
     if before is not None and replace(before, read_at=state.read_at) == state:
         return []
-    changes: list[Change] = [PutSource(state)]
-    if state.held and (before is None or before.held != state.held):
-        count = len(state.held)
-        text = (
-            f"this revision would remove {count} testers ({', '.join(state.held[:10])}), more than safety.maxRemovals: nobody is "
-            f"removed; if it is meant, set spec.safety.allowRemovals: {count} in the Fleet of the same revision"
-        )
-        changes.append(AddEvent(Event("", "source", "TooManyRemovals", text, now, Severity.WARNING)))
+    changes: list[Change] = [PutSource(state), *_brake(before, state, now)]
     told = before.errors if before is not None else ()
     news = [error for error in state.errors if error not in told]
     return [*changes, *(AddEvent(Event("", "source", "SpecBroken", error, now, Severity.WARNING)) for error in news)]
+
+
+def _brake(before: SourceState | None, state: SourceState, now: datetime) -> list[Change]:
+    """The fleet's own condition `Stalled`, and an event, whenever the brake is put on or taken off."""
+    held = before.held if before is not None else ()
+    if state.held == held:
+        return []
+    if not state.held:
+        return [PutCondition(Condition("", STALLED, Status.FALSE, "Moving", "nobody's removal is held back", 0, now))]
+    text = brake_in_words(state.held)
+    stalled = Condition("", STALLED, Status.TRUE, TOO_MANY, text, 0, now, blames=AN_ADMIN)
+    return [PutCondition(stalled), AddEvent(Event("", "source", TOO_MANY, text, now, Severity.WARNING))]
+
+
+def brake_in_words(held: tuple[str, ...]) -> str:
+    """Who would be removed, and the way out."""
+    count = len(held)
+    more = f" and {count - NAMED} more" if count > NAMED else ""
+    return (
+        f"{count} testers would be removed at once ({', '.join(held[:NAMED])}{more}), because they are in no file any more or "
+        f"their last day is over. That is more than safety.maxRemovals: nobody is removed. If it is meant, set "
+        f"spec.safety.allowRemovals: {count} in the Fleet; else put the files back, or name a later day in them"
+    )

@@ -1,10 +1,14 @@
-"""Calls that take minutes run beside the passes; their end wakes the tester."""
+"""Calls that take minutes run beside the passes; their end wakes the tester.
+
+A removal does not wait for what is being made: it cuts the waiting off (`cut_off`). What the call comes to is unknown then,
+as after a lost answer, and is looked for until its limit and the grace have passed (law 2).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -12,47 +16,56 @@ from reconcilers.errors import OutsideError
 
 log = logging.getLogger("controller")
 
+RowKey = tuple[int, int]  # incarnation and attempt
+
 
 @dataclass
 class Operation:
-    """One call under way. `error` is set when it ended badly, and is told to the next turn once."""
+    """One call under way. `error` is set when it ended badly, and is told to the next turn once.
+
+    row      the row that it is about; None in a step that makes nothing
+    makes    something that was not there before: what a removal does not wait for
+    cut      why nobody waits for it any more; "" as long as somebody does
+    """
 
     tester: str
     step: str
     what: str
     began_at: datetime
     limit: timedelta
+    row: RowKey | None = None
+    makes: bool = False
+    cut: str = ""
     task: asyncio.Task[None] | None = None
     error: OutsideError | None = None
     ended: bool = False
 
+    @property
+    def key(self) -> tuple[str, str, RowKey | None]:
+        return self.tester, self.step, self.row
+
 
 @dataclass
 class Operations:
-    """At most one for each step of a tester. `wake` puts a tester back in the queue."""
+    """At most one for each row of a tester's step, or for the step if it has none. `wake` puts a tester back in the queue."""
 
     wake: Callable[[str], None]
-    _all: dict[tuple[str, str], Operation] = field(default_factory=dict)
-
-    def running(self, tester: str, step: str) -> Operation | None:
-        found = self._all.get((tester, step))
-        return found if found is not None and not found.ended else None
+    _all: dict[tuple[str, str, RowKey | None], Operation] = field(default_factory=dict)
 
     def of(self, tester: str) -> list[Operation]:
         """Those of a tester that are under way."""
-        return [op for (name, _), op in self._all.items() if name == tester and not op.ended]
+        return [op for op in self._all.values() if op.tester == tester and not op.ended]
 
-    def take_error(self, tester: str, step: str) -> OutsideError | None:
-        """How the last operation of a step failed; told once."""
-        found = self._all.get((tester, step))
-        if found is None or not found.ended:
-            return None
-        del self._all[tester, step]
-        return found.error
+    def take_failed(self, tester: str, step: str) -> list[Operation]:
+        """The operations of a step that ended badly; told once."""
+        ended = [op for op in self._all.values() if (op.tester, op.step) == (tester, step) and op.ended]
+        for op in ended:
+            del self._all[op.key]
+        return ended
 
     def forget(self, tester: str) -> None:
         """The tester is no more: how its operations ended must not be told to a namesake."""
-        for key in [key for key, op in self._all.items() if key[0] == tester and op.ended]:
+        for key in [key for key, op in self._all.items() if op.tester == tester and op.ended]:
             del self._all[key]
 
     def start(self, operation: Operation, call: Callable[[], Awaitable[None]]) -> None:
@@ -68,18 +81,52 @@ class Operations:
                 log.error(
                     "%s: the end of %s is not written down (%s)", operation.tester, operation.what, type(error).__name__
                 )
-            finally:
-                operation.ended = True
-                if operation.error is None:
-                    self._all.pop((operation.tester, operation.step), None)
-                self.wake(operation.tester)
 
-        self._all[operation.tester, operation.step] = operation
+        self._all[operation.key] = operation
         operation.task = asyncio.ensure_future(run())
+        operation.task.add_done_callback(lambda _: self._end(operation))  # also of one that was cut off before it began
+
+    def _end(self, operation: Operation) -> None:
+        operation.ended = True
+        if operation.error is None and self._all.get(operation.key) is operation:
+            del self._all[operation.key]
+        self.wake(operation.tester)
+
+    async def cut_off(self, operations: Collection[Operation], why: str) -> None:
+        """Stop waiting for them. When it returns the books say that what they come to is unknown.
+
+        Our side of a call ends, the other side's may not: a write that is on the wire may still take effect, up to the
+        call's limit and after it. So the row stays *intended*, its deadline counts from now, and what appears late is
+        found by its name and taken away before the row may be closed.
+        """
+        for operation in operations:
+            operation.cut = why
+        await self._cancel(operations)
 
     async def aclose(self) -> None:
         """Stop waiting for all of them. What they were about is unknown then, and the journal says so."""
-        tasks = [op.task for op in self._all.values() if op.task is not None and not op.task.done()]
+        await self._cancel(list(self._all.values()))
+
+    async def _cancel(self, operations: Collection[Operation]) -> None:
+        tasks = [op.task for op in operations if op.task is not None and not op.task.done()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """What one pass over a tester leaves alone: operations that run, and those that had not ended when its books were read,
+    as these books may be older than their end."""
+
+    operations: Operations
+    tester: str
+    before: tuple[Operation, ...]
+
+    def of(self, step: str) -> list[Operation]:
+        """Those of a step, without repetition."""
+        now = [op for op in self.operations.of(self.tester) if op.step == step]
+        return now + [op for op in self.before if op.step == step and op not in now]
+
+    def about(self, step: str, row: RowKey | None) -> Operation | None:
+        return next((op for op in self.of(step) if op.row == row), None)

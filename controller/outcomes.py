@@ -23,7 +23,11 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
-    """`until`: the limit of a wait. `again`: look again no later than this from now. `did`: actions that were done."""
+    """`until`: the limit of a wait. `again`: look again no later than this from now. `did`: actions that were done.
+
+    `seen_at`: nothing that it rests on was looked at before (law 11); None: it speaks of the moment at which it was told.
+    `learnt`: the step's facts were seen to be as they are recorded.
+    """
 
     step: str
     kind: Kind
@@ -36,6 +40,8 @@ class StepOutcome:
     did: int = 0
     left_alone: bool = False  # not run, because its next try is not due: what was known of it stays
     findings: tuple[Finding, ...] = ()
+    seen_at: datetime | None = None
+    learnt: bool = False
 
 
 IN_SYNC_REASON = "InSync"

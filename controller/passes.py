@@ -12,10 +12,11 @@ from controller.acting import Hands
 from controller.backoff import MOST_JITTER
 from controller.estimates import run_of
 from controller.graph import run_graph
-from controller.operations import Operation, Operations
+from controller.operations import Operation, Operations, UnderWay
 from controller.outcomes import Kind, StepOutcome, held
 from controller.records import AddRun, Condition, Phase, TesterBooks
 from controller.rows import Judge
+from controller.sightings import Sightings
 from controller.snapshot import Snapshot
 from controller.status import (
     Clockwork,
@@ -47,16 +48,17 @@ class Bench:
     chance: random.Random
     stopping: Callable[[], bool]
     resolve: Resolve  # the secrets that a tester's spec refers to
+    sightings: Sightings
 
     def hands(self, world: World) -> Hands:
-        return Hands(self.clock, self.operations, self.stopping, world)
+        return Hands(self.clock, self.operations, self.stopping, world, self.chance)
 
 
 class Pass:
     """A pass under way: its snapshot of the tester, and the outcomes so far.
 
-    `under_way`: operations by step that had not ended when the books were read, so that the books may be older than their
-    end. `now` is the pass's own: who is left alone must not change while steps wait for each other.
+    `before`: operations that had not ended when the books were read. `now` is the pass's own: who is left alone must not
+    change while steps wait for each other.
     """
 
     def __init__(
@@ -65,12 +67,12 @@ class Pass:
         secrets: Mapping[str, Secret],
         world: World,
         bench: Bench,
-        under_way: Mapping[str, Operation],
+        before: Sequence[Operation],
     ) -> None:
         self.snapshot = Snapshot(books, world.fleet, secrets, bench.store)
         self.world = world
         self.bench = bench
-        self.under_way = under_way
+        self.under_way = UnderWay(bench.operations, books.record.name, tuple(before))
         self.now = bench.clock.now()
         self.works = Clockwork(world.fleet.spec.timing, bench.chance)
         self.outcomes: dict[str, StepOutcome] = {}
@@ -94,6 +96,7 @@ class Pass:
             outcome_of=self.outcome_of,
             under_way=self.under_way,
             only_urgent=only_urgent,
+            began=self.now if step.name not in self.outcomes else None,
         )
 
     def condition(self, step: Step) -> Condition | None:
@@ -157,10 +160,11 @@ class Pass:
         return StepOutcome(step.name, kind, known.reason, known.message, known.blames, left_alone=True)
 
     async def close(self, outcomes: Sequence[StepOutcome]) -> timedelta:
-        """Write what the pass comes to. Returns when to look again."""
+        """Write what the pass comes to, and note how old it is. Returns when to look again."""
         now = self.bench.clock.now()
         verdict = judge_pass(self.snapshot.record, self.told, outcomes, now, self.works, self.judged)
         await self.bench.store.write(*verdict.changes, *await self._run(verdict, now))
+        self.bench.sightings.note(self.name, outcomes, now)
         return verdict.next_look
 
     async def _run(self, verdict: Verdict, now: datetime) -> tuple[AddRun, ...]:
@@ -190,7 +194,11 @@ async def converge(one: Pass) -> timedelta:
         return not one.lacking(steps[name]) or one.left_alone(steps[name])
 
     idle = await run_graph(
-        {step.name: step.needs for step in order}, can_run=can_run, turn=turn, version=one.snapshot.version
+        {step.name: step.needs for step in order},
+        can_run=can_run,
+        turn=turn,
+        version=one.snapshot.version,
+        news=one.snapshot.news,
     )
     return await one.close([_final(one, step, step.name in idle) for step in one.world.steps])
 

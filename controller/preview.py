@@ -10,6 +10,7 @@ from controller.records import TesterBooks
 from controller.snapshot import Snapshot
 from controller.store import Store
 from controller.world import Step, World
+from controller.written_off import losses
 from reconcilers.actions import Action, Disruption, Finding, Wait
 from reconcilers.errors import OutsideError
 from reconcilers.facts import FACTS, Facts, OutsideObject
@@ -59,6 +60,8 @@ class Preview:
 async def preview(books: TesterBooks, secrets: Mapping[str, Secret], world: World, store: Store) -> Preview:
     """Observe everything that can be observed and plan every step. Writes nothing, neither outside nor to the store."""
     snapshot = Snapshot(books, world.fleet, secrets, store)
+    for name, lost in losses(snapshot, world.gone, (), store.clock.now()):
+        snapshot.suppose(name, *lost)
     leaving = books.record.leaving
     steps = [await _step(step, snapshot, world, leaving) for step in world.steps]
     return Preview(books.record.name, leaving, tuple(steps))

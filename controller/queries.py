@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from controller.estimates import Estimate, estimate, is_on_its_way
-from controller.records import Condition, Event, JournalEntry, Phase, Run, SourceState, Status, TesterRecord
+from controller.records import (
+    Condition,
+    Event,
+    JournalEntry,
+    Phase,
+    Run,
+    SourceState,
+    Status,
+    TesterBooks,
+    TesterRecord,
+)
+from controller.sightings import Sightings
+from controller.status import READY
 from controller.store import Store
 from reconcilers.facts import GatewayFacts, MachineFacts, OutsideObject, StepFacts
 
@@ -29,6 +41,16 @@ class TesterSummary:
     blames: str = ""  # who is waited for, or who must act
     retried: bool = False  # `until` is the next try
     estimate: Estimate | None = None  # of the time left; None: it is not on its way, or on a way that nobody knows
+    seen_at: datetime | None = None  # when `reason` was last seen to be so; None: not known here
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFacts:
+    """What a step learnt. `seen_at`: when it was last seen to be so; None: not known here, but not before `changed_at`."""
+
+    facts: StepFacts
+    changed_at: datetime
+    seen_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +59,8 @@ class TesterDetail:
 
     summary: TesterSummary
     conditions: tuple[Condition, ...]
-    facts: tuple[tuple[StepFacts, datetime], ...]  # each with its age
+    seen_at: Mapping[str, datetime | None]  # by condition type: when it was last seen to be so
+    facts: tuple[KnownFacts, ...]
     objects: tuple[OutsideObject, ...]
     journal: tuple[JournalEntry, ...]
     events: tuple[Event, ...]
@@ -61,18 +84,28 @@ class FleetSummary:
     source: SourceState | None
     phases: dict[Phase, int]
     total: int
+    conditions: tuple[Condition, ...] = ()  # of the fleet itself
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """What is not as it should be with the fleet itself, in words."""
+        return tuple(each.message for each in self.conditions if each.status is Status.FALSE)
 
 
 class Queries:
-    """Reads of the store, shaped for people and programs."""
+    """Reads of the store, shaped for people and programs.
 
-    def __init__(self, store: Store) -> None:
+    `sightings`: of the controller that runs in this very process; without them, when something was last seen is not known.
+    """
+
+    def __init__(self, store: Store, sightings: Sightings | None = None) -> None:
         self._store = store
+        self._sightings = sightings if sightings is not None else Sightings()
 
     async def fleet(self) -> FleetSummary:
         records = await self._store.testers()
         phases = {phase: sum(record.phase is phase for record in records) for phase in Phase}
-        return FleetSummary(await self._store.source(), phases, len(records))
+        return FleetSummary(await self._store.source(), phases, len(records), await self._store.conditions(""))
 
     async def testers(self) -> tuple[TesterSummary, ...]:
         """Every tester, by name."""
@@ -83,7 +116,8 @@ class Queries:
         records = sorted(await self._store.testers(), key=lambda record: record.name)
         past = await self._past([(record, conditions.get(record.name, {})) for record in records])
         return tuple(
-            _summary(record, conditions.get(record.name, {}), facts.get(record.name, {}), past) for record in records
+            self._summary(record, conditions.get(record.name, {}), facts.get(record.name, {}), past)
+            for record in records
         )
 
     async def tester(self, name: str) -> TesterDetail | None:
@@ -92,9 +126,10 @@ class Queries:
             return None
         past = await self._past([(books.record, books.conditions)])
         return TesterDetail(
-            summary=_summary(books.record, books.conditions, books.facts, past),
+            summary=self._summary(books.record, books.conditions, books.facts, past),
             conditions=tuple(sorted(books.conditions.values(), key=lambda c: (c.since, c.type))),
-            facts=tuple((fact, books.facts_at[step]) for step, fact in sorted(books.facts.items())),
+            seen_at=self._sightings.of_conditions(name, books.conditions),
+            facts=self._known_facts(books),
             objects=books.objects,
             journal=await self._store.journal(name, limit=50),
             events=await self._store.events(name, limit=100),
@@ -106,6 +141,19 @@ class Queries:
 
     async def source(self) -> SourceState | None:
         return await self._store.source()
+
+    def _known_facts(self, books: TesterBooks) -> tuple[KnownFacts, ...]:
+        name, at = books.record.name, books.facts_at
+        return tuple(
+            KnownFacts(facts, at[step], self._sightings.of_facts(name, step, at[step]))
+            for step, facts in sorted(books.facts.items())
+        )
+
+    def _summary(
+        self, record: TesterRecord, conditions: Mapping[str, Condition], facts: Mapping[str, StepFacts], past: Past
+    ) -> TesterSummary:
+        seen_at = self._sightings.of_conditions(record.name, conditions).get(READY)
+        return replace(_summary(record, conditions, facts, past), seen_at=seen_at)
 
     async def _past(self, testers: Iterable[tuple[TesterRecord, Mapping[str, Condition]]]) -> Past:
         """Nothing is read for who is not on its way."""

@@ -123,7 +123,7 @@ class Outcome(StrEnum):
 class JournalEntry:
     """One outside write, written down before it is made (law 2)."""
 
-    id: str  # chosen by the engine (uuid4 hex): also the idempotency key
+    id: str  # chosen by the engine (32 hex digits): also the idempotency key
     tester: str
     step: str
     verb: str
@@ -281,6 +281,23 @@ class PutFleet:
     revision: str
 
 
+@dataclass(frozen=True, slots=True)
+class ClaimForge:
+    """Whose the Forge token is, written down for the whole fleet before the first write to Forge. Nothing is done when that
+    is known already: who comes first is the owner."""
+
+    owner: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NameForgeOwner:
+    """A person has decided whose what we make at Forge is from now on, whoever it was before."""
+
+    owner: str
+    at: datetime
+
+
 Change = (
     PutTester
     | SetStatus
@@ -298,6 +315,8 @@ Change = (
     | Unseal
     | PutSource
     | PutFleet
+    | ClaimForge
+    | NameForgeOwner
 )
 
 
@@ -314,3 +333,4 @@ class TesterBooks:
     conditions: Mapping[str, Condition] = field(default_factory=dict)  # by type
     journal: tuple[JournalEntry, ...] = ()  # unfinished entries only
     sealed: Mapping[str, Secret] = field(default_factory=dict)  # by full name; void ones left out
+    forge_owner: str = ""  # the fleet's: whose what we made at Forge is; "" while nothing was made there

@@ -1,7 +1,9 @@
 """A pass over a tester who is leaving: access first, then what stands, each until it is seen to be gone.
 
-What lives on the machine goes with it. During `keepAfterRemoval` the gateway and the machine stay with the door shut,
-so that putting the file back restores them. The tester's row is the finaliser: it falls when nothing of ours is left.
+What lives on the machine goes with it. What is still being made is not waited for: the call is cut off, its outcome is
+unknown, and what appears late is deleted before the row falls. During `keepAfterRemoval` the gateway and the machine stay
+with the door shut, so that putting the file back restores them. The tester's row is the finaliser: it falls when nothing
+of ours is left.
 """
 
 from __future__ import annotations
@@ -11,13 +13,15 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from controller import rows
-from controller.acting import Draining
+from controller.acting import Draining, key_of
+from controller.operations import Operation
 from controller.outcomes import Kind, StepOutcome, in_sync, waiting
 from controller.passes import Pass
 from controller.records import AddEvent, Change, DropTester, Event, PutObject
 from controller.store import StoreError
 from controller.world import Step
 from reconcilers.actions import Wait
+from reconcilers.facts import OutsideObject
 
 ACCESS = "access"
 STANDING = "standing"
@@ -28,16 +32,24 @@ async def remove(one: Pass) -> timedelta | None:
     # In reverse: what was made last goes first, and the door before everything.
     steps = list(reversed(one.world.steps))
     steps.sort(key=lambda step: not step.watches)
-    outcomes: list[StepOutcome] = []
+    steps.sort(key=lambda step: step.leaves == STANDING)
+    steps = [step for step in steps if step.leaves in (ACCESS, STANDING)]
     kept_until = _kept_until(one)
     kept = one.bench.clock.now() < kept_until
-    for step in [step for step in steps if step.leaves == ACCESS] + [step for step in steps if step.leaves == STANDING]:
-        if kept and step.leaves == STANDING:
+    stays = [step for step in steps if kept and step.leaves == STANDING]
+    if await _preempt(one, [step for step in steps if step not in stays]):
+        return timedelta(0)  # the books were read before that
+    outcomes: list[StepOutcome] = []
+    in_front: Operation | None = None
+    for step in steps:
+        if step in stays:
             outcomes += [_kept(step, kept_until, one)] if one.snapshot.rows(step.name) else []
             continue
         if not await _still_leaving(one):
             return timedelta(0)  # put back: the next pass goes the other way
-        outcomes.append(await _leave(one, step))
+        outcomes.append(await _leave(one, step, in_front if step.leaves == STANDING else None))
+        if outcomes[-1].kind is not Kind.IN_SYNC:
+            in_front = in_front or _first_try(one, step)
     if not kept:
         outcomes = _excused(one, outcomes)
     if all(outcome.kind is Kind.IN_SYNC for outcome in outcomes):
@@ -45,10 +57,13 @@ async def remove(one: Pass) -> timedelta | None:
             return timedelta(0)
         if one.snapshot.record.named:
             return await one.close(outcomes)
+        await one.bench.operations.cut_off(one.bench.operations.of(one.name), "what it was about is seen to be gone")
         await _finalise(one)
         return None
     next_look = await one.close(outcomes)
-    return min(next_look, max(kept_until - one.bench.clock.now(), timedelta(0))) if _waits_only(outcomes) else next_look
+    if not kept or not _waits_only(outcomes):
+        return next_look
+    return min(next_look, max(kept_until - one.bench.clock.now(), timedelta(0)))
 
 
 async def _still_leaving(one: Pass) -> bool:
@@ -56,43 +71,72 @@ async def _still_leaving(one: Pass) -> bool:
     return record is not None and record.leaving
 
 
-async def _leave(one: Pass, step: Step) -> StepOutcome:
-    """Make one step's things go. IN_SYNC means that nothing of it is left."""
+async def _preempt(one: Pass, steps: Sequence[Step]) -> bool:
+    """Stop waiting for what these steps are making. Deletes go on: they are what a removal wants."""
+    names = {step.name for step in steps}
+    operations = [op for op in one.bench.operations.of(one.name) if op.makes and op.step in names]
+    await one.bench.operations.cut_off(operations, "the tester leaves")
+    return bool(operations)
+
+
+async def _leave(one: Pass, step: Step, in_front: Operation | None) -> StepOutcome:
+    """Make one step's things go, after the operation in front of it. IN_SYNC means that nothing of it is left."""
     if one.left_alone(step):
         known = one.condition(step)
         if known is not None:
             return one.as_it_was(step, known)
-    operation = one.bench.operations.running(one.name, step.name) or one.under_way.get(step.name)
-    if operation is not None:
-        return waiting(step.name, rows.wait_for(operation), one.world.poll)
-    one.bench.operations.take_error(one.name, step.name)  # what an old wish came to does not matter any more
-    turn = one.turn(step)
     if not step.makes:
         if one.lacking(step) and not one.has_begun(step):
             return in_sync(step.name)  # it never came so far that there could be anything
-        return await turn.leave()
+        return await one.turn(step).leave()
+    if in_front is not None and not one.under_way.of(step.name) and rows.ours(one.snapshot, step.name):
+        return waiting(step.name, rows.wait_for(in_front), one.world.poll)
     return await _leave_rows(one, step)
+
+
+def _first_try(one: Pass, step: Step) -> Operation | None:
+    """A delete under way whose answer is waited for by what goes after it. Only of the first try: what cannot go does not
+    keep the rest."""
+    known = one.condition(step)
+    if known is not None and known.failures:
+        return None
+    return next(iter(one.under_way.of(step.name)), None)
 
 
 async def _leave_rows(one: Pass, step: Step) -> StepOutcome:
     turn = one.turn(step)
-    left: list[str] = []
+    ended = one.bench.operations.take_failed(one.name, step.name)
+    errors = {op.row: op.error for op in ended if not op.makes}  # what an old wish came to does not matter any more
+    left: list[OutsideObject] = []
     failed: StepOutcome | None = None
     for row in rows.ours(one.snapshot, step.name):
+        earlier = errors.get(key_of(row))
         try:
-            if not await turn.settle(row):
-                left.append(row.name)
+            if earlier is not None:
+                failed = failed or turn.told(earlier)
+            elif not await turn.settle(row):
+                left.append(row)
         except (Draining, StoreError):
             raise
         except Exception as error:  # one row that cannot go does not hold up the others
             failed = failed or turn.failed(error)
     if failed is not None:
-        return replace(failed, did=turn.did)
+        return turn.completed(failed)
+    return turn.completed(_going(one, step, left))
+
+
+def _going(one: Pass, step: Step, left: Sequence[OutsideObject]) -> StepOutcome:
+    """What the rows that are left wait for: an answer, or to be seen to be gone."""
     if not left:
-        return replace(in_sync(step.name), did=turn.did)
-    limit = one.world.fleet.spec.timing.deploy_limit + one.world.fleet.spec.timing.listing_grace
-    wait = Wait("Removing", f"until {', '.join(left)} is seen to be gone", limit, step.name)
-    return replace(waiting(step.name, wait, one.world.poll), did=turn.did)
+        return in_sync(step.name)
+    operation = next(iter(one.under_way.of(step.name)), None)
+    if operation is not None:
+        return waiting(step.name, rows.wait_for(operation), one.world.poll)
+    timing = one.world.fleet.spec.timing
+    limit = timing.deploy_limit + 3 * timing.listing_grace  # the call's own, a listing that lags, and seen twice
+    names = ", ".join(row.name for row in left)
+    wait = Wait("Removing", f"until {names} is seen to be gone", limit, step.name)
+    return waiting(step.name, wait, one.world.poll)
 
 
 def _excused(one: Pass, outcomes: Sequence[StepOutcome]) -> list[StepOutcome]:

@@ -23,6 +23,7 @@ from reconcilers.actions import Wait
 from reconcilers.clock import Clock
 from reconcilers.errors import Blocked
 from reconcilers.facts import ObjectState, OutsideObject
+from reconcilers.forge_owner import OWNER
 from reconcilers.looks import TesterLooks
 from specs.fleet import Fleet
 
@@ -30,6 +31,7 @@ WATCH_LOST = timedelta(hours=24)  # longer than any teardown or late effect that
 NEVER_MADE: Mapping[str, str] = {"refused": "never seen"}
 TAKEN: Mapping[str, str] = {"refused": "name taken"}
 DELETED = "deleted"
+PLACED = "placed"  # in the identity: when its place was chosen. The rest of the order is the step's
 KEPT = "keptFrom"  # in the identity of what a removed tester left on purpose: the uid of that tester
 
 
@@ -80,6 +82,13 @@ def leftovers(snapshot: Snapshot, step: str, kept: OutsideObject | None) -> list
 def ours(snapshot: Snapshot, step: str) -> list[OutsideObject]:
     """The unclosed rows, without what a removed namesake left on purpose: its own spec has decided about that."""
     return [row for row in snapshot.rows(step) if KEPT not in row.identity]
+
+
+def given_up(snapshot: Snapshot, row: OutsideObject) -> bool:
+    """Whether it belongs to a Forge account in whose place a person has put another: ours shows it no more, and cannot
+    take it away."""
+    owner = row.identity.get(OWNER, "")
+    return bool(owner and snapshot.forge_owner) and not same_name(owner, snapshot.forge_owner)
 
 
 def holder_of(snapshot: Snapshot, row: OutsideObject) -> OutsideObject | None:
@@ -185,7 +194,7 @@ class Judge:
         if row.missing_since is None:
             await snapshot.commit(step.name, PutObject(replace(row, missing_since=now)))
         elif now - row.missing_since >= self.grace:
-            await self._close_lost(row, step, snapshot, f"{row.name} has disappeared; it is made anew")
+            await self._close_lost(row, step, snapshot, _why_gone(snapshot, row))
             return None
         return Wait("Missing", f"{row.name} is missing in the listing; it may lag", self.grace, step.name)
 
@@ -202,10 +211,16 @@ class Judge:
 
     async def _refuse_mass_loss(self, step: Step, snapshot: Snapshot, row: OutsideObject, looks: TesterLooks) -> None:
         """Law 1: when more of ours than `safety.maxLost` are missing in one look, a person decides."""
+        if given_up(snapshot, row):
+            return  # a person has decided
         where = row.identity.get("daemon")  # a listing is one daemon's
         existing = await self.store.objects(step.name, frozenset({ObjectState.EXISTING}))
         # What removed testers left on purpose is nobody's to watch: people may well have taken it away since.
-        books = [known for known in existing if known.identity.get("daemon") == where and KEPT not in known.identity]
+        books = [
+            known
+            for known in existing
+            if known.identity.get("daemon") == where and KEPT not in known.identity and not given_up(snapshot, known)
+        ]
         there = {name.casefold() for name in await step.listed(snapshot.view(row), looks)}
         missing = sorted(known.name for known in books if known.name.casefold() not in there)
         most = self.fleet.spec.safety.max_lost
@@ -245,3 +260,10 @@ class Judge:
             await snapshot.commit(row.step, PutObject(replace(row, missing_since=now)))
             return False
         return now - row.missing_since >= self.grace
+
+
+def _why_gone(snapshot: Snapshot, row: OutsideObject) -> str:
+    if given_up(snapshot, row):
+        owner = row.identity[OWNER]
+        return f"{row.name} is {owner}'s at Forge and stays there until {owner} deletes it; a new one is made"
+    return f"{row.name} has disappeared; it is made anew"

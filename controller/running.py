@@ -8,16 +8,16 @@ import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
-
+from controller.chores import Chore, Timetable, scheduled
 from controller.engine import Engine
 from controller.intake import Revision, Taken
-from controller.sources.folder import FolderSource
-from controller.store import KeySource, Store, StoreError
+from controller.orphans import Orphans
+from controller.sources.folder import FolderSource, Known
+from controller.store import KeySource, Store, StoreError, alone
 from controller.world import World
 from reconcilers.backends.opening import Options, open_backends
 from reconcilers.clock import Clock, SystemClock
@@ -25,11 +25,13 @@ from reconcilers.looks import Looks
 from reconcilers.secret import Secret
 from reconcilers.steps import all_steps
 from specs.fleet import Fleet
+from specs.gone import gone_of, standing
 
 log = logging.getLogger("controller")
 
 HISTORY = timedelta(days=90)
 RESCAN = timedelta(minutes=1)
+PRUNE = timedelta(hours=6)
 SAFETY_NET = timedelta(minutes=30)  # every tester is queued at least so often, should a wake-up ever be lost
 STORE_RETRY = timedelta(seconds=5)
 
@@ -62,28 +64,48 @@ async def opened_store(places: Places, clock: Clock) -> AsyncIterator[Store]:
         await store.aclose()
 
 
-def open_world(fleet: Fleet, secrets: Mapping[str, Secret], folder: Path, clock: Clock) -> World:
+@asynccontextmanager
+async def working_store(places: Places, clock: Clock) -> AsyncIterator[Store]:
+    """The store of these places for a controller that works on it, and no other one meanwhile. Raises as `opened_store`
+    does, and StoreError, saying who it is, while another controller works on the same books."""
+    async with alone(places.url, clock), opened_store(places, clock) as store:
+        yield store
+
+
+def open_world(
+    fleet: Fleet, secrets: Mapping[str, Secret], folder: Path, clock: Clock, options: Options | None = None
+) -> World:
     """The world that a Fleet describes; no connection is made yet. `secrets` by reference, `folder` for relative `file:`s.
 
     Raises Blocked when a credential is missing or cannot be used.
     """
-    backends = open_backends(fleet, secrets, clock, Options(folder=folder))
-    return World(fleet, backends, Looks(backends, clock, fleet.spec.timing.look_age), all_steps(backends))
+    left = standing(fleet)
+    backends = open_backends(left, secrets, clock, replace(options or Options(), folder=folder))
+    looks = Looks(backends, clock, left.spec.timing.look_age)
+    return World(left, backends, looks, all_steps(backends), gone_of(fleet))
 
 
 @dataclass
 class Controller:
-    """One running controller. `listeners` hear of every intake (the demo and the tests use it)."""
+    """One running controller. `listeners` hear of every intake (the demo and the tests use it).
+
+    `options`, `source_of` and `timetable` are what a world in virtual time replaces: its way out, the watching of the
+    folder, and whatever keeps intervals by the machine's clock.
+    """
 
     places: Places
     store: Store
     clock: Clock = field(default_factory=SystemClock)
     chance: random.Random = field(default_factory=random.Random)
     listeners: list[Callable[[Revision, Taken], None]] = field(default_factory=list)
+    options: Options = field(default_factory=Options)
+    source_of: Callable[[Path, Clock, Known], FolderSource] = FolderSource
+    timetable: Timetable = scheduled
 
     def __post_init__(self) -> None:
         self.engine = Engine(self.store, self.clock, self._open_world, self.places.folder, self.chance)
-        self.source = FolderSource(self.places.folder, self.clock, self._known)
+        self.source = self.source_of(self.places.folder, self.clock, self._known)
+        self.orphans = Orphans(self.store, self.clock)
         self.stop = asyncio.Event()
 
     async def run(self, *beside: Awaitable[None]) -> None:
@@ -92,15 +114,13 @@ class Controller:
             asyncio.ensure_future(work)
             for work in (self._follow_source(), self.engine.run(), self.stop.wait(), *beside)
         ]
-        scheduler = self._housekeeping()
-        scheduler.start()
         try:
-            done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+            with self.timetable(self._chores()):
+                done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
             for job in done:
                 job.result()
         finally:
             self.stop.set()
-            scheduler.shutdown(wait=False)
             await self.engine.stop()
             for job in jobs:
                 job.cancel()
@@ -134,15 +154,15 @@ class Controller:
         return frozenset(record.name for record in await self.store.testers()), await self.engine.last_fleet()
 
     def _open_world(self, fleet: Fleet, secrets: dict[str, Secret]) -> World:
-        return open_world(fleet, secrets, self.places.folder, self.clock)
+        return open_world(fleet, secrets, self.places.folder, self.clock, self.options)
 
-    def _housekeeping(self) -> AsyncIOScheduler:
-        late_is_better_than_never = {"misfire_grace_time": None, "coalesce": True}
-        scheduler = AsyncIOScheduler(timezone="UTC", job_defaults=late_is_better_than_never)
-        scheduler.add_job(self._rescan, "interval", seconds=RESCAN.total_seconds())
-        scheduler.add_job(self.engine.look_at_all, "interval", [RESCAN], seconds=SAFETY_NET.total_seconds())
-        scheduler.add_job(self._prune, "interval", hours=6, jitter=600)
-        return scheduler
+    def _chores(self) -> tuple[Chore, ...]:
+        return (
+            Chore(self._rescan, RESCAN),
+            Chore(lambda: self.engine.look_at_all(RESCAN), SAFETY_NET),
+            Chore(lambda: self.orphans.look(self.engine.world), RESCAN),
+            Chore(self._prune, PRUNE, jitter=timedelta(minutes=10)),
+        )
 
     async def _rescan(self) -> None:
         """A coroutine, so that it runs in the loop: the scheduler gives plain functions to a thread."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping
 
 from controller.records import (
     Change,
+    ClaimForge,
     Condition,
     DropFacts,
     PutFacts,
@@ -38,6 +40,8 @@ class Snapshot:
         self._objects: dict[tuple[str, int, int], OutsideObject] = {_row_key(row): row for row in books.objects}
         self._secrets: dict[str, Secret] = {**references, **books.sealed}
         self._versions: Counter[str] = Counter()
+        self.news = asyncio.Event()  # some step has learnt something
+        self.forge_owner = books.forge_owner
 
     @property
     def name(self) -> str:
@@ -57,6 +61,8 @@ class Snapshot:
             object=row,
             secrets=dict(self._secrets),
             leaving=self.record.leaving,
+            forge_owner=self.forge_owner,
+            earlier=() if row is None else self._before(row),
         )
 
     def view(self, row: OutsideObject | None = None) -> TesterView:
@@ -79,6 +85,17 @@ class Snapshot:
         mine = [row for row in self._objects.values() if row.step == step]
         return max(mine, key=lambda row: (row.incarnation, row.attempt), default=None)
 
+    def _before(self, row: OutsideObject) -> tuple[OutsideObject, ...]:
+        older = [key for key in self._objects if key[0] == row.step and key < _row_key(row)]
+        return tuple(self._objects[key] for key in sorted(older))
+
+    async def claim_forge(self, step: str, owner: str) -> str:
+        """Write down that the fleet's things at Forge are this account's, unless another one came first; whose they are."""
+        if not self.forge_owner:
+            await self.commit(step, ClaimForge(owner, self._store.clock.now()))
+            self.forge_owner = await self._store.forge_owner()
+        return self.forge_owner
+
     async def learn(self, step: str, facts: StepFacts | None, *, at_least: tuple[Change, ...] = ()) -> None:
         """Record facts if they differ from those recorded, together with other changes, in one commit."""
         changes = list(at_least)
@@ -100,6 +117,11 @@ class Snapshot:
         for change in changes:
             self._take(step, change)
 
+    def suppose(self, step: str, *changes: Change) -> None:
+        """As if changes were written: for a preview, which writes nothing."""
+        for change in changes:
+            self._take(step, change)
+
     def _take(self, step: str, change: Change) -> None:
         match change:
             case PutObject(row):
@@ -108,6 +130,7 @@ class Snapshot:
                 self._forget_if_moved(facts)
                 self._facts[facts.step] = facts
                 self._versions[facts.step] += 1
+                self.news.set()
             case DropFacts(step=dropped):
                 self._forget(dropped)
             case Seal(name, value):

@@ -22,7 +22,7 @@ from controller.records import (
     Status,
     TesterRecord,
 )
-from reconcilers.actions import Finding
+from reconcilers.actions import INSTALLING, Finding
 from specs.fleet import Timing
 
 READY = "Ready"
@@ -31,8 +31,10 @@ REACHABLE = (
     "PublicReachable"  # nobody is ready whom nobody can reach; unknown is no obstacle, for then the door is shut
 )
 LASTING = "Lasting"
+NOT_LOOKED_AT = "NotLookedAt"
 NEEDED_FINDINGS = ("SignInProtected",)  # what Ready asks for beside every step (law 4)
 STOPPED = (Kind.BLOCKED, Kind.REJECTED)
+UNDER_WAY = (OPERATION_RUNNING, INSTALLING)  # reasons of waits for what a try comes to
 STANDSTILL = frozenset({Phase.STALLED, Phase.PAUSED, Phase.REMOVING, Phase.EXPIRED})  # no part of the way to Ready
 STATUS_OF = {Kind.IN_SYNC: Status.TRUE, Kind.HELD: Status.UNKNOWN}
 
@@ -122,7 +124,7 @@ def _unsaid(
     unsaid = [condition for kind, condition in old.items() if kind not in said]
     if looked or record.leaving:
         return [DropCondition(record.name, condition.type) for condition in unsaid]
-    unknown = [_plain(record, known, known.type, Status.UNKNOWN, "NotLookedAt", known.message, now) for known in unsaid]
+    unknown = [_plain(record, known, known.type, Status.UNKNOWN, NOT_LOOKED_AT, known.message, now) for known in unsaid]
     return [PutCondition(condition) for condition in unknown if old[condition.type] != condition]
 
 
@@ -163,11 +165,11 @@ def _step_condition(
 
 
 def _failures(old: Condition | None, outcome: StepOutcome) -> int:
-    """In a row. The next try of what takes minutes does not end the row: only how it comes out does."""
+    """In a row. The next try of what takes minutes does not end the row: only how it comes out does (lesson 35)."""
     before = old.failures if old is not None else 0
     if outcome.kind is Kind.FAILING:
         return before + 1
-    return before if outcome.reason == OPERATION_RUNNING else 0
+    return before if outcome.reason in UNDER_WAY else 0
 
 
 def _finding_condition(record: TesterRecord, old: Condition | None, finding: Finding, now: datetime) -> Condition:

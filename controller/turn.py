@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from controller import rows
-from controller.acting import Deed, Draining, Hands, where
-from controller.operations import Operation
+from controller.acting import Deed, Draining, Hands, key_of, where
+from controller.operations import Operation, RowKey, UnderWay
 from controller.outcomes import Kind, StepOutcome, held, in_sync, of_error, waiting
 from controller.records import Condition, Status
 from controller.rows import Judge
@@ -25,12 +25,17 @@ from reconcilers.looks import TesterLooks
 log = logging.getLogger("controller")
 
 MOST_ROUNDS = 10  # of observe and apply in one turn: more means that two actions undo each other
+GOING = frozenset({ObjectState.RETIRING, ObjectState.LOST})  # what is done to such a row puts nothing right
 MOST_NAMES = 5  # tried in a row when names are taken
 
 
 @dataclass
 class Turn:
-    """What one turn works with. `outcome_of` waits for another step's turn in this very pass."""
+    """What one turn works with. `outcome_of` waits for another step's turn in this very pass.
+
+    A row is left alone while an operation is about it. Those of the step that ended badly are told once, in this turn, and
+    not begun again in it: what fails at once and wakes its tester must not run in circles.
+    """
 
     step: Step
     snapshot: Snapshot
@@ -39,13 +44,14 @@ class Turn:
     judge: Judge
     condition: Condition | None  # of this step, as it was before
     outcome_of: Callable[[str], Awaitable[StepOutcome | None]]
-    under_way: Mapping[str, Operation] = field(
-        default_factory=dict
-    )  # those that the books may be older than the end of
+    under_way: UnderWay
     only_urgent: bool = False  # paused: doors are still shut, nothing else is done
+    began: datetime | None = None  # the pass, when this is the step's first turn in it
     refused: bool = False  # a call was, until the spec changes or somebody acts
     did: int = 0
     findings: tuple[Finding, ...] = ()
+    looks: TesterLooks | None = None  # of the last observation
+    learnt: bool = False  # from it
 
     @property
     def poll(self) -> timedelta:
@@ -64,38 +70,85 @@ class Turn:
 
     async def take(self) -> StepOutcome:
         """Bring the step as far as it goes now. Raises Draining and StoreError only: what else goes wrong is the outcome."""
-        name = self.step.name
-        operation = self.hands.operations.running(self.snapshot.name, name) or self.under_way.get(name)
-        if operation is not None:
-            return waiting(name, rows.wait_for(operation), self.poll)
-        failed = self.hands.operations.take_error(self.snapshot.name, name)
+        return await self._guarded(self._with_rows if self.step.makes else self._without_rows)
+
+    async def leave(self) -> StepOutcome:
+        """For the removal of steps that make nothing: converge with nothing desired."""
+        return await self._guarded(lambda: self._without_rows(wanted=False))
+
+    async def _guarded(self, turn: Callable[[], Awaitable[StepOutcome | None]]) -> StepOutcome:
+        self._failed = self.failed_operations()
         try:
-            if failed is not None and not isinstance(failed, NameTaken):
-                self.refused = isinstance(failed, (Rejected, Blocked))
-                outcome: StepOutcome | None = self.failed(failed)
-            else:
-                outcome = await (self._with_rows(failed) if self.step.makes else self._converge(None))
+            outcome = await turn()
         except (Draining, StoreError):
             raise
         except Exception as error:
             outcome = self.failed(error)
-        return replace(outcome or self._next_one_due(), did=self.did, findings=self.findings)
+        return self.completed(outcome or self._next_one_due())
 
-    async def _with_rows(self, taken: NameTaken | None) -> StepOutcome:
+    def completed(self, outcome: StepOutcome) -> StepOutcome:
+        """The outcome, with what the turn did and saw on its way to it, and how old that is."""
+        seen_at = self.looks.oldest if self.looks is not None else None
+        return replace(outcome, did=self.did, findings=self.findings, seen_at=seen_at, learnt=self.learnt)
+
+    def failed_operations(self) -> dict[RowKey | None, OutsideError]:
+        """How operations of this step failed, by row; told once."""
+        ended = self.hands.operations.take_failed(self.snapshot.name, self.step.name)
+        return {operation.row: operation.error for operation in ended if operation.error is not None}
+
+    async def _without_rows(self, *, wanted: bool = True) -> StepOutcome | None:
+        """A door is looked at, and shut, whatever is under way."""
+        operation = self.under_way.about(self.step.name, None)
+        if operation is not None and not self.step.watches:
+            return self._waits_for(operation)
+        if None in self._failed and not self.step.watches:
+            return self.told(self._failed[None])
+        return await self._converge(None, wanted=wanted)
+
+    async def _with_rows(self) -> StepOutcome | None:
         """Settle what earlier rows left, then bring the current row as far as it goes."""
+        current = rows.current(self.snapshot, self.step.name)
+        if current is not None and (operation := self.busy(current)) is not None:
+            return self._waits_for(operation)
+        left = [key_of(row) for row in rows.leftovers(self.snapshot, self.step.name, current)]
+        failed = next((error for row, error in self._failed.items() if row not in left), None)
+        if failed is not None and not isinstance(failed, NameTaken):
+            return self.told(failed)
         if self.only_urgent:
-            return await self._current_row(rows.current(self.snapshot, self.step.name), taken)
+            return await self._current_row(current, failed)
         current = await rows.retire_renamed(self.step, self.snapshot, self.hands.clock)
-        asked = [await self._settled(row) for row in rows.leftovers(self.snapshot, self.step.name, current)]
-        outcome = await self._current_row(current, taken)
+        leftovers = rows.leftovers(self.snapshot, self.step.name, current)
+        asked = [await self._settled(row) for row in leftovers]
+        if current is None and (operation := self._predecessor_goes(leftovers)) is not None:
+            return self._waits_for(operation)
+        outcome = await self._current_row(current, failed)
         again = min((span for span in (outcome.again, *asked) if span is not None), default=None)
         return replace(outcome, again=again)
 
+    def busy(self, row: OutsideObject) -> Operation | None:
+        """The operation that is about a row, which is left alone until that has ended."""
+        return self.under_way.about(self.step.name, key_of(row))
+
+    def _waits_for(self, operation: Operation) -> StepOutcome:
+        return waiting(self.step.name, rows.wait_for(operation), self.poll)
+
+    def told(self, error: OutsideError) -> StepOutcome:
+        """How an operation failed, as the outcome of this turn."""
+        self.refused = isinstance(error, (Rejected, Blocked))
+        return self.failed(error)
+
+    def _predecessor_goes(self, leftovers: list[OutsideObject]) -> Operation | None:
+        """A delete whose first answer is due: the next object may need its name or its room."""
+        unanswered = [row for row in leftovers if rows.DELETED not in rows.as_now(self.snapshot, row).identity]
+        return next((operation for row in unanswered if (operation := self.busy(row)) is not None), None)
+
     async def _settled(self, row: OutsideObject) -> timedelta | None:
-        """Make a leftover go. Returns how soon to see to it again, None when it is settled. One that cannot be looked at or
-        deleted does not hold up the present object, and is not tried at the pace of a poll."""
+        """Make a leftover go. Returns how soon to see to it again, None when it is settled or its delete will tell. One that
+        cannot be looked at or deleted does not hold up the present object, and is not tried at the pace of a poll."""
+        if key_of(row) in self._failed:
+            return self.world.fleet.spec.timing.backoff_ceiling
         try:
-            return None if await self.settle(row) else self.poll
+            return None if await self.settle(row) or self.busy(row) is not None else self.poll
         except OutsideError:
             return self.world.fleet.spec.timing.backoff_ceiling
 
@@ -128,6 +181,8 @@ class Turn:
 
     async def settle(self, row: OutsideObject) -> bool:
         """Make a row that is not wanted any more go. True: it is gone, or there is nothing more to do about it."""
+        if self.busy(row) is not None:
+            return False
         looks = self._looks()
         for _ in range(MOST_ROUNDS):
             observed = await self.step.observe(self.snapshot.view(row), looks)
@@ -155,21 +210,12 @@ class Turn:
             return replace(outcome, again=self.world.fleet.spec.timing.backoff_ceiling)
         return outcome
 
-    async def leave(self) -> StepOutcome:
-        """For the removal of steps that make nothing: converge with nothing desired."""
-        try:
-            outcome = await self._converge(None, wanted=False)
-        except (Draining, StoreError):
-            raise
-        except Exception as error:
-            outcome = self.failed(error)
-        return replace(outcome or self._next_one_due(), did=self.did)
-
     async def _converge(self, row: OutsideObject | None, *, wanted: bool = True) -> StepOutcome | None:
         """Observe, plan, act, until nothing is left to do. None: the row's object is no more, the next one is due."""
         looks = self._looks()
         before: tuple[Action, ...] = ()
         for _ in range(MOST_ROUNDS):
+            self.learnt = False
             if wanted and self._lacking():
                 return self._held_up()
             observed = await self.step.observe(self.snapshot.view(row), looks)
@@ -220,7 +266,9 @@ class Turn:
     async def _planned(self, observed: object, row: OutsideObject | None, wanted: bool) -> tuple[Planned, ...]:
         """Learn from what was observed, then plan with what is known now."""
         if observed is not None and wanted:
-            await self.snapshot.learn(self.step.name, self.step.learn(observed, self.snapshot.facts(row)))
+            learnt = self.step.learn(observed, self.snapshot.facts(row))
+            await self.snapshot.learn(self.step.name, learnt)
+            self.learnt = learnt is not None
         view = self.snapshot.view(row)
         if wanted:
             self.findings = self.step.findings(view.desired, observed, view.facts)
@@ -240,32 +288,46 @@ class Turn:
     ) -> StepOutcome | None:
         """Do the actions in order. An outcome ends the turn: an operation was begun, or an action may not be done now."""
         for action in actions:
-            unmet = [step for step in action.only_while if not await self._holds(step)]
+            unmet = {step: kind for step in action.only_while if (kind := await self._kind_of(step)) is not Kind.IN_SYNC}
             if unmet:
                 return waiting(self.step.name, _not_now(action, unmet, self.world), self.poll)
+            if action.limit is not None and (known := self._begun_before(row)) is not None:
+                return known
             try:
-                operation = await Deed(action, self.step, row, self.snapshot, self.hands, self.repairs).perform()
+                drift = self.repairs and (row is None or row.state not in GOING)
+                operation = await Deed(action, self.step, row, self.snapshot, self.hands, drift).perform()
             except (Rejected, Blocked):
                 self.refused = True
                 raise
             self.did += 1
             if operation is not None:
-                return waiting(self.step.name, rows.wait_for(operation), self.poll)
+                return self._waits_for(operation)
             if row is not None:
                 row = rows.as_now(self.snapshot, row)
         return None
 
-    async def _holds(self, step: str) -> bool:
+    def _begun_before(self, row: OutsideObject | None) -> StepOutcome | None:
+        """What a door is told that would begin an operation which is under way, or which has just failed."""
+        operation = self.under_way.about(self.step.name, key_of(row))
+        if operation is not None:
+            return self._waits_for(operation)
+        return self.told(self._failed[None]) if row is None and None in self._failed else None
+
+    async def _kind_of(self, step: str) -> Kind | None:
+        """How another step's turn ended in this pass; None: it takes none."""
         outcome = await self.outcome_of(step)
-        return outcome is not None and outcome.kind is Kind.IN_SYNC
+        return None if outcome is None else outcome.kind
 
     def _looks(self) -> TesterLooks:
-        """Newer than what we did last to the step's objects; while it is not in sync, as new as every poll can be."""
+        """Newer than what we did last to the step's objects; while it is not in sync, as new as every poll can be, where one
+        look answers the first turns of all steps of a pass, however long it takes."""
         looks = self.world.looks_for(self.snapshot.record.desired, self.snapshot.facts())
         floors = [row.since for row in self.snapshot.rows(self.step.name) if row.since is not None]
         if not self.was_in_sync:
-            floors.append(self.hands.clock.now() - self.poll / 2)
+            recent = self.hands.clock.now() - self.poll / 2
+            floors.append(min(recent, self.began or recent))
         looks.newer_than = max(floors, default=None)
+        self.looks = looks
         return looks
 
     def _next_one_due(self) -> StepOutcome:
@@ -280,10 +342,13 @@ def _not_converging(step: str, actions: tuple[Action, ...]) -> StepOutcome:
     )
 
 
-def _not_now(action: Action, unmet: list[str], world: World) -> Wait:
+def _not_now(action: Action, unmet: Mapping[str, Kind | None], world: World) -> Wait:
+    """While one of those steps is on its way it is looked at often; when all have come to a stop, no oftener than need be."""
+    timing = world.fleet.spec.timing
     return Wait(
         "WaitsForStep",
         f"{action.verb} {action.target} waits until {', '.join(unmet)} is in sync",
-        limit=world.fleet.spec.timing.reachable_limit,
+        limit=timing.reachable_limit,
         blames=", ".join(unmet),
+        poll=timing.poll if Kind.WAITING in unmet.values() else timing.look_age,
     )

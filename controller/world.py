@@ -15,18 +15,20 @@ from reconcilers.looks import Looks, TesterLooks
 from reconcilers.machine_look import machine_query
 from specs.desired import DesiredTester
 from specs.fleet import Fleet
+from specs.gone import Gone
 
 Step = Reconciler[Any]
 
 
 @dataclass
 class World:
-    """`steps` in graph order; `looks` shared by all passes."""
+    """`steps` in graph order; `looks` shared by all passes; `gone`: what `fleet` is already without."""
 
     fleet: Fleet
     backends: Backends
     looks: Looks
     steps: Sequence[Step]
+    gone: Gone = field(default_factory=Gone)
     users: int = 0
     retired: bool = field(default=False)
 
@@ -37,6 +39,11 @@ class World:
     @property
     def poll(self) -> timedelta:
         return self.fleet.spec.timing.poll
+
+    @property
+    def capacity_lag(self) -> timedelta:
+        """How long a node's readout may not show room that was given away."""
+        return self.fleet.spec.timing.capacity_lag
 
     def step(self, name: str) -> Step:
         return next(step for step in self.steps if step.name == name)

@@ -16,6 +16,7 @@ from reconcilers.backends.forge import Account
 from reconcilers.contract import Base, Ports, TesterView
 from reconcilers.errors import Blocked, OutcomeUnknown, OutsideError, Transient
 from reconcilers.facts import AccountFacts, Facts, ObjectState, OutsideObject
+from reconcilers.forge_owner import check_owner, claimed_owner
 from reconcilers.looks import TesterLooks
 from reconcilers.secret import new_password
 from specs.desired import DesiredAccount, DesiredTester
@@ -55,8 +56,10 @@ class AccountReconciler(Base):
     async def observe(self, tester: TesterView, looks: TesterLooks) -> SeenAccount | None:
         """Found by name, ignoring case; one of ours that was renamed, by its id.
 
-        Raises Blocked AccountIsOrganisation, AccountMissing, EmailTaken for an account still to be made, AccountRenamed.
+        Raises Blocked AccountIsOrganisation, AccountMissing, EmailTaken for an account still to be made, AccountRenamed, and
+        ForgeIdentityChanged.
         """
+        await check_owner(tester, looks)
         wanted = tester.desired.account
         accounts = await looks.accounts()
         found = _by_name(accounts, _row_name(tester))
@@ -107,6 +110,7 @@ class AccountReconciler(Base):
 
     async def apply(self, action: Action, tester: TesterView, ports: Ports) -> SeenAccount | None:
         """One write to Forge. A password is sealed before it is used (law 3)."""
+        await claimed_owner(self.backends.forge, tester, ports)
         if action.verb == "create":
             return await self._create(tester, ports)
         login = action.args[0]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 
+from reconcilers.facts import StepFacts
 from reconcilers.secret import HIDDEN
 
 
@@ -59,8 +60,14 @@ class Action:
     reason: str = ""
     limit: timedelta | None = None  # set: an operation that may take this long, run beside the passes
     voids: tuple[str, ...] = ()  # sealed secrets that are worthless the moment this call is begun
+    records: StepFacts | None = None  # facts that are true from the moment that this call is begun
+    marks: tuple[tuple[str, str], ...] = ()  # of a delete: what its row is to remember, from the same moment on
     only_while: tuple[str, ...] = ()  # steps that must be in sync in this very pass, else it is not done
     urgent: bool = field(default=False)  # shutting a door: done also while the tester is paused
+
+
+INSTALLING = "Installing"
+"""The reason of a wait for a job on a machine."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from reconcilers.actions import Finding
-from reconcilers.installs import UNKNOWN_VERSION, Standing, State, same_version
+from reconcilers.installs import UNKNOWN_VERSION, Standing, State, knows_not, same_version
 from reconcilers.machine_look import Seen
 from specs.catalogue import SUPERVISOR, catalogue
 from specs.desired import DesiredComponent, DesiredTester
@@ -17,14 +17,14 @@ _KEY = "_API_KEY"  # how the settings of AI providers' keys end (A)
 def component_findings(desired: DesiredTester, observed: Seen, states: Sequence[State]) -> tuple[Finding, ...]:
     """ComponentsHealthy always; UpdateAvailable once Forge has told; TestersOwnComponents when there are any."""
     return (
-        _healthy(desired, states),
+        _healthy(desired, states, observed),
         *_update_available(desired, observed),
         *_testers_own(desired, observed),
     )
 
 
-def _healthy(desired: DesiredTester, states: Sequence[State]) -> Finding:
-    """Names each component that is in trouble, with the last words of its log."""
+def _healthy(desired: DesiredTester, states: Sequence[State], observed: Seen) -> Finding:
+    """Names each component that is in trouble, with the last words of its log; else those that are seen to do their work."""
     kind = "ComponentsHealthy"
     trouble = [state for state in states if state.standing in _TROUBLE]
     if trouble:
@@ -33,8 +33,11 @@ def _healthy(desired: DesiredTester, states: Sequence[State]) -> Finding:
     under_way = [state.name for state in states if state.standing is not Standing.WELL]
     if under_way:
         return Finding(kind, None, "Installing", f"not there yet: {', '.join(under_way)}")
-    working = [state.name for state in states if state.component.sends]
+    asked = [state for state in states if state.component.sends]
+    untold = [state.name for state in asked if knows_not(state.component, observed.look)]
+    working = [state.name for state in asked if state.name not in untold]
     also = f"; seen to work: {', '.join(working)}" if working else ""
+    also += f"; unknown whether they work, as they do not know our request: {', '.join(untold)}" if untold else ""
     return Finding(kind, True, "AllHealthy", f"all {len(states)} components answer{also}")
 
 

@@ -10,7 +10,7 @@ from reconcilers.backends import Backends
 from reconcilers.component_findings import component_findings
 from reconcilers.contract import Base, Ports, TesterView
 from reconcilers.facts import ComponentsFacts, Facts
-from reconcilers.installs import SETTLED, UNKNOWN_VERSION, Standing, State, can_install, judge, on_channel
+from reconcilers.installs import UNKNOWN_VERSION, Standing, State, can_install, judge, on_channel
 from reconcilers.looks import TesterLooks
 from reconcilers.machine_look import Seen, look_supervised, machine_address, newest_versions
 from reconcilers.repairs import (
@@ -33,7 +33,11 @@ _TO_INSTALL = frozenset({Standing.MISSING, Standing.OTHER_VERSION})
 
 
 class ComponentsReconciler(Base):
-    """Installs side by side, a few at a time, in the order of needs; removes only what we installed ourselves."""
+    """Installs side by side, starts in the order of needs; removes only what we installed ourselves.
+
+    All installs are begun at once: on the machine they take their turns, as many at a time as the Fleet allows, and each waits
+    for what it needs before it starts.
+    """
 
     name = "components"
     needs: tuple[str, ...] = ("supervisor", "settings")
@@ -63,7 +67,8 @@ class ComponentsReconciler(Base):
         installs = _installs(states, desired)
         newer = updates(states, observed.newest, ours) if desired.updates == "apply" else ()
         actions = (
-            *(*installs, *newer)[: _room(states, facts)],
+            *installs,
+            *newer,
             *(a for s in states if s.standing is Standing.STOPPED for a in start_actions(s)),
             *(a for s in states if s.standing is Standing.UNWELL for a in restart_actions(s, observed.at, ours)),
             *_removals(desired, observed),
@@ -112,20 +117,15 @@ def _states(desired: DesiredTester, observed: Seen) -> list[State]:
     return [judge(on_channel(each, desired, observed), observed.look) for each in _wanted(desired)]
 
 
-def _room(states: Sequence[State], facts: Facts) -> int:
-    """How many more installs may run on this machine."""
-    return max(0, facts.fleet.spec.limits.installs - sum(state.standing is Standing.INSTALLING for state in states))
-
-
 def _installs(states: Sequence[State], desired: DesiredTester) -> tuple[Action, ...]:
-    """Each only when what it needs is installed."""
+    """Each unless what it needs has failed: on the machine it is built beside that, and waits for it before it starts."""
     by_name = {state.name: state for state in states}
     ready = [
         state
         for state in states
         if state.standing in _TO_INSTALL
         and can_install(state, desired)
-        and all(by_name[need].standing in SETTLED for need in state.component.needs if need in by_name)
+        and all(by_name[need].standing is not Standing.FAILED for need in state.component.needs if need in by_name)
     ]
     return tuple(install_action(state) for state in ready)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from reconcilers.actions import Action, Finding, Step
-from reconcilers.facts import Facts, StepFacts
+from reconcilers.facts import Facts, Promise, StepFacts
 from reconcilers.looks import TesterLooks
 from reconcilers.secret import Secret
 from specs.desired import DesiredTester
@@ -37,7 +37,15 @@ class Ports(Protocol):
         """Forget a sealed secret of this tester for good: nothing secret is kept longer than needed (lesson 39)."""
 
     async def place(self, identity: dict[str, str]) -> None:
-        """Before a create is called: where it goes and how large it is, kept in the row that is being made (law 2)."""
+        """Before a create is called: where it goes and how large it is, kept in the row that is being made (law 2),
+        with the moment: from then on it is promised."""
+
+    async def promises(self) -> tuple[Promise, ...]:
+        """Room that our books have given away, and a readout may not show yet; as of now."""
+
+    async def claim_forge(self, owner: str) -> str:
+        """Before a write to Forge: whose token makes it, written down for the whole fleet unless that is known already.
+        Returns whose what we make at Forge is."""
 
     async def note(self, text: str) -> None:
         """Add a line to what people read about this step. Never a secret."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from reconcilers.actions import Action, Disruption, FieldChange, Step, Wait, secret_change
+from reconcilers.actions import INSTALLING, Action, Disruption, FieldChange, Step, Wait, secret_change
 from reconcilers.backends.machine import Domain, SettingKey
 from reconcilers.door import (
     CLIENT_SECRET_KEY,
@@ -100,6 +100,19 @@ def _shut_what_is_unproven(desired: DesiredTester, door: SeenDoor, facts: Facts)
     return _shut(door, f"not proven within {limit.total_seconds():.0f} s: {_unproven(door, facts)}")
 
 
+def _keep(desired: DesiredTester, door: SeenDoor, facts: Facts) -> tuple[Step, ...]:
+    """What hero_proxy reads and the domain in one go, and then the restart with which it reads them: writing reads back by
+    itself, so a look in between would only take time."""
+    values = _keep_values(desired, door, facts)
+    if any(isinstance(step, Wait) for step in values):
+        return values
+    domain = _keep_domain(desired, door, facts)
+    if not values:
+        return domain
+    restart = () if door.installing else (_restart(),)
+    return (*values, *(step for step in domain if isinstance(step, Action)), *restart)
+
+
 def _keep_values(desired: DesiredTester, door: SeenDoor, facts: Facts) -> tuple[Step, ...]:
     wanted = wanted_values(desired, facts)
     keys = drifted(wanted, door.values)
@@ -140,7 +153,7 @@ def _not_during_an_install(desired: DesiredTester, door: SeenDoor, facts: Facts)
         return ()
     return (
         Wait(
-            "Installing",
+            INSTALLING,
             "hero_proxy is being installed; the door is seen to when that has ended",
             facts.fleet.spec.timing.install_limit,
             blames=f"machine of {facts.tester}",
@@ -165,7 +178,7 @@ def _open(desired: DesiredTester, door: SeenDoor, facts: Facts) -> tuple[Step, .
     if left > timedelta(0):
         message = f"the door was shut and is opened again in {left.total_seconds():.0f} s"
         return (Wait("DoorShut", message, left + limit, blames, poll=left),)
-    return (_open_listener(),)
+    return (_open_listener(), _restart())
 
 
 def pause_left(at: datetime, facts: Facts) -> timedelta:
@@ -202,8 +215,7 @@ _RULES = (
     _out_of_reach,
     _shut_what_is_open,
     _shut_what_is_unproven,
-    _keep_values,
-    _keep_domain,
+    _keep,
     _not_during_an_install,
     _restart_if_stale,
     _open,
@@ -227,6 +239,9 @@ def _cut(facts: Facts, why: str) -> Action:
         consequences=(why, "the public address is taken away; a new one is made when the machine answers again"),
         args=(gateway.daemon, gateway.gateway_id),
         reason="DoorCut",
+        limit=facts.fleet.spec.timing.gateway_limit,
+        # Until the machine answers again nobody must make a new gateway to an open door.
+        records=gate_facts(facts).model_copy(update={"cut": True, "proven": ""}),
         urgent=True,
     )
 

@@ -283,7 +283,7 @@ def findings_of(observed: SeenEngines, facts: Facts) -> tuple[Finding, ...]:
     if left:
         text = (
             f"a token is still registered at {', '.join(left)}, which the Fleet no longer names: "
-            "put it back until its tokens are revoked"
+            "put it back with retired: true until its tokens are revoked, or with gone: true if it is gone for good"
         )
         found.append(Finding("EngineTokensRevoked", False, "EngineLeft", text))
     return tuple(found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar, Self, TypeVar, cast
 
@@ -31,7 +31,7 @@ class KnownAfter(str):
 class StepFacts(BaseModel):
     """Base of what one step records."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")  # no arbitrary types: a secret is none that it takes
 
     step: ClassVar[str]
     on_machine: ClassVar[bool] = False
@@ -178,7 +178,7 @@ class Promise:
     node_sid: str
     memory_mb: int
     disk_gb: int
-    since: datetime  # of the row: when the deploy was begun, or its end was seen
+    age: timedelta  # since the place was chosen
 
 
 FACTS: Mapping[str, type[StepFacts]] = {
@@ -242,6 +242,8 @@ class Facts:
     object: OutsideObject | None = None  # the row that is being looked at or planned for
     secrets: Mapping[str, Secret] = field(default_factory=dict)  # by reference (`env:…`) or sealed name (`alice/…`)
     leaving: bool = False  # the tester is being removed
+    forge_owner: str = ""  # the fleet's: the account that what we made at Forge belongs to; "" while nothing was made
+    earlier: tuple[OutsideObject, ...] = ()  # the step's rows before `object`, closed ones included, oldest first
 
     def get(self, kind: type[F]) -> F | None:
         """The facts of a step, None while it has recorded none."""

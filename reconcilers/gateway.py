@@ -69,7 +69,7 @@ class GatewayReconciler(Base):
     def plan(self, desired: DesiredTester | None, observed: SeenGateway | None, facts: Facts) -> tuple[Step, ...]:
         """Create, or replace one that leads elsewhere. While the door is cut none is made."""
         if desired is None:
-            return (_delete(observed, Disruption.REMOVE, "the public address is given up"),) if observed else ()
+            return (_delete(observed, facts, Disruption.REMOVE, "the public address is given up"),) if observed else ()
         machine = facts.need(MachineFacts)
         if observed is None:
             return (_door_is_cut(facts) if _cut(facts) else self._create(desired, machine, facts),)
@@ -80,7 +80,8 @@ class GatewayReconciler(Base):
         else:
             return ()
         address = "the public address changes" if desired.address == "auto" else "the address is away for a while"
-        return (_delete(observed, Disruption.REBUILD, f"{leads_to}; a new one is made for this machine", address),)
+        why = f"{leads_to}; a new one is made for this machine"
+        return (_delete(observed, facts, Disruption.REBUILD, why, address),)
 
     def _create(self, desired: DesiredTester, machine: MachineFacts, facts: Facts) -> Action:
         name = facts.object.name if facts.object else self.name_for(desired, facts, 1, 1)
@@ -194,7 +195,7 @@ def _door_is_cut(facts: Facts) -> Wait:
     )
 
 
-def _delete(observed: SeenGateway, disruption: Disruption, *consequences: str) -> Action:
+def _delete(observed: SeenGateway, facts: Facts, disruption: Disruption, *consequences: str) -> Action:
     return Action(
         "delete",
         f"gateway {observed.gateway.name}",
@@ -203,4 +204,5 @@ def _delete(observed: SeenGateway, disruption: Disruption, *consequences: str) -
         consequences=consequences,
         args=(observed.daemon, observed.gateway.gateway_id),
         reason="GatewayDeleted",
+        limit=facts.fleet.spec.timing.gateway_limit,
     )

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from reconcilers.backends.machine import SUPERVISOR_JOB, Job, JobState, MachineLook, install_job
+from reconcilers.backends.probes import ProbeAnswer
 from reconcilers.machine_look import Seen, works_probe
 from specs.catalogue import SUPERVISOR
 from specs.desired import DesiredComponent, DesiredTester
 
 ROUTER = "hero_router"
 HEALTHY = 200
+NO_SUCH_REQUEST = (404, 405, 501)
 RUNNING = "running"
 STARTING = "starting"
 UNKNOWN_VERSION = "unknown"
@@ -153,13 +155,24 @@ def _judge_services(component: DesiredComponent, look: MachineLook) -> State:
 
 def not_working(component: DesiredComponent, look: MachineLook) -> str:
     """It lives, and does not do what it is there for: in words; "" when it does, or nobody can tell."""
-    if not component.sends or look.health.get(ROUTER, HEALTHY) != HEALTHY:
-        return ""
-    answer = look.probes.get(works_probe(component.sends))
-    if answer is None or (answer.status is not None and answer.status < 400):
+    answer = _functional_answer(component, look)
+    if answer is None or (answer.status is not None and answer.status < 400) or knows_not(component, look):
         return ""
     said = f"answers with {answer.status}" if answer.status else "does not answer"
     return f"{component.name} lives, but {component.sends} {said}"
+
+
+def knows_not(component: DesiredComponent, look: MachineLook) -> bool:
+    """It does not know the assumed request (A) by which it would be seen to work: whether it works is not known then."""
+    answer = _functional_answer(component, look)
+    return component.assumed and answer is not None and answer.status in NO_SUCH_REQUEST
+
+
+def _functional_answer(component: DesiredComponent, look: MachineLook) -> ProbeAnswer | None:
+    """None: there is no such check, or nothing that it could tell."""
+    if not component.sends or look.health.get(ROUTER, HEALTHY) != HEALTHY:
+        return None
+    return look.probes.get(works_probe(component.sends))
 
 
 def update_due(state: State, newest: Mapping[str, str], begun: Mapping[str, str]) -> str | None:

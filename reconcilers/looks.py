@@ -30,6 +30,7 @@ T = TypeVar("T")
 
 RELEASES_PATIENCE = 3.0  # seconds that a pass waits for Forge; later passes find the answer
 RELEASES_RETRY = timedelta(minutes=1)  # after Forge did not tell
+RELEASES_KEPT = timedelta(hours=2)  # after somebody asked last: what Forge told is the answer while it is silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,11 @@ class Published:
 
 
 class Looks:
-    """The shared cache: one look per question, one request under way per question."""
+    """The shared cache: one look per question, one request under way per question.
+
+    A look that is too old for everybody is let go of: questions come and go with the testers and what is known of them,
+    and the answer of a machine is long.
+    """
 
     def __init__(self, backends: Backends, clock: Clock, max_age: timedelta) -> None:
         self.backends = backends
@@ -57,6 +62,8 @@ class Looks:
         self.max_age = max_age
         self.promised: Callable[[], Awaitable[tuple[Promise, ...]]] = _nothing_promised
         self._kept: dict[str, Look[Any]] = {}
+        self._kept_until: dict[str, datetime] = {}  # those that are of use beyond the age that `read` allows
+        self._swept_at = clock.now()
         self._under_way: dict[str, tuple[datetime, asyncio.Future[Look[Any]]]] = {}
 
     async def read(self, question: str, newer_than: datetime | None, ask: Callable[[], Awaitable[T]]) -> Look[T]:
@@ -74,6 +81,10 @@ class Looks:
         # Shielded: one impatient reader must not cancel the look that others wait for.
         return await asyncio.shield(running[1])
 
+    def at_hand(self, question: str) -> Look[Any] | None:
+        """The last look of whatever age, as long as it is kept; nobody is asked."""
+        return self._kept.get(question)
+
     async def published(self, fleet: Fleet, channel: str) -> Published:
         """The releases under a channel's tag: one look for the whole fleet, not oftener than `timing.releasesEvery`.
 
@@ -84,6 +95,7 @@ class Looks:
         known = kept.value if kept is not None else Published()
         every = fleet.spec.timing.releases_every
         fresh_for = every if known.told else min(every, RELEASES_RETRY)
+        self._kept_until[question] = self.clock.now() + max(every, RELEASES_KEPT)
         if kept is not None and self.clock.now() - kept.taken_at < fresh_for:
             return known
 
@@ -99,9 +111,18 @@ class Looks:
         done, _ = await asyncio.wait({running[1]}, timeout=RELEASES_PATIENCE)
         return running[1].result().value if done else known
 
-    def forget(self, question: str) -> None:
-        """Drop a kept look: its subject is gone."""
-        self._kept.pop(question, None)
+    def _sweep(self) -> None:
+        """Let go of what nobody can use any more; seldom enough to cost nothing."""
+        now = self.clock.now()
+        if self._swept_at <= now < self._swept_at + self.max_age:
+            return
+        self._swept_at, floor = now, now - self.max_age
+        self._kept_until = {question: until for question, until in self._kept_until.items() if now < until}
+        self._kept = {
+            question: look
+            for question, look in self._kept.items()
+            if floor <= look.taken_at <= now or question in self._kept_until
+        }
 
     def _begin(self, question: str, ask: Callable[[], Awaitable[T]]) -> tuple[datetime, asyncio.Future[Look[T]]]:
         began = self.clock.now()
@@ -111,6 +132,7 @@ class Looks:
             kept = self._kept.get(question)
             if kept is None or kept.taken_at <= began or kept.taken_at > self.clock.now():
                 self._kept[question] = taken
+            self._sweep()
             return taken
 
         task = asyncio.ensure_future(look())
@@ -134,11 +156,16 @@ class TesterLooks:
     shared: Looks
     query: MachineQuery = field(default_factory=MachineQuery)  # what this pass wants to know of the tester's machine
     newer_than: datetime | None = None
-    oldest: datetime | None = None  # the oldest look that an answer came from: the age of what was observed (law 11)
+    oldest: datetime = field(
+        init=False
+    )  # how old what was observed may be at most: nothing of it was seen before (law 11)
+
+    def __post_init__(self) -> None:
+        self.oldest = self.shared.clock.now()  # for what is asked without a cache
 
     def demand_newer(self) -> None:
         """From now on only looks begun after this moment will do: we have just written something."""
-        self.newer_than = self.shared.clock.now()
+        self.newer_than = self.oldest = self.shared.clock.now()
 
     def now(self) -> datetime:
         return self.shared.clock.now()
@@ -148,8 +175,8 @@ class TesterLooks:
         return await self._read("forge/accounts", self.shared.backends.forge.accounts)
 
     async def forge_owner(self) -> str:
-        """The account whose token we use; OAuth apps belong to it."""
-        return (await self._read("forge/owner", self.shared.backends.forge.whoami)).login
+        """The account whose token we use; OAuth apps belong to it. No write of ours changes that, so that any look will do."""
+        return (await self.shared.read("forge/owner", None, self.shared.backends.forge.whoami)).value.login
 
     async def oauth_apps(self) -> tuple[OAuthApp, ...]:
         """Every OAuth app of the token's owner, newest first."""
@@ -193,7 +220,7 @@ class TesterLooks:
 
     async def _read(self, question: str, ask: Callable[[], Awaitable[T]]) -> T:
         taken = await self.shared.read(question, self.newer_than, ask)
-        self.oldest = taken.taken_at if self.oldest is None else min(self.oldest, taken.taken_at)
+        self.oldest = min(self.oldest, taken.taken_at)
         return taken.value
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 
 from reconcilers.account_keys import account_keys, key_required
 from reconcilers.actions import Action, Finding, Step, Wait
@@ -14,19 +15,20 @@ from reconcilers.backends import Backends
 from reconcilers.backends.compute import Node, Vm, VmOrder
 from reconcilers.contract import Base, Ports, TesterView
 from reconcilers.errors import OutsideError, Unreachable
-from reconcilers.facts import AccountFacts, Facts, MachineFacts, ObjectState, OutsideObject
+from reconcilers.facts import AccountFacts, Facts, MachineFacts, ObjectState, OutsideObject, Promise
 from reconcilers.installer_key import installer_public_key
+from reconcilers.listings import GONE_STATES
 from reconcilers.looks import TesterLooks
 from reconcilers.machine_look import look_at
 from reconcilers.machine_plans import build, deletion, rebuild, replace_unreached
 from reconcilers.machine_row import (
-    NEVER_REACHED,
-    REBUILD,
     SeenMachine,
     completed,
     differences,
+    never_reached_before,
     nodes_of,
     order_of,
+    reached,
     unreached_for,
     was_reached,
 )
@@ -46,11 +48,11 @@ from specs.names import vm_name
 
 RUNNING = "running"
 FAILED = "failed"
-GONE_STATES = frozenset({"gone", "deleted"})
 _NEVER_BEGUN = (None, ObjectState.GONE)
 _PRESENT = (ObjectState.INTENDED, ObjectState.EXISTING)
 
 ReadNodes = Callable[[str], Awaitable[tuple[Node, ...]]]
+ReadPromises = Callable[[], Awaitable[tuple[Promise, ...]]]
 
 
 class MachineReconciler(Base):
@@ -68,8 +70,6 @@ class MachineReconciler(Base):
         self.backends = backends
         self._placing = asyncio.Lock()
         self._calling: set[str] = set()  # testers whose deploy is under way, however long it waits for its turn
-        self._looks: TesterLooks | None = None  # the way to the promises: they are the whole world's
-        self._unreached: dict[str, tuple[int, tuple[str, ...]]] = {}  # uid → rebuild counter, nodes never reached on
 
     async def observe(self, tester: TesterView, looks: TesterLooks) -> SeenMachine | None:
         """By id where it is known, else by name where it was ordered, else by name at every daemon.
@@ -77,10 +77,10 @@ class MachineReconciler(Base):
         Raises Blocked SshKeyRequired, NoCapacity, NodeOffline, NodeUnknown for a machine still to be made or made anew:
         before anything is written down or lost. Raises Blocked DaemonInUse when the fleet has lost where it is.
         """
-        self._looks = looks
         row = tester.facts.object
         found = await self._find(tester, row, looks)
-        self._remember(tester, row, found)
+        if found is not None and was_reached(found, tester.facts):
+            found = replace(found, kept=reached(found.kept))
         if tester.facts.leaving:
             return found
         if found is None:
@@ -152,11 +152,11 @@ class MachineReconciler(Base):
         Raises Blocked NeverReachable, MachineFailed.
         """
         if desired is None:
-            return (deletion(observed),) if observed else ()
+            return (deletion(observed, facts),) if observed else ()
         if observed is None:
             return (build(desired, facts),)
         if observed.rebuild < desired.machine.rebuild:
-            return (rebuild(desired, observed),)
+            return (rebuild(desired, observed, facts),)
         failed = observed.vm.state == FAILED
         if failed or unreached_for(observed, facts) >= facts.fleet.spec.timing.reachable_limit:
             return (replace_unreached(observed, facts, failed=failed),)
@@ -168,19 +168,17 @@ class MachineReconciler(Base):
         """One call to a daemon. A create first checks again what `observe` did: others may have come between."""
         if action.verb == "create":
             return await self._create(action.args[0], tester, ports)
-        daemon, vm_id, *never_reached = action.args
+        daemon, vm_id = action.args
         await self.backends.daemon(daemon).delete_vm(vm_id)
         await self.backends.machines.forget(f"{daemon}/{vm_id}")
-        if never_reached:
-            self._unreached[tester.facts.uid] = (tester.desired.machine.rebuild, tuple(never_reached))
         return None
 
     async def _create(self, name: str, tester: TesterView, ports: Ports) -> SeenMachine:
         wanted = tester.desired.machine
         own_keys = await self._own_keys(tester)
         async with self._placing:
-            place = await self._choose(tester, lambda daemon: self.backends.daemon(daemon).list_nodes())
-            kept = order_of(place, wanted, self._never_reached(tester))
+            place = await self._choose(tester, self._nodes, ports.promises)
+            kept = order_of(place, wanted, never_reached_before(tester.facts, wanted))
             await ports.place(kept)
             self._calling.add(tester.name)
         try:
@@ -202,7 +200,11 @@ class MachineReconciler(Base):
     async def _check_buildable(self, tester: TesterView, looks: TesterLooks, freed: Room | None) -> None:
         """Raises what stands in the way of a new machine; `freed` is the room of the one that it would replace."""
         await self._own_keys(tester)
-        await self._choose(tester, looks.nodes, freed)
+        await self._choose(tester, looks.nodes, looks.promises, freed)
+
+    async def _nodes(self, daemon: str) -> tuple[Node, ...]:
+        """As the daemon tells now."""
+        return await self.backends.daemon(daemon).list_nodes()
 
     async def _own_keys(self, tester: TesterView) -> tuple[str, ...]:
         """The keys that the account has on Forge, for those who must have one. Raises Blocked SshKeyRequired."""
@@ -215,33 +217,15 @@ class MachineReconciler(Base):
             raise key_required(tester.facts.fleet.spec.forge.url, login, tester.name if untold else "")
         return keys
 
-    async def _choose(self, tester: TesterView, read: ReadNodes, freed: Room | None = None) -> Place:
+    async def _choose(
+        self, tester: TesterView, read: ReadNodes, promises: ReadPromises, freed: Room | None = None
+    ) -> Place:
         """From what the daemons say and what the books have promised. Raises Blocked, or what the daemons raise."""
         wanted, fleet = tester.desired.machine, tester.facts.fleet.spec
         nodes = await _read_all(daemons_for(wanted, fleet.compute), read)
-        promised: tuple[Room, ...] = ()
-        if self._looks is not None:
-            promises = await self._looks.promises()
-            lag, calling = fleet.timing.capacity_lag, frozenset(self._calling)
-            promised = not_shown_yet(promises, self._looks.now(), lag, calling)
-        return choose(wanted, fleet.compute, nodes, Beside(promised, freed, nodes_of(self._never_reached(tester))))
-
-    def _remember(self, tester: TesterView, row: OutsideObject | None, found: SeenMachine | None) -> None:
-        """What went before this machine is known from its predecessor's row as long as that is not closed."""
-        uid, wanted = tester.facts.uid, tester.desired.machine.rebuild
-        if row is None or tester.facts.leaving:
-            return
-        if found is not None and was_reached(found, tester.facts):
-            self._unreached.pop(uid, None)
-        elif (
-            row.state is ObjectState.RETIRING and row.identity.get(REBUILD) == str(wanted) and "daemon" in row.identity
-        ):
-            node = f"{row.identity['daemon']}/{row.identity.get('node_sid', '')}"
-            self._unreached[uid] = (wanted, (*row.identity.get(NEVER_REACHED, "").split(), node))
-
-    def _never_reached(self, tester: TesterView) -> tuple[str, ...]:
-        rebuild_then, nodes = self._unreached.get(tester.facts.uid, (0, ()))
-        return nodes if rebuild_then == tester.desired.machine.rebuild else ()
+        promised = not_shown_yet(await promises(), fleet.timing.capacity_lag, frozenset(self._calling))
+        shunned = nodes_of(never_reached_before(tester.facts, wanted))
+        return choose(wanted, fleet.compute, nodes, Beside(promised, freed, shunned))
 
     def learn(self, observed: SeenMachine, facts: Facts) -> MachineFacts | None:
         """Only once it runs and its address is known (lesson 8)."""

@@ -102,8 +102,9 @@ async def look_at(tester: TesterView, looks: TesterLooks) -> MachineLook:
     """One look at the tester's machine. Raises Unreachable, Transient, Blocked (HostKeyChanged)."""
     looks.query = machine_query(tester.desired, tester.facts)
     look = await looks.machine(machine_address(tester.facts))
-    hidden = tuple(tester.facts.secrets.values())
-    return replace(look, jobs={name: replace(job, log=redacted(job.log, hidden)) for name, job in look.jobs.items()})
+    hidden = _pieces(tester.facts.secrets.values())
+    jobs = {name: replace(job, log=_without(job.log, hidden)) if job.log else job for name, job in look.jobs.items()}
+    return replace(look, jobs=jobs)
 
 
 async def newest_versions(tester: TesterView, looks: TesterLooks) -> dict[str, str]:
@@ -114,6 +115,11 @@ async def newest_versions(tester: TesterView, looks: TesterLooks) -> dict[str, s
 
 def redacted(text: str, hidden: Iterable[Secret]) -> str:
     """A log without any of these secrets: what programs print is shown to people (lesson 36, law 10)."""
+    return _without(text, _pieces(hidden))
+
+
+def _pieces(hidden: Iterable[Secret]) -> list[str]:
+    """What must not be seen of them, longest first: values, and their lines."""
     pieces: set[str] = set()
     for secret in hidden:
         try:
@@ -121,13 +127,19 @@ def redacted(text: str, hidden: Iterable[Secret]) -> str:
         except ValueError:
             continue
         pieces |= {piece for piece in (value, *value.splitlines()) if len(piece.strip()) >= SHORTEST_HIDDEN}
-    for piece in sorted(pieces, key=len, reverse=True):
+    return sorted(pieces, key=lambda piece: (-len(piece), piece))
+
+
+def _without(text: str, pieces: Iterable[str]) -> str:
+    for piece in pieces:
         text = _without_cut_off(text.replace(piece, HIDDEN), piece)
     return text
 
 
 def _without_cut_off(text: str, piece: str) -> str:
     """A log is a tail: it may begin in the middle of a secret."""
+    if text[:SHORTEST_HIDDEN] not in piece:
+        return text
     for start in range(1, len(piece) - SHORTEST_HIDDEN + 1):
         if text.startswith(piece[start:]):
             return HIDDEN + text[len(piece) - start :]

@@ -7,7 +7,7 @@ from datetime import timedelta
 from reconcilers.actions import Action, Disruption, Effect, FieldChange
 from reconcilers.errors import Blocked
 from reconcilers.facts import Facts
-from reconcilers.machine_row import SeenMachine, differences, was_reached
+from reconcilers.machine_row import GIVEN_UP, SeenMachine, differences, was_reached
 from specs.desired import DesiredTester
 from specs.names import vm_name
 
@@ -35,7 +35,7 @@ def build(desired: DesiredTester, facts: Facts) -> Action:
     )
 
 
-def rebuild(desired: DesiredTester, observed: SeenMachine) -> Action:
+def rebuild(desired: DesiredTester, observed: SeenMachine, facts: Facts) -> Action:
     """The spec's counter was raised: somebody has accepted the loss."""
     counter = FieldChange("rebuild", str(observed.rebuild), str(desired.machine.rebuild))
     if desired.address == "auto":
@@ -44,6 +44,7 @@ def rebuild(desired: DesiredTester, observed: SeenMachine) -> Action:
         address = f"the public address {desired.address} is away until the new machine has it"
     return _delete(
         observed,
+        facts,
         Disruption.REBUILD,
         ("the machine and all data on it are lost; a new one is built", address, "the account stays as it is"),
         changes=(counter, *differences(desired.machine, observed)),
@@ -78,25 +79,27 @@ def replace_unreached(observed: SeenMachine, facts: Facts, *, failed: bool) -> A
         )
     return _delete(
         observed,
+        facts,
         Disruption.REBUILD,
         (f"it {why} and is replaced by a new one (rebuild {built} of {most}); nobody has ever been on it",),
-        more=(*observed.predecessors, observed.node),
+        marks=((GIVEN_UP, "yes"),),
         reason="MachineDeleted" if failed else "NeverReachable",
     )
 
 
-def deletion(observed: SeenMachine) -> Action:
+def deletion(observed: SeenMachine, facts: Facts) -> Action:
     """Its tester leaves."""
-    return _delete(observed, Disruption.REMOVE, ("the machine and all data on it are deleted",))
+    return _delete(observed, facts, Disruption.REMOVE, ("the machine and all data on it are deleted",))
 
 
 def _delete(
     observed: SeenMachine,
+    facts: Facts,
     disruption: Disruption,
     consequences: tuple[str, ...],
     *,
     changes: tuple[FieldChange, ...] = (),
-    more: tuple[str, ...] = (),
+    marks: tuple[tuple[str, str], ...] = (),
     reason: str = "MachineDeleted",
 ) -> Action:
     return Action(
@@ -106,7 +109,9 @@ def _delete(
         changes=changes,
         disruption=disruption,
         consequences=consequences,
-        args=(observed.daemon, observed.vm.vm_id, *more),
+        args=(observed.daemon, observed.vm.vm_id),
+        limit=facts.fleet.spec.timing.deploy_limit,
+        marks=marks,
         reason=reason,
     )
 

@@ -18,8 +18,11 @@ from reconcilers.placement import NodeKey, Place, Room, disk_of
 from specs.desired import DesiredMachine
 
 REBUILD = "rebuild"
-NEVER_REACHED = "never_reached"
-_ORDERED = frozenset({"node_sid", "memory_mb", "disk_gb", "rootfs_gb", "cpu", "image", REBUILD, NEVER_REACHED})
+NEVER_REACHED = "never_reached"  # the nodes of the machines right before it on which nobody ever was
+GIVEN_UP = "given_up"  # nobody ever was on this one either: it was deleted for that
+_ORDERED = frozenset(
+    {"node_sid", "memory_mb", "disk_gb", "rootfs_gb", "cpu", "image", REBUILD, NEVER_REACHED, GIVEN_UP}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,28 @@ def order_of(place: Place, wanted: DesiredMachine, never_reached: tuple[str, ...
         REBUILD: str(wanted.rebuild),
     }
     return {**order, NEVER_REACHED: " ".join(never_reached)} if never_reached else order
+
+
+def never_reached_before(facts: Facts, wanted: DesiredMachine) -> tuple[str, ...]:
+    """The nodes of the machines right before the row's that were given up without ever having been reached, oldest first.
+
+    From the rows alone, which a restart does not lose: the newest machine that there was has its predecessors', and says
+    itself how it ended. Raising `rebuild` begins anew.
+    """
+    for row in reversed(facts.earlier):
+        told = row.identity
+        if "vm_id" not in told:
+            continue  # it never came to be
+        if told.get(REBUILD) != str(wanted.rebuild):
+            return ()
+        before = tuple(told.get(NEVER_REACHED, "").split())
+        return (*before, f"{told['daemon']}/{told.get('node_sid', '')}") if told.get(GIVEN_UP) else before
+    return ()
+
+
+def reached(kept: Mapping[str, str]) -> dict[str, str]:
+    """The identity of a machine on which somebody was: what went before it counts for nothing from now on."""
+    return {key: "" if key in (NEVER_REACHED, GIVEN_UP) else value for key, value in kept.items()}
 
 
 def completed(kept: Mapping[str, str], wanted: DesiredMachine) -> dict[str, str]:

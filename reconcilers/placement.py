@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from reconcilers.backends.compute import Node
 from reconcilers.errors import Blocked
@@ -86,7 +86,7 @@ def daemons_for(wanted: DesiredMachine, fleet: Sequence[ComputeDaemon]) -> tuple
 
 
 def not_shown_yet(
-    promises: Iterable[Promise], now: datetime, lag: timedelta, calling: frozenset[str] = frozenset()
+    promises: Iterable[Promise], lag: timedelta, calling: frozenset[str] = frozenset()
 ) -> tuple[Room, ...]:
     """The promises that a node's readout need not show yet: younger than `lag`, or of a tester whose call is still under way.
 
@@ -95,7 +95,7 @@ def not_shown_yet(
     return tuple(
         Room((each.daemon, each.node_sid), each.memory_mb, each.disk_gb, each.tester)
         for each in promises
-        if now - each.since < lag or each.tester in calling
+        if each.age < lag or each.tester in calling
     )
 
 
@@ -125,12 +125,10 @@ def choose(
 
 
 def grid_node_of(fleet: Sequence[ComputeDaemon], daemon: str, sid: str) -> GridNode:
-    """The grid's id of a daemon's node; of its first node when that one is not known. "" when the daemon is not."""
-    for each in fleet:
-        if each.name == daemon:
-            named = next((node for node in each.nodes if node.sid == sid), each.nodes[0])
-            return named.grid_node
-    return GridNode("")
+    """The grid's id of a daemon's node; of its first node when that one is not known. "" when there is none, or no daemon."""
+    nodes = next((each.nodes for each in fleet if each.name == daemon), ())
+    named = [node for node in nodes if node.sid == sid] or nodes
+    return named[0].grid_node if named else GridNode("")
 
 
 def check_daemon_named(fleet: Sequence[ComputeDaemon], daemon: str, what: str) -> None:
@@ -138,7 +136,7 @@ def check_daemon_named(fleet: Sequence[ComputeDaemon], daemon: str, what: str) -
     if all(each.name != daemon for each in fleet):
         raise Blocked(
             f"the fleet names no daemon {daemon} any more, and {what} is still there: put it back under spec.compute "
-            "until nothing is left at it",
+            "until nothing is left at it, with gone: true if it is gone for good",
             system=f"compute {daemon}",
             reason="DaemonInUse",
         )
@@ -150,7 +148,8 @@ def check_node_named(fleet: Sequence[ComputeDaemon], daemon: str, sid: str, what
     if sid and named and all(node.sid != sid for node in named):
         raise Blocked(
             f"the fleet names no node {daemon}/{sid} any more, and {what} still runs on it: put it back under "
-            "spec.compute, or raise spec.machine.rebuild to have the machine built anew elsewhere",
+            "spec.compute, with gone: true if it is gone for good, or raise spec.machine.rebuild to have the machine built "
+            "anew elsewhere",
             system=f"compute {daemon}",
             reason="DaemonInUse",
         )

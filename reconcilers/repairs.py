@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from reconcilers.actions import Action, Disruption, FieldChange, Wait
+from reconcilers.actions import INSTALLING, Action, Disruption, FieldChange, Wait
 from reconcilers.backends.machine import MachineAddress, MachineLook, Machines
 from reconcilers.contract import Ports, TesterView
 from reconcilers.errors import Transient, Unreachable
@@ -150,7 +150,7 @@ def wait_for(states: Sequence[State], facts: Facts) -> tuple[Wait, ...]:
     done = f"{len(states) - len(unsettled)} of {len(states)} are well"
     if installing:
         limit = facts.fleet.spec.timing.install_limit
-        return (Wait("Installing", f"{done}; being installed: {named}", limit, blames=machine_system(facts)),)
+        return (Wait(INSTALLING, f"{done}; being installed: {named}", limit, blames=machine_system(facts)),)
     return (Wait("WaitingForHealth", f"{done}; waiting for {named}", HEALTH_LIMIT, blames=machine_system(facts)),)
 
 

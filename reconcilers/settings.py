@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from reconcilers.actions import Action, Disruption, FieldChange, Finding, Step, Wait
+from reconcilers.actions import INSTALLING, Action, Disruption, FieldChange, Finding, Step, Wait
 from reconcilers.backends import Backends
 from reconcilers.backends.machine import JobState, MachineLook, SettingKey, install_job
 from reconcilers.contract import Base, Ports, TesterView
@@ -24,7 +24,7 @@ from reconcilers.wanted_settings import (
     shown_place,
     wanted_settings,
 )
-from specs.catalogue import catalogue
+from specs.catalogue import owner_of
 from specs.desired import DesiredTester
 from specs.ownership import GATE_SETTINGS
 
@@ -208,13 +208,12 @@ def _restarts(look: MachineLook) -> tuple[tuple[Action, ...], tuple[str, ...]]:
 
 
 def _is_being_installed(service: str, look: MachineLook) -> bool:
-    owners = [name for name, component in catalogue().items() if service in component.services] or [service]
-    jobs = [look.jobs.get(install_job(name)) for name in owners]
-    return any(job is not None and job.state is JobState.RUNNING for job in jobs)
+    job = look.jobs.get(install_job(owner_of(service)))
+    return job is not None and job.state is JobState.RUNNING
 
 
 def _wait_for(later: tuple[str, ...], facts: Facts) -> tuple[Wait, ...]:
     if not later:
         return ()
     text = f"{', '.join(later)} reads its changed settings when its install has ended"
-    return (Wait("Installing", text, facts.fleet.spec.timing.install_limit, blames=machine_system(facts)),)
+    return (Wait(INSTALLING, text, facts.fleet.spec.timing.install_limit, blames=machine_system(facts)),)

@@ -12,8 +12,8 @@ from reconcilers.actions import Action, Disruption, Effect, FieldChange, Step, s
 from reconcilers.backends import Backends
 from reconcilers.backends.forge import NewOAuthApp, OAuthApp
 from reconcilers.contract import Base, Ports, TesterView
-from reconcilers.errors import Blocked
 from reconcilers.facts import Facts, GatewayFacts, SignInAppFacts
+from reconcilers.forge_owner import OWNER, check_owner, claimed_owner
 from reconcilers.looks import TesterLooks
 from reconcilers.proof import redirect_uri
 from specs.desired import DesiredTester
@@ -39,7 +39,7 @@ class SeenApps:
 
 
 class SignInAppReconciler(Base):
-    """Keeps one app. Nothing is done when the token suddenly belongs to another account (law 1)."""
+    """Keeps one app, of the account that the token belongs to."""
 
     name = "sign_in_app"
     needs: tuple[str, ...] = ("gateway",)
@@ -51,8 +51,7 @@ class SignInAppReconciler(Base):
 
     async def observe(self, tester: TesterView, looks: TesterLooks) -> SeenApps | None:
         """By name. Raises Blocked ForgeIdentityChanged: another owner's list says nothing about our apps."""
-        owner = await looks.forge_owner()
-        _check_owner(owner, tester.facts)
+        owner = await check_owner(tester, looks)
         row = tester.facts.object
         name = row.name if row else oauth_app_name(tester.facts.tester, tester.facts.uid)
         apps = [app for app in await looks.oauth_apps() if app.name == name]
@@ -70,14 +69,15 @@ class SignInAppReconciler(Base):
     async def apply(self, action: Action, tester: TesterView, ports: Ports) -> SeenApps | None:
         """A secret that Forge gives is sealed before anything else happens (law 3)."""
         forge = self.backends.forge
+        owner = await claimed_owner(forge, tester, ports)
         if action.verb in ("delete", "delete_duplicate"):
             await forge.delete_oauth_app(int(action.args[0]))
             return None
         if action.verb == "create":
             name, address = action.args
-            return await _sealed(await forge.create_oauth_app(name, address), forge_owner(tester.facts), ports)
+            return await _sealed(await forge.create_oauth_app(name, address), owner, ports)
         app_id, name, address = action.args
-        return await _sealed(await forge.rotate_oauth_app(int(app_id), name, address), forge_owner(tester.facts), ports)
+        return await _sealed(await forge.rotate_oauth_app(int(app_id), name, address), owner, ports)
 
     def learn(self, observed: SeenApps, facts: Facts) -> SignInAppFacts | None:
         """Another app than the one that we know is not learnt before its secret was made by us: the sealed one is not its own."""
@@ -88,34 +88,17 @@ class SignInAppReconciler(Base):
             app_id=app.id,
             client_id=app.client_id,
             redirect_uri=", ".join(app.redirect_uris),
-            owner=observed.owner or (known.owner if known else ""),
+            owner=observed.owner,
         )
 
     def name_for(self, desired: DesiredTester, facts: Facts, incarnation: int, attempt: int) -> str:
         return oauth_app_name(facts.tester, facts.uid, incarnation, attempt)
 
     def identity(self, observed: SeenApps) -> dict[str, str]:
-        return {"app_id": str(observed.kept.id), "client_id": observed.kept.client_id}
+        return {"app_id": str(observed.kept.id), "client_id": observed.kept.client_id, OWNER: observed.owner}
 
     async def listed(self, tester: TesterView, looks: TesterLooks) -> frozenset[str]:
         return frozenset(app.name for app in await looks.oauth_apps())
-
-
-def forge_owner(facts: Facts) -> str:
-    """Whose app it is as far as we know; the next look tells."""
-    known = facts.get(SignInAppFacts)
-    return known.owner if known else ""
-
-
-def _check_owner(owner: str, facts: Facts) -> None:
-    known = forge_owner(facts)
-    if known and known.casefold() != owner.casefold():
-        raise Blocked(
-            f"the Forge token belongs to {owner} now, our OAuth apps to {known}: put the token of {known} back, "
-            "or decide what becomes of its apps",
-            system="Forge",
-            reason="ForgeIdentityChanged",
-        )
 
 
 def _kept_first(apps: list[OAuthApp], facts: Facts) -> tuple[OAuthApp, ...]:

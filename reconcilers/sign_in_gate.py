@@ -137,9 +137,7 @@ class SignInGateReconciler(Base):
         match action.verb:
             case "cut_gateway":
                 daemon, gateway_id = action.args
-                # Recorded first: until the machine answers again nobody must make a new gateway to an open door.
-                await ports.record(gate_facts(tester.facts).model_copy(update={"cut": True, "proven": ""}))
-                await self.backends.daemon(daemon).delete_gateway(gateway_id)
+                await self.backends.daemon(daemon).delete_gateway(gateway_id, cut=True)
             case "shut":
                 await write_gate_settings(machines, address, {LISTENER_KEY: LISTENER_OFF})
             case "open":

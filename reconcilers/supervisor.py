@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconcilers.actions import Action, FieldChange, Step, Wait
+from reconcilers.actions import INSTALLING, Action, FieldChange, Step, Wait
 from reconcilers.backends import Backends
 from reconcilers.backends.machine import SUPERVISOR_JOB, Job, JobState
 from reconcilers.contract import Base, Ports, TesterView
@@ -87,7 +87,7 @@ def _installs_under_way(observed: Seen) -> list[str]:
 def _wait_for_installs(busy: list[str], lacks: tuple[str, ...], facts: Facts) -> Wait:
     """Everything on the machine stops with a hero_proc that is replaced: not in the middle of an install."""
     text = f"{'; '.join(lacks)}; seen to when these have ended: {', '.join(busy)}"
-    return Wait("Installing", text, facts.fleet.spec.timing.install_limit, blames=machine_system(facts))
+    return Wait(INSTALLING, text, facts.fleet.spec.timing.install_limit, blames=machine_system(facts))
 
 
 def _failure(job: Job | None, lacks: tuple[str, ...]) -> str:
@@ -111,7 +111,7 @@ def _install(pin: str | None, lacks: tuple[str, ...], failed: str = "") -> Actio
 def _wait(job: Job, facts: Facts) -> Wait:
     line = last_line(job.log)
     return Wait(
-        "Installing",
+        INSTALLING,
         "base packages, lab and hero_proc are being installed" + (f": {line}" if line else ""),
         facts.fleet.spec.timing.install_limit,
         blames=machine_system(facts),

@@ -57,6 +57,8 @@ class Component(Frozen):
     """It runs once for everybody: a tester's machine gets the client's settings, not the engine."""
     sends: str | None = None
     """A path that must answer for it to count as functional."""
+    assumed: bool = False
+    """That path is an assumption (A): an app that does not know it says nothing about itself."""
 
 
 Catalogue = Mapping[str, Component]
@@ -78,6 +80,12 @@ def catalogue() -> Catalogue:
     """Every component that we know, by name. Read once."""
     raw: dict[str, dict[str, Any]] = yaml.safe_load(files("specs").joinpath("catalogue.yaml").read_text("utf-8"))
     return MappingProxyType({name: _component(name, entry) for name, entry in raw.items()})
+
+
+@cache
+def owner_of(service: str) -> str:
+    """The component to which a service belongs; for one that we do not know, a component of the same name."""
+    return next((name for name, component in catalogue().items() if service in component.services), service)
 
 
 def start_order(names: Iterable[str], among: Catalogue | None = None) -> tuple[str, ...]:

@@ -10,14 +10,15 @@ from datetime import date
 from pydantic_core import PydanticCustomError
 
 from specs.catalogue import Catalogue
-from specs.choice_checks import Path, check_choice, path_owner
+from specs.choice_checks import Path, check_choice, path_owner, secrets_of
 from specs.errors import Finding
 from specs.fleet import Fleet
 from specs.forge_rules import forge_name
 from specs.merging import effective
 from specs.ownership import Place, chosen_components, context_of
+from specs.references import FLEET_WIDE
 from specs.suggest import suggestion
-from specs.tester import SecretValue, Tester, TesterSpec
+from specs.tester import Tester, TesterSpec
 
 
 def check_tester(tester: Tester, fleet: Fleet, catalogue: Catalogue) -> tuple[Finding, ...]:
@@ -33,6 +34,7 @@ def check_tester(tester: Tester, fleet: Fleet, catalogue: Catalogue) -> tuple[Fi
         *_public_paths(tester.spec, chosen, catalogue),
         *_settings_agree(spec, chosen, catalogue),
         *_borrowed(tester.spec, fleet),
+        *_of_others(tester),
     )
 
 
@@ -140,12 +142,21 @@ def _borrowed(own: TesterSpec, fleet: Fleet) -> Iterator[Finding]:
     ours = {spec.installer.private_key, spec.forge.token, *(daemon.secret for daemon in spec.compute)}
     if spec.mail:
         ours |= {each for each in (spec.mail.resend_key, spec.mail.smtp and spec.mail.smtp.password) if each}
-    used: dict[Path, object] = {
-        ("spec", "keys", "providers", name): choice for name, choice in own.keys.providers.items()
-    }
-    for name, values in own.components.settings.items():
-        used |= {("spec", "components", "settings", name, key): value for key, value in values.items()}
-    for at, value in used.items():
-        if isinstance(value, SecretValue) and value.secret in ours:
+    for at, reference in secrets_of(own, ("spec",)):
+        if reference in ours:
             problem = "this is a secret of the controller itself"
-            yield Finding((*at, "secret"), problem, "a tester's machine gets secrets of its own")
+            yield Finding(at, problem, "a tester's machine gets secrets of its own")
+
+
+def _of_others(tester: Tester) -> Iterator[Finding]:
+    """A sealed secret of another tester's never goes to this one's machine."""
+    if tester.name == FLEET_WIDE:
+        problem = f"{FLEET_WIDE}/… are the sealed secrets of the whole fleet"
+        yield Finding(("metadata", "name"), problem, "choose another name")
+    for at, reference in secrets_of(tester.spec, ("spec",)):
+        if reference.owner not in (None, tester.name, FLEET_WIDE):
+            problem = f"{reference.owner}/… are not the sealed secrets of {tester.name}"
+            remedy = (
+                f"keep it as {tester.name}/… or, for everybody, as {FLEET_WIDE}/… (testerctl secret set), and name that"
+            )
+            yield Finding(at, problem, remedy)

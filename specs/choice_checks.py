@@ -7,9 +7,11 @@ from typing import Final
 from specs.catalogue import Catalogue, Component
 from specs.errors import Finding
 from specs.fleet import Fleet
+from specs.gone import gone_of, standing, used_engines
 from specs.ownership import GATE_KEYS, context_of, fleet_places
+from specs.references import SecretRef
 from specs.suggest import nearest, suggestion
-from specs.tester import Components, TesterDefaults
+from specs.tester import Components, SecretValue, TesterDefaults
 
 Path = tuple[str | int, ...]
 
@@ -42,6 +44,17 @@ def path_owner(path: str, apps: Mapping[str, Component]) -> Component | None:
     return next((app for app in apps.values() if service in (app.name, *app.services)), None)
 
 
+def secrets_of(choice: TesterDefaults, at: Path) -> Iterator[tuple[Path, SecretRef]]:
+    """Every secret that would go to a machine because it is named here, and where it is named."""
+    for name, word in choice.keys.providers.items():
+        if isinstance(word, SecretValue):
+            yield (*at, "keys", "providers", name, "secret"), word.secret
+    for name, values in choice.components.settings.items():
+        for key, value in values.items():
+            if isinstance(value, SecretValue):
+                yield (*at, "components", "settings", name, key, "secret"), value.secret
+
+
 def _set(components: Components, at: Path, fleet: Fleet) -> Iterator[Finding]:
     known = fleet.spec.component_sets
     if "set" in components.model_fields_set and components.set not in known:
@@ -49,7 +62,7 @@ def _set(components: Components, at: Path, fleet: Fleet) -> Iterator[Finding]:
 
 
 def _added(components: Components, at: Path, fleet: Fleet, catalogue: Catalogue) -> Iterator[Finding]:
-    engines = {engine.name for engine in fleet.spec.engines}
+    engines = {engine.name for engine in used_engines(fleet)}
     for index, name in enumerate(components.add):
         here = (*at, "add", index)
         yield from check_component(name, here, catalogue)
@@ -115,6 +128,9 @@ def _providers(choice: TesterDefaults, at: Path, fleet: Fleet) -> Iterator[Findi
 def _node(choice: str, at: Path, fleet: Fleet) -> Iterator[Finding]:
     if choice == "auto":
         return
-    nodes = [f"{daemon.name}/{node.sid}" for daemon in fleet.spec.compute for node in daemon.nodes]
-    if choice not in nodes:
+    nodes = [f"{daemon.name}/{node.sid}" for daemon in standing(fleet).spec.compute for node in daemon.nodes]
+    daemon, _, sid = choice.partition("/")
+    if gone_of(fleet).place(daemon, sid):
+        yield Finding(at, f"node {choice} is gone for good, the Fleet says", suggestion(choice, nodes))
+    elif choice not in nodes:
         yield Finding(at, f"the Fleet has no node {choice!r}", suggestion(choice, nodes))

@@ -18,6 +18,7 @@ from specs.desired_state import (
 )
 from specs.errors import Refused
 from specs.fleet import Fleet
+from specs.gone import used_engines
 from specs.merging import effective
 from specs.ownership import chosen_components, component_settings, readers_of
 from specs.ssh_keys import key_identity
@@ -106,6 +107,7 @@ def _components(spec: TesterSpec, chosen: dict[str, Component]) -> tuple[Desired
             health=chosen[name].health,
             needs=tuple(need for need in chosen[name].needs if need in chosen),
             sends=chosen[name].sends,
+            assumed=chosen[name].assumed,
         )
         for name in start_order(chosen, chosen)
     )
@@ -116,7 +118,7 @@ def _settings(spec: TesterSpec, fleet: Fleet, chosen: dict[str, Component]) -> t
     settings: dict[tuple[str, str], DesiredSetting] = {}
     for setting in component_settings(spec.components.settings, chosen):
         settings[setting.context, setting.key] = setting
-    for engine in fleet.spec.engines:
+    for engine in used_engines(fleet):
         settings[engine.context, engine.url_setting] = DesiredSetting(
             context=engine.context,
             key=engine.url_setting,
@@ -153,7 +155,7 @@ def _engines(fleet: Fleet, chosen: dict[str, Component]) -> tuple[DesiredEngine,
             token_setting=engine.token_setting,
             readers=readers_of(engine.context, engine.token_setting, chosen),
         )
-        for engine in fleet.spec.engines
+        for engine in used_engines(fleet)
     )
 
 

@@ -44,6 +44,8 @@ class DesiredComponent(Frozen):
     """Those of the tester's components that must run for this one to start."""
     sends: str | None = None
     """A path that must answer for it to count as functional."""
+    assumed: bool = False
+    """That path is an assumption (A): an app that does not know it says nothing about itself."""
 
 
 class DesiredSetting(Frozen):

@@ -18,6 +18,7 @@ from specs.text import (
     Context,
     DaemonUrl,
     Domain,
+    Flag,
     ForgeName,
     Host,
     ItemName,
@@ -77,6 +78,8 @@ class Forge(Frozen):
     """Its address."""
     token: SecretRef
     """Where the controller's token is kept. It must belong to a site admin."""
+    owner: ForgeName | None = None
+    """The account that the token belongs to. Without it: whose it was at first. Only needed when another account takes over."""
     components_owner: ForgeName = "lhumina_code"
     """The owner of the components' repositories and releases."""
     feedback_repository: Repository | None = None
@@ -92,6 +95,8 @@ class Node(Frozen):
     """The grid's id of the same node, in quotes: "2"."""
     name: Sentence | None = None
     """What people call it."""
+    gone: Flag = False
+    """true: it is gone for good. Machines on it are counted as lost and made anew elsewhere; nobody looks after them again."""
 
 
 class ComputeDaemon(Frozen):
@@ -107,6 +112,8 @@ class ComputeDaemon(Frozen):
     """The domain below which its web gateways appear."""
     nodes: Annotated[tuple[Node, ...], Field(min_length=1)]
     """The hosts that it may use."""
+    gone: Flag = False
+    """true: it is gone for good, never to be asked again. All that it had is counted as lost and made anew elsewhere."""
 
 
 class Registry(Frozen):
@@ -139,6 +146,10 @@ class Engine(Frozen):
     """The context of both settings on a tester's machine."""
     registry: Registry
     """Where the tokens are registered."""
+    retired: Flag = False
+    """true: nobody uses it any more. Tokens are revoked there; when nobody has one, it may be taken out of the Fleet."""
+    gone: Flag = False
+    """true: it is gone for good, never to be asked again. Tokens there are counted as lost with it."""
 
 
 class Provider(Frozen):
@@ -204,7 +215,7 @@ class Timing(Frozen):
 
     resync: Span = timedelta(minutes=10)
     """How often a tester that is in sync is looked at."""
-    poll: Span = timedelta(seconds=5)
+    poll: Span = timedelta(seconds=2)
     """How often something that we wait for is looked at."""
     look_age: Span = timedelta(seconds=30)
     """How old a shared listing may be."""
@@ -258,7 +269,7 @@ class Limits(Frozen):
     """Calls to one shared engine."""
     mail: BackendLimit = BackendLimit(in_flight=2, per_second=2)
     """Letters."""
-    installs: Annotated[Whole, Field(ge=1, le=64)] = 4
+    installs: Annotated[Whole, Field(ge=1, le=64)] = 8
     """Installs at the same time on one machine."""
 
 

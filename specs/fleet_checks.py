@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from specs.catalogue import Catalogue
-from specs.choice_checks import Path, check_choice, check_component, path_owner
+from specs.choice_checks import Path, check_choice, check_component, path_owner, secrets_of
 from specs.errors import Finding
 from specs.fleet import Fleet, FleetSpec
 from specs.ownership import GATE_KEYS
+from specs.references import FLEET_WIDE
 
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
@@ -28,6 +29,7 @@ def check_fleet(fleet: Fleet, catalogue: Catalogue) -> tuple[Finding, ...]:
         *_sets(spec, catalogue),
         *check_choice(spec.defaults, defaults, fleet, catalogue),
         *_default_paths(spec, (*defaults, "components", "publicPaths"), catalogue),
+        *_default_secrets(spec, defaults),
     )
 
 
@@ -102,3 +104,11 @@ def _default_paths(spec: FleetSpec, at: Path, catalogue: Catalogue) -> Iterator[
         owner = path_owner(path, catalogue)
         if owner is None or owner.core:
             yield Finding((*at, index), f"{path!r} is below no app", "write it like /hero_whiteboard/share/")
+
+
+def _default_secrets(spec: FleetSpec, at: Path) -> Iterator[Finding]:
+    """What everybody's machine gets is nobody's own."""
+    for place, reference in secrets_of(spec.defaults, at):
+        if reference.owner not in (None, FLEET_WIDE):
+            problem = f"{reference.owner}/… are sealed secrets of one tester, and this is for all"
+            yield Finding(place, problem, f"keep it as {FLEET_WIDE}/… (testerctl secret set), and name that")

@@ -4,9 +4,11 @@ A broken file never hides the others, and never makes its testers look removed: 
 as that is known, and `Loaded.whole` says whether a name's absence may be believed at all.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from types import MappingProxyType
@@ -16,12 +18,28 @@ from specs.checks import check_dates, check_tester
 from specs.desired import DesiredTester, desire, digest
 from specs.documents import FileContent, Found, parse_file
 from specs.errors import Finding, SpecError
-from specs.fleet import Fleet
+from specs.fleet import Fleet, Safety
 from specs.fleet_checks import check_fleet
 from specs.folder import read_folder
 from specs.tester import Tester
 
 Judged = tuple[Found[Tester], Finding]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read, before it is judged."""
+
+    contents: Mapping[str, FileContent]
+    """By file."""
+    hashes: Mapping[str, str]
+    """File → SHA-256 of its content."""
+    unread: tuple[SpecError, ...]
+    """Errors of files that could not be read."""
+    now: date
+    """Today."""
+    known: frozenset[str]
+    """Testers that exist already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +70,30 @@ class Loaded:
     """File with something broken → names of testers in it that are not among `testers`, as far as they can be known."""
     readable: bool
     """False: the source as a whole tells nothing."""
+    refused: Fleet | None = None
+    """This revision's own Fleet, sound in itself, where it may not take the last good one's place yet."""
+    refusals: tuple[SpecError, ...] = ()
+    """Why it may not: those among the errors that make nothing in the files doubtful."""
+    reading: Reading | None = field(default=None, repr=False, compare=False)
 
     @property
     def whole(self) -> bool:
         """Only now does a name's absence mean that somebody took it out."""
-        return self.readable and not self.errors
+        return self.readable and set(self.errors) <= set(self.refusals)
+
+    @property
+    def safety(self) -> Safety | None:
+        """The brakes in force. The override belongs to this very revision, whether or not its Fleet is taken."""
+        if self.fleet is None:
+            return None
+        own = self.refused or self.fleet
+        return self.fleet.spec.safety.model_copy(update={"allow_removals": own.spec.safety.allow_removals})
+
+    def refusing(self, findings: Iterable[Finding], last_fleet: Fleet) -> Loaded:
+        """The same revision, judged by the last good Fleet: what its own one leaves out is still needed."""
+        if self.reading is None:
+            raise ValueError("nothing was read")
+        return _judge(self.reading, last_fleet, tuple(findings))
 
 
 def load_folder(path: Path, now: date, known: frozenset[str] = frozenset(), last_fleet: Fleet | None = None) -> Loaded:
@@ -80,21 +117,31 @@ def load_documents(
 ) -> Loaded:
     """The same for files that are in memory already. `unread` are errors of files that could not be read."""
     contents = {file: parse_file(file, files[file]) for file in sorted(files)}
-    errors = [*unread, *(error for content in contents.values() for error in content.errors)]
+    return _judge(Reading(contents, _hashes(files), tuple(unread), now, known), last_fleet)
+
+
+def _judge(reading: Reading, last_fleet: Fleet | None, refusals: tuple[Finding, ...] = ()) -> Loaded:
+    """Every rule, for documents that are parsed. `refusals` keep the revision's own Fleet out."""
+    contents = reading.contents
+    errors = [*reading.unread, *(error for content in contents.values() for error in content.errors)]
     own_fleet, wrong = _fleet(contents.values())
-    errors += [*wrong, *_nothing_there(contents, bool(errors))]
-    fleet = own_fleet or last_fleet
+    refused = [each.error(finding) for content in contents.values() for each in content.fleets for finding in refusals]
+    errors += [*wrong, *refused, *_nothing_there(contents, bool(errors))]
+    fleet = last_fleet if refused else own_fleet or last_fleet
     found = [each for content in contents.values() for each in content.testers]
-    judged = [*_judged(found, fleet, now, known), *_doubtful(found, contents)]
+    judged = [*_judged(found, fleet, reading.now, reading.known), *_doubtful(found, contents)]
     errors += [each.error(finding) for each, finding in judged]
     testers = _sound(found, fleet, judged)
     return Loaded(
         testers=MappingProxyType({each.tester.name: each for each in testers}),
         fleet=fleet,
         errors=tuple(sorted(set(errors))),
-        files=_hashes(files),
+        files=reading.hashes,
         broken=_broken(errors, contents, {each.tester.name for each in testers}),
-        readable=bool(files),
+        readable=bool(reading.hashes),
+        refused=own_fleet if refused else None,
+        refusals=tuple(refused),
+        reading=reading,
     )
 
 

@@ -6,6 +6,7 @@ name is cut: whenever something is left out, a digest of the whole input takes i
 """
 
 import hashlib
+import re
 import string
 from random import Random
 from typing import Final
@@ -16,6 +17,12 @@ UID_LENGTH: Final = 6
 
 _ALPHABET: Final = string.ascii_lowercase + string.digits
 _DIGEST_LENGTH: Final = 10
+_SURELY_TOLD: Final = VM_LIMIT - UID_LENGTH - _DIGEST_LENGTH - 2
+"""So much of a tester's name is in every name of its, without hyphens."""
+
+_UID: Final = rf"(?P<uid>[a-z][a-z0-9]{{{UID_LENGTH - 1}}})"
+_VM: Final = re.compile(rf"(?P<name>[a-z][a-z0-9]*)_{_UID}_([1-9][0-9]*_[1-9][0-9]*|[a-z0-9]{{{_DIGEST_LENGTH}}})")
+_APP: Final = re.compile(rf"Hero OS (?P<name>[a-z][a-z0-9-]*) {_UID}-[1-9][0-9]*-[1-9][0-9]*")
 
 
 def new_uid(random: Random) -> str:
@@ -49,6 +56,18 @@ def tenant_name(name: str, uid: str, incarnation: int = 1, attempt: int = 1) -> 
     """The tester's name at the shared engines, in the spelling of a gateway's name."""
     _check(uid, incarnation, attempt)
     return _joined(name, uid, incarnation, attempt)
+
+
+def bearer_of(name: str) -> tuple[str, str] | None:
+    """The tester's name, as far as it is told, and uid in a machine's or an OAuth app's name; None: we give no such name."""
+    found = _VM.fullmatch(name) or _APP.fullmatch(name)
+    return (found["name"], found["uid"]) if found else None
+
+
+def is_borne_by(name: str, tester: str, uid: str) -> bool:
+    """Whether a gateway's or a tenant's name is one that this tester gets, of whatever incarnation and attempt."""
+    told = f"{re.escape(_slug(tester)[:_SURELY_TOLD])}[a-z0-9]*?{re.escape(uid)}"
+    return re.fullmatch(f"{told}([a-z0-9]{{{_DIGEST_LENGTH}}})?", name) is not None
 
 
 def _joined(name: str, uid: str, incarnation: int, attempt: int) -> str:

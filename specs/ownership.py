@@ -6,6 +6,7 @@ from typing import Final
 from specs.catalogue import Catalogue, Component
 from specs.desired_state import DesiredSetting
 from specs.fleet import Fleet
+from specs.gone import used_engines
 from specs.tester import Components, SecretValue, SettingValue
 
 Place = tuple[str, str]
@@ -75,7 +76,7 @@ def component_settings(
 def fleet_places(fleet: Fleet) -> dict[Place, str]:
     """The settings that engines and providers own, and what a spec writes instead."""
     places: dict[Place, str] = {}
-    for engine in fleet.spec.engines:
+    for engine in used_engines(fleet):
         places[engine.context, engine.url_setting] = f"it comes from engine {engine.name} of the Fleet"
         places[engine.context, engine.token_setting] = f"it comes from engine {engine.name} of the Fleet"
     for name, provider in fleet.spec.providers.items():

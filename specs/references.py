@@ -18,6 +18,9 @@ PATTERN: Final = (
 _REFERENCE = re.compile(PATTERN)
 _REMEDY: Final = "refer to it as env:NAME, file:path, or a name in the sealed store like alice/sambanova"
 
+FLEET_WIDE: Final = "shared"
+"""The first part of the names of sealed secrets that every tester's spec may name: `shared/openrouter`."""
+
 SecretKind = Literal["env", "file", "sealed"]
 
 
@@ -37,6 +40,11 @@ class SecretRef(str):
     def target(self) -> str:
         """The variable's name, the file's path, or the name in the sealed store."""
         return str(self) if self.kind == "sealed" else self.partition(":")[2]
+
+    @property
+    def owner(self) -> str | None:
+        """Whose sealed secret it is: the first part of its name, a tester's or FLEET_WIDE. None for the other kinds."""
+        return self.partition("/")[0] if self.kind == "sealed" else None
 
     @classmethod
     def parse(cls, value: str) -> "SecretRef":

@@ -1,4 +1,4 @@
-"""`testerctl describe`: everything that is known of one tester, each thing with its age."""
+"""`testerctl describe`: everything that is known of one tester, each thing with the time since it changed."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from reconcilers.clock import SystemClock
 
 NEWEST_EVENTS = 15
 NEWEST_WRITES = 10
+NOT_KNOWN_HERE = "unknown here: the running controller tells, on its page and in its API"
 
 
 def command(
@@ -76,6 +77,7 @@ def _head(detail: TesterDetail, now: datetime) -> Table:
         "Phase": text(f"{record.phase} ({record.progress}%)", PHASE_STYLE[record.phase]),
         "Reason": text(f"{summary.reason}: {one_line(summary.message)}"),
         "Since": text(ago(summary.since, now) if summary.since else ""),
+        "Seen": text(ago(summary.seen_at, now) if summary.seen_at else NOT_KNOWN_HERE),
         "Waits for": text(whom(summary.blames, summary.until, now, retried=summary.retried)),
         "Time left": text(time_left(detail.estimate)),
         "Usually": text(usual_wait(detail.estimate.wait if detail.estimate else None)),
@@ -112,11 +114,12 @@ def _conditions(detail: TesterDetail, now: datetime) -> Table:
 
 
 def _facts(detail: TesterDetail, now: datetime) -> Table:
-    made = table("STEP", "FACT", "VALUE", "LEARNT")
-    for facts, at in detail.facts:
-        for key, value in facts.model_dump(mode="json").items():
+    made = table("STEP", "FACT", "VALUE", "CHANGED")
+    for known in detail.facts:
+        for key, value in known.facts.model_dump(mode="json").items():
             if value not in ("", None, {}, []):
-                made.add_row(text(facts.step), text(key), text(_value(value)), text(ago(at, now)))
+                when = text(ago(known.changed_at, now))
+                made.add_row(text(known.facts.step), text(key), text(_value(value)), when)
     return made
 
 

@@ -21,6 +21,7 @@ from api.terminal import Output, err, link, out, print_json, table, text
 from api.time_left import time_left
 from api.waiting import whom
 from api.words import one_line, span
+from controller.intake import brake_in_words
 from controller.queries import Queries, TesterSummary
 from controller.records import SourceState
 from reconcilers.clock import Clock, SystemClock
@@ -51,7 +52,10 @@ async def _get(names: tuple[str, ...], state: Path, output: Output, *, watch: bo
         else:
             out().print(text("no testers"))
         if output is Output.TEXT:
-            _tell_source(await ask.source())
+            fleet = await ask.fleet()
+            _tell_source(fleet.source)
+            for trouble in fleet.troubles:
+                err().print(text(one_line(trouble), "yellow"), soft_wrap=True)
 
 
 def _tell_source(source: SourceState | None) -> None:
@@ -59,8 +63,7 @@ def _tell_source(source: SourceState | None) -> None:
     for error in source.errors if source else ():
         err().print(text(one_line(error), "yellow"), soft_wrap=True)
     if source and source.held:
-        words = f"Held back from removal by safety.maxRemovals: {', '.join(source.held)}."
-        err().print(text(words, "yellow"), soft_wrap=True)
+        err().print(text(f"Held back: {brake_in_words(source.held)}.", "yellow"), soft_wrap=True)
 
 
 def chosen(all_of_them: tuple[TesterSummary, ...], names: tuple[str, ...]) -> tuple[TesterSummary, ...]:

@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from api import logs
-from api.alone import alone
 from api.books import places
 from api.complaint import Complaint
 from api.examining import examine_folder, in_words
@@ -21,7 +20,7 @@ from api.terminal import err, text
 from api.window import Window
 from api.words import one_line
 from controller.doctor import Verdict
-from controller.running import Controller, Places, opened_store
+from controller.running import Controller, Places, working_store
 from controller.store import Store, StoreError
 from reconcilers.clock import Clock, SystemClock
 from reconcilers.errors import OutsideError
@@ -45,12 +44,12 @@ def command(
     where = place(listen)
     logs.set_up(verbose=verbose)
     sock, real = bound(where)
-    with sock, alone(state):
+    with sock:
         asyncio.run(_run(places(fleet, state), sock, real))
 
 
 async def _run(where: Places, sock: socket.socket, real: Place) -> None:
-    async with opened_store(where, SystemClock()) as store:
+    async with working_store(where, SystemClock()) as store:
         controller = Controller(where, store)
         stop_on_signals(controller.stop)
         _say(f"The controller works on {where.folder}; see {real.url}/ (Ctrl-C ends it).")

@@ -26,6 +26,7 @@ from api.words import span
 from controller.queries import Queries, TesterSummary
 from controller.records import Phase
 from controller.running import Controller, Places, opened_store
+from controller.store import alone as alone_with_books
 from reconcilers.clock import SystemClock
 
 LOOK_EVERY = 0.25  # seconds
@@ -136,7 +137,7 @@ async def show(wishes: Wishes, listen: str) -> None:
     with alone(wishes.state):
         if wishes.fresh:
             await _forget(wishes)
-        with alone(wishes.state / BOOKS):
+        async with alone_with_books(Places(wishes.state / FLEET, wishes.state / BOOKS).url, SystemClock()):
             logs.set_up(wishes.log)
             with progress("making a world"):
                 world = await opened(wishes.state / WORLD, wishes.speed, wishes.state / "world.log")

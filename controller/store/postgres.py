@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import URL, Engine, NullPool, create_engine
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from controller.store.database import Pause, Work, to_the_end
 
@@ -67,6 +67,17 @@ class PostgresDatabase:
 def migrating_engine(url: URL) -> Engine:
     """An engine without an event loop, for a single connection at a time."""
     return create_engine(url, hide_parameters=True, poolclass=NullPool, connect_args=_arguments(url))
+
+
+def holding_engine(url: URL, name: str) -> AsyncEngine:
+    """An engine for a single connection that stays, under the name of who has it; every statement is one transaction."""
+    return create_async_engine(
+        url,
+        hide_parameters=True,
+        poolclass=NullPool,
+        isolation_level="AUTOCOMMIT",
+        connect_args={**_arguments(url), "application_name": name},
+    )
 
 
 def _arguments(url: URL) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from controller.store.tables import (
     events,
     facts,
     fleet,
+    fleet_identity,
     journal,
     metadata,
     objects,
@@ -136,6 +137,10 @@ def source_now(connection: Connection) -> SourceState | None:
 def fleet_now(connection: Connection) -> tuple[str, str] | None:
     row = connection.execute(select(fleet.c.text, fleet.c.revision)).one_or_none()
     return None if row is None else (row.text, row.revision)
+
+
+def forge_owner(connection: Connection) -> str:
+    return connection.scalar(select(fleet_identity.c.forge_owner)) or ""
 
 
 def boxes(connection: Connection, owner: str) -> list[Row[Any]]:

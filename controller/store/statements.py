@@ -18,6 +18,7 @@ from controller.store.tables import (
     events,
     facts,
     fleet,
+    fleet_identity,
     journal,
     objects,
     runs,
@@ -66,6 +67,12 @@ PUT_JOURNAL: Final = _upsert(journal)
 PUT_SEALED: Final = _upsert(sealed)
 PUT_SOURCE: Final = _upsert(source)
 PUT_FLEET: Final = _upsert(fleet)
+NAME_FORGE_OWNER: Final = _upsert(fleet_identity)
+
+CLAIM_FORGE: Final = text(
+    "INSERT INTO fleet_identity (id, forge_owner, since) VALUES (:id, :forge_owner, :since) ON CONFLICT DO NOTHING"
+).bindparams(*(bindparam(column.name, type_=column.type) for column in fleet_identity.columns))
+"""Who comes first stays."""
 
 SET_STATUS: Final = (
     update(testers)

@@ -198,6 +198,10 @@ class Store:
         """The last good Fleet document as JSON text, and its revision."""
         return await self._read(reading.fleet_now)
 
+    async def forge_owner(self) -> str:
+        """The account to which everything belongs that was made at Forge; "" while nothing was."""
+        return await self._read(reading.forge_owner)
+
     async def sealed(self, name: str) -> Secret | None:
         """A secret by its full name; None when there is none or it is void. Raises SealingError when it does not open."""
         row = await self._read(lambda connection: reading.box(connection, name))
@@ -222,6 +226,7 @@ class Store:
             conditions={each.type: each for each in reading.all_conditions(connection, name)},
             journal=reading.unfinished_entries(connection, name),
             sealed={row.name: self._opened(row) for row in reading.boxes(connection, name)},
+            forge_owner=reading.forge_owner(connection),
         )
 
     def _opened(self, row: Row[Any]) -> Secret:

@@ -233,6 +233,15 @@ runs: Final = Table(
 MOST_RUNS: Final = 200
 """The newest are kept."""
 
+fleet_identity: Final = Table(
+    "fleet_identity",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1", name="one_row"), primary_key=True, autoincrement=False),
+    Column("forge_owner", Words, nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+)
+"""Who the fleet is to the outside: the Forge account to which everything that it makes there belongs."""
+
 sealed: Final = Table(
     "sealed",
     metadata,

@@ -14,10 +14,12 @@ from controller.records import (
     AddEvent,
     AddRun,
     Change,
+    ClaimForge,
     DropCondition,
     DropFacts,
     DropTester,
     Event,
+    NameForgeOwner,
     PutCondition,
     PutFacts,
     PutFleet,
@@ -33,10 +35,12 @@ from controller.records import (
 from controller.store.rows import Values, owner_of, tester_values, values
 from controller.store.sealing import Keyring
 from controller.store.statements import (
+    CLAIM_FORGE,
     COUNT_UP,
     DROP_CONDITION,
     DROP_FACTS,
     FORGET_OLD_RUNS,
+    NAME_FORGE_OWNER,
     NEWEST_EVENTS,
     PUT_CONDITION,
     PUT_FACTS,
@@ -252,6 +256,18 @@ def _put_fleet(connection: Connection, changes: Sequence[PutFleet], _: Ring) -> 
     connection.execute(PUT_FLEET, [{**values(fleet, changes[-1]), "id": ONE_ROW}])
 
 
+def _claim_forge(connection: Connection, changes: Sequence[ClaimForge], _: Ring) -> None:
+    connection.execute(CLAIM_FORGE, [_owned(changes[0])])
+
+
+def _name_forge_owner(connection: Connection, changes: Sequence[NameForgeOwner], _: Ring) -> None:
+    connection.execute(NAME_FORGE_OWNER, [_owned(changes[-1])])
+
+
+def _owned(change: ClaimForge | NameForgeOwner) -> Values:
+    return {"id": ONE_ROW, "forge_owner": change.owner, "since": change.at}
+
+
 HANDLERS: Final[Mapping[type[Any], Handler]] = {
     PutTester: _put_testers,
     SetStatus: _set_statuses,
@@ -269,4 +285,6 @@ HANDLERS: Final[Mapping[type[Any], Handler]] = {
     Unseal: _unseal,
     PutSource: _put_source,
     PutFleet: _put_fleet,
+    ClaimForge: _claim_forge,
+    NameForgeOwner: _name_forge_owner,
 }

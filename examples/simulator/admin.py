@@ -3,11 +3,10 @@
 import ipaddress
 import json
 
-import asyncssh
-
 from examples.simulator.catalogue import SUPERVISOR, VERSIONS
 from examples.simulator.engines import REGISTRY, token_digest
 from examples.simulator.files import Files
+from examples.simulator.keys import new_host_key
 from examples.simulator.machine_apt import ARCHIVE
 from examples.simulator.realm import Realm
 from examples.simulator.records import Engine, Installed, MachineState, Service
@@ -36,7 +35,7 @@ def new_admin(realm: Realm, engines: list[Engine]) -> MachineState:
         key=KEY,
         name=NAME,
         mycelium_ip=str(address),
-        host_key=asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode(),
+        host_key=new_host_key(realm, "admin machine"),
         packages={name: ARCHIVE[name] for name in ("curl", "ca-certificates")},
         package_lists=True,
         supervisor=True,

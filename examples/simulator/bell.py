@@ -1,11 +1,11 @@
-"""The simulator's end of the stand-ins: a bell (FIFO) per machine; each ring names a process whose request lies in
-`calls/`.
+"""The simulator's end of the stand-ins: a bell (FIFO) per machine; each ring names a slot, whose request lies in `calls/`,
+and the process that waits there.
 
-The answer is a few lines of shell that the stand-in sources from a FIFO of its own, so that no further process is
-needed.
+The answer is a few lines of shell that the stand-in sources from the slot's FIFO, so that no further process is needed.
 """
 
 import asyncio
+import contextlib
 import errno
 import os
 import shlex
@@ -14,6 +14,7 @@ from pathlib import Path
 from examples.simulator.machine import Machine
 from examples.simulator.outcome import Outcome
 from examples.simulator.processes import is_there
+from examples.simulator.standin import SLOTS
 
 PIPE_HOLDS = 32_768
 """Bytes that surely fit into a FIFO at once; longer outputs go through a file."""
@@ -35,6 +36,8 @@ class Bell:
         self._calls.mkdir(parents=True, exist_ok=True)
         for left in self._calls.iterdir():
             left.unlink(missing_ok=True)
+        for slot in range(SLOTS):
+            os.mkfifo(self._calls / f"{slot}.rep", 0o600)
         bell = sim / "bell"
         bell.unlink(missing_ok=True)
         os.mkfifo(bell, 0o600)
@@ -54,16 +57,19 @@ class Bell:
             return
         *rings, self._rest = self._rest.split(b"\n")
         for ring in rings:
-            task = asyncio.get_running_loop().create_task(self._serve(int(ring)))
+            slot, pid = map(int, ring.split())
+            task = asyncio.get_running_loop().create_task(self._serve(slot, pid))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, pid: int) -> None:
-        call = self._calls / str(pid)
-        program, cwd, *arguments = _taken(call.with_suffix(".req")).split(b"\0")[:-1]
-        stdin = _taken(call.with_suffix(".in"))
-        outcome = await self._machine.run([program, *arguments], stdin, os.fsdecode(cwd))
-        await self._reply(pid, call.with_suffix(".rep"), self._script(call, outcome))
+    async def _serve(self, slot: int, pid: int) -> None:
+        request, given = self._calls / f"{slot}.req", self._calls / f"{slot}.in"
+        program, cwd, *arguments = request.read_bytes().split(b"\0")[:-1]
+        try:
+            outcome = await self._machine.run([program, *arguments], _taken(given), os.fsdecode(cwd))
+            await self._reply(pid, self._calls / f"{slot}.rep", self._script(self._calls / f"of.{pid}", outcome))
+        finally:
+            request.unlink(missing_ok=True)  # the slot is free
 
     def _script(self, call: Path, outcome: Outcome) -> bytes:
         lines = [
@@ -73,7 +79,7 @@ class Bell:
         return b"".join(lines) + b"exit %d\n" % outcome.code
 
     async def _reply(self, pid: int, fifo: Path, script: bytes) -> None:
-        """Waits until the stand-in reads; gives up when it is gone."""
+        """Waits until the stand-in reads; gives up when it is gone. The next one in this slot finds a FIFO of its own."""
         loop = asyncio.get_running_loop()
         limit = loop.time() + PATIENCE
         while is_there(pid) and loop.time() < limit:
@@ -81,13 +87,15 @@ class Bell:
                 fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
             except OSError as error:
                 if error.errno != errno.ENXIO:
-                    break
+                    raise
                 await asyncio.sleep(RETRY)
                 continue
             os.write(fd, script)
             os.close(fd)
             break
         _forget(fifo)
+        with contextlib.suppress(FileNotFoundError):  # the machine is no more
+            os.mkfifo(fifo, 0o600)
 
 
 def _taken(file: Path) -> bytes:

@@ -7,6 +7,7 @@ import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from examples.simulator.faults import Faults
@@ -299,6 +300,7 @@ class MachineYard:
         raise NotImplementedError
 
 
+@lru_cache(4096)
 def backend_address(backend: str) -> str | None:
     """The Mycelium address in `http://[<address>]:9988`, in its usual spelling; None when it is written otherwise (S)."""
     match = _BACKEND.fullmatch(backend)

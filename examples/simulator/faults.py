@@ -149,6 +149,10 @@ async def _throttled(fault: Fault, clock: WorldClock, handler: Handler, request:
     return Answer(429, b"Too Many Requests\n", (("retry-after", str(after)),) if after is not None else ())
 
 
+async def _says_done(fault: Fault, clock: WorldClock, handler: Handler, request: Request) -> Answer:
+    return json_answer({"jsonrpc": "2.0", "id": _object(request.body).get("id"), "result": {"deleted": True}})
+
+
 async def _html(fault: Fault, clock: WorldClock, handler: Handler, request: Request) -> Answer:
     return page("Maintenance")
 
@@ -182,5 +186,6 @@ WIRE: dict[str, Spoiler] = {
     "html_200": _html,
     "half_json": _half_json,
     "restart_required": _restart_required,
+    "says_done": _says_done,
 }
 WIRE_KINDS = frozenset(WIRE)

@@ -6,6 +6,7 @@ everybody in (lesson 12); without an allowlist everybody who can sign in comes i
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import urlencode
 
@@ -123,14 +124,7 @@ class FrontDoor:
 
     def _authorize(self, request: Request) -> str:
         wanted = "/" if request.path == "/login" else request.target()
-        query = {
-            "client_id": self._config.client_id,
-            "redirect_uri": self._config.redirect_uri,
-            "response_type": "code",
-            "scope": "openid profile email",
-            "state": wanted,
-        }
-        return f"{self._config.issuer.rstrip('/')}/login/oauth/authorize?{urlencode(query)}"
+        return _authorize_at(self._config.issuer, self._config.client_id, self._config.redirect_uri, wanted)
 
     def _callback(self, request: Request) -> Answer:
         query, config = request.params(), self._config
@@ -182,6 +176,19 @@ class FrontDoor:
             public_paths=[str(path) for path in paths],
         )
         return _result(domains[name].model_dump())
+
+
+@lru_cache(4096)
+def _authorize_at(issuer: str, client_id: str, redirect_uri: str, wanted: str) -> str:
+    """Where an anonymous visitor of a path is sent: asked for again and again."""
+    query = {
+        "client_id": client_id,
+        "redirect_uri": redirect_uri,
+        "response_type": "code",
+        "scope": "openid profile email",
+        "state": wanted,
+    }
+    return f"{issuer.rstrip('/')}/login/oauth/authorize?{urlencode(query)}"
 
 
 def host_name(request: Request) -> str:

@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Iterator
+from functools import lru_cache
 
 from examples.simulator.records import ComputeState, Gateway, Vm
 
@@ -26,9 +27,17 @@ class Grid:
         return next((gateway for _, gateway in self.gateways() if gateway.fqdn == wanted), None)
 
     def vm_at(self, address: str) -> tuple[ComputeState, Vm] | None:
-        try:
-            wanted = str(ipaddress.IPv6Address(address.strip("[]")))
-        except ValueError:
+        wanted = _usual(address)
+        if wanted is None:
             return None
         rows = ((state, vm) for state in self._daemons.values() for vm in state.vms.values())
         return next((row for row in rows if row[1].mycelium_ip == wanted), None)
+
+
+@lru_cache(4096)
+def _usual(address: str) -> str | None:
+    """An IPv6 address in its usual spelling."""
+    try:
+        return str(ipaddress.IPv6Address(address.strip("[]")))
+    except ValueError:
+        return None

@@ -72,15 +72,16 @@ class Machine:
         """One command. Arguments and outputs are bytes; `cwd` is an absolute path below the machine, by default $HOME."""
         name, arguments = argv[0].decode("utf-8", "surrogateescape"), argv[1:]
         what, writing = describe(name, arguments)
-        outcome = await self._dispatch(name, arguments, stdin, cwd or self.files.home)
+        outcome = await self.answer(name, arguments, stdin, cwd)
         self.around.note(self, what, writing, outcome.code)
         if writing:
             self.around.changed()
         return outcome
 
-    async def _dispatch(self, name: str, arguments: list[bytes], stdin: bytes, cwd: str) -> Outcome:
+    async def answer(self, name: str, arguments: list[bytes], stdin: bytes = b"", cwd: str | None = None) -> Outcome:
+        """As `run`, but nobody notes it: for a question that is put again and again."""
         if name == "curl":
-            return await machine_curl.run(self, arguments, stdin, cwd)
+            return await machine_curl.run(self, arguments, stdin, cwd or self.files.home)
         words = [argument.decode("utf-8", "surrogateescape") for argument in arguments]
         if name == "apt-get":
             return await machine_apt.apt_get(self, words)

@@ -13,13 +13,11 @@ from dataclasses import dataclass
 
 from examples.simulator.machine import Machine
 from examples.simulator.ssh import Hosts
-from examples.simulator.world import World
+from examples.simulator.ways import GIVES_UP, SSH, Inner, listens, way_to
+from examples.simulator.world import DOOR, World
 
 CHUNK = 65536
-SSH, DOOR, HTTPS = 22, 9988, 443
 GRANTED, UNREACHABLE, REFUSED, UNSUPPORTED = 0, 4, 5, 7
-GIVES_UP = 3.0
-"""Simulated seconds until an address that leads nowhere is reported as unreachable."""
 
 Join = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -83,26 +81,16 @@ class Overlay:
         """The port on loopback, with the machine for inner connections; or SOCKS5's answer."""
         if host in ("127.0.0.1", "localhost") and port == self._listeners.forge:
             return port, None
-        if not _is_ipv6(host):
-            known = self._world.grid.gateway(host) is not None
-            return (self._listeners.outside, None) if known and port == HTTPS else REFUSED if known else UNREACHABLE
-        machine = self._world.reachable_at(host)
-        if machine is None:
-            return UNREACHABLE
-        if port == SSH:
-            return await self._hosts.port_of(machine), machine
-        return (self._listeners.inner, machine) if self._answers(machine, port) else REFUSED
+        way = way_to(self._world, host, port)
+        if isinstance(way, Inner):
+            return await self._hosts.port_of(way.machine) if port == SSH else self._listeners.inner, way.machine
+        if way == "outside":
+            return self._listeners.outside, None
+        return REFUSED if way == "refused" else UNREACHABLE
 
     def _lives(self, machine: Machine, port: int) -> bool:
         """Whether a connection may go on: its machine is there, and the engine has not died at the other end."""
-        return self._world.stands(machine) and (port in (SSH, DOOR) or self._answers(machine, port))
-
-    def _answers(self, machine: Machine, port: int) -> bool:
-        """Whether somebody listens on this port of a machine: its front door, or one of the shared engines."""
-        if port == DOOR:
-            return machine.door.listens("inner")
-        engine = self._world.engines.at(port) if machine is self._world.admin else None
-        return engine is not None and self._world.engines.listens(engine)
+        return self._world.stands(machine) and (port in (SSH, DOOR) or listens(self._world, machine, port))
 
     async def _dial(self, local: int, machine: Machine | None, port: int) -> tuple[Join, int]:
         """Connects from a port that is known beforehand, so that the listener can tell for whom it answers."""
@@ -146,13 +134,6 @@ async def _greeted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 def _reply(code: int) -> bytes:
     return bytes((5, code, 0, 1, 0, 0, 0, 0, 0, 0))
-
-
-def _is_ipv6(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).version == 6
-    except ValueError:
-        return False
 
 
 async def _joined(near: Join, far: Join, alive: Callable[[], bool]) -> None:

@@ -36,18 +36,22 @@ async def sign_in(addresses: Reachable, fqdn: str, user: str, path: str = COCKPI
     An account that must change its password does so on the way, as a person would. Raises RuntimeError when
     redirects do not end."""
     async with outside(addresses) as public, httpx.AsyncClient(headers={"X-Sim-User": user}, timeout=30) as forge:
-        url = f"https://{fqdn}{path}"
-        wanted = url
-        for _ in range(MOST_STEPS):
-            at_forge = _origin(url) == _origin(addresses.forge_url)
-            answer = await (forge if at_forge else public).get(url)
-            if not answer.has_redirect_location:
-                return answer.status_code, answer.text
-            url = urljoin(url, answer.headers["location"])
-            if urlsplit(url).path == "/user/settings/change_password":
-                await forge.post(url, data={"password": NEW_PASSWORD})
-                url = wanted
-    raise RuntimeError(f"signing {user} in at {fqdn} led in circles")
+        return await walk(public, forge, addresses.forge_url, f"https://{fqdn}{path}")
+
+
+async def walk(public: httpx.AsyncClient, forge: httpx.AsyncClient, forge_url: str, wanted: str) -> tuple[int, str]:
+    """As `sign_in`, with given clients: `forge` has the person's session there. Raises RuntimeError."""
+    url = wanted
+    for _ in range(MOST_STEPS):
+        at_forge = _origin(url) == _origin(forge_url)
+        answer = await (forge if at_forge else public).get(url)
+        if not answer.has_redirect_location:
+            return answer.status_code, answer.text
+        url = urljoin(url, answer.headers["location"])
+        if urlsplit(url).path == "/user/settings/change_password":
+            await forge.post(url, data={"password": NEW_PASSWORD})
+            url = wanted
+    raise RuntimeError(f"signing in at {wanted} led in circles")
 
 
 def _origin(url: str) -> tuple[str, str]:

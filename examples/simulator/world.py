@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import asyncssh
-
 from examples.simulator import admin, invariants, seeding
 from examples.simulator.books import books
 from examples.simulator.catalogue import OWNER
@@ -25,6 +23,7 @@ from examples.simulator.forge_oauth import OAuthError
 from examples.simulator.frontdoor import Side
 from examples.simulator.grid import Grid
 from examples.simulator.http import Answer, Request, page
+from examples.simulator.keys import new_host_key
 from examples.simulator.log import Log
 from examples.simulator.machine import Machine, Surroundings
 from examples.simulator.post import Post
@@ -39,16 +38,26 @@ FORGE_DELAY = 0.1
 
 
 class World(MachineYard):
-    """Everything outside. With `state_dir` it lives on disk and goes on where it stopped; without, in memory only."""
+    """Everything outside. With `state_dir` it lives on disk and goes on where it stopped; without, in memory only.
 
-    def __init__(self, seed: int = 1, speed: float = 60.0, state_dir: Path | None = None, daemons: int = 1) -> None:
+    `clock`: one of another kind, instead of one that runs `speed` times as fast as the event loop's.
+    """
+
+    def __init__(
+        self,
+        seed: int = 1,
+        speed: float = 60.0,
+        state_dir: Path | None = None,
+        daemons: int = 1,
+        clock: WorldClock | None = None,
+    ) -> None:
         self.state_dir = state_dir = state_dir.resolve() if state_dir else None
         if state_dir is not None:
             state_dir.mkdir(parents=True, exist_ok=True)
         self.state, fresh = _loaded(state_dir) or (WorldState(seed=seed, time=WORLD_BEGINS), True)
         self.log = Log(state_dir / "log.jsonl" if state_dir else None)
         last = self.log.entries[-1].time if self.log.entries else 0.0
-        self.clock = WorldClock(speed, max(self.state.time, last))
+        self.clock = clock or WorldClock(speed, max(self.state.time, last))
         self.realm = Realm(self.state, self.clock)
         self.faults = Faults(self.state.faults, self.clock)
         self.grid = Grid(self.state.daemons)
@@ -81,7 +90,7 @@ class World(MachineYard):
 
     def born(self, compute: Compute, vm: Vm) -> None:
         key = f"{compute.name}/{vm.sid}"
-        host_key = asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode()
+        host_key = new_host_key(self.realm, "machine", key, vm.name)
         state = MachineState(key=key, name=vm.name, mycelium_ip=vm.mycelium_ip, host_key=host_key)
         self.state.machines[key] = state
         self.machines[key] = self._new_machine(state, vm.ssh_keys)

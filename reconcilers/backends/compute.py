@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, NewType, TypeVar
+from typing import Any, Literal, NewType, TypeVar, get_args
 
 from reconcilers.backends.compute_answers import (
     ComputeDialect,
@@ -26,7 +26,7 @@ from reconcilers.backends.compute_answers import (
     rows_of,
     vm_of,
 )
-from reconcilers.backends.transport import Wire
+from reconcilers.backends.transport import DEFAULT_LIMIT, Wire
 from reconcilers.errors import Blocked, NameTaken, OutcomeUnknown, OutsideError, Rejected, Transient
 from reconcilers.secret import Secret
 from specs.fleet import GridNode, NodeSid
@@ -47,6 +47,8 @@ __all__ = [
 
 DaemonName = NewType("DaemonName", str)
 
+Lane = Literal["making", "deleting", "cutting"]
+LANES: tuple[Lane, ...] = get_args(Lane)
 MARGIN = 30.0  # seconds beyond the daemon's own limit, so that its answer is heard when it gives up
 T = TypeVar("T")
 
@@ -60,8 +62,8 @@ class ComputeClient:
     """Every call may raise Unreachable, Transient, Throttled, Blocked DaemonConnectionDead; writing ones OutcomeUnknown.
 
     `secret` is sent with every call: with another one our machines are invisible (P). `slow_limit` (seconds) is for
-    calls that wait for the chain. Those that make something go over `slow`, which has a gate of its own, so that
-    listings and deletes (cutting off an open door is one) never queue behind them (law 6).
+    calls that wait for the chain. Each kind of them has a lane, a wire with a gate of its own, so that listings never
+    queue behind them, nor deletes behind what is being made, nor the cutting off of an open door behind anything (law 6).
     """
 
     name: DaemonName
@@ -69,7 +71,7 @@ class ComputeClient:
     secret: Secret
     dialect: ComputeDialect = field(default_factory=ComputeDialect)
     slow_limit: float = 300.0 + MARGIN
-    slow: Wire | None = None
+    lanes: Mapping[Lane, Wire] = field(default_factory=dict)  # without one: the usual wire
     _ids: Any = field(default_factory=lambda: count(1), init=False, repr=False)
 
     async def missing_methods(self) -> tuple[str, ...]:
@@ -100,7 +102,7 @@ class ComputeClient:
 
     async def delete_vm(self, vm_id: str) -> None:
         """Not found is fine."""
-        await self._delete(self.dialect.delete_vm, vm_id)
+        await self._delete(self.dialect.delete_vm, vm_id, "deleting")
 
     async def list_gateways(self) -> tuple[Gateway, ...]:
         """Every web gateway under our secret."""
@@ -112,9 +114,9 @@ class ComputeClient:
         result = await self._make(self.dialect.deploy_gateway, params)
         return self._made(gateway_of, result, writing=True)
 
-    async def delete_gateway(self, gateway_id: str) -> None:
-        """Not found is fine."""
-        await self._delete(self.dialect.delete_gateway, gateway_id)
+    async def delete_gateway(self, gateway_id: str, *, cut: bool = False) -> None:
+        """Not found is fine. `cut`: the door behind it stands open, so it queues behind no other delete."""
+        await self._delete(self.dialect.delete_gateway, gateway_id, "cutting" if cut else "deleting")
 
     async def list_nodes(self) -> tuple[Node, ...]:
         """The daemon's hosts and what is free on them. The chain's word lags by up to a minute (P)."""
@@ -122,8 +124,8 @@ class ComputeClient:
 
     async def aclose(self) -> None:
         await self.wire.aclose()
-        if self.slow is not None:
-            await self.slow.aclose()
+        for wire in self.lanes.values():
+            await wire.aclose()
 
     async def _list(self, method: str, make: Callable[[Any], T], *keys: str, plain: bool = False) -> tuple[T, ...]:
         result = await self._call(method, {}, writing=False, plain=plain)
@@ -134,11 +136,11 @@ class ComputeClient:
         return tuple(self._made(make, row, writing=False) for row in rows)
 
     async def _make(self, method: str, params: dict[str, Any]) -> Any:
-        return await self._call(method, params, writing=True, limit=self.slow_limit, wire=self.slow)
+        return await self._call(method, params, writing=True, lane="making")
 
-    async def _delete(self, method: str, identity: str) -> None:
+    async def _delete(self, method: str, identity: str, lane: Lane) -> None:
         try:
-            await self._call(method, {self.dialect.id_param: identity}, writing=True, limit=self.slow_limit)
+            await self._call(method, {self.dialect.id_param: identity}, writing=True, lane=lane)
         except NotThere:
             return
 
@@ -148,16 +150,16 @@ class ComputeClient:
         params: dict[str, Any],
         *,
         writing: bool,
-        limit: float = 30.0,
         plain: bool = False,
-        wire: Wire | None = None,
+        lane: Lane | None = None,
     ) -> Any:
-        """The result of one call. `plain`: without our secret. `wire`: over which, if not the usual. Raises an OutsideError."""
+        """The result of one call. `plain`: without our secret. `lane`: it waits for the chain. Raises an OutsideError."""
         number = next(self._ids)
         if not plain:
             params = {**params, self.dialect.secret_param: self.secret.text()}
         body = {"jsonrpc": "2.0", "id": number, "method": self.dialect.method(method), "params": params}
-        answer = await (wire or self.wire).send("POST", "/rpc", writing=writing, body=body, name=method, limit=limit)
+        wire, limit = (self.wire, DEFAULT_LIMIT) if lane is None else (self.lanes.get(lane, self.wire), self.slow_limit)
+        answer = await wire.send("POST", "/rpc", writing=writing, body=body, name=method, limit=limit)
         if 400 <= answer.status_code < 500:
             words = f"{method} answered {answer.status_code}: is this the daemon's address?"
             raise Transient(words, system=self.wire.system)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Protocol
 
@@ -47,6 +47,7 @@ class MachineQuery:
     secrets     (context, key) to be read
     contexts    contexts whose keys are to be listed
     probes      anonymous questions to the front door
+    logs        jobs whose printed end is wanted even though they ended well; of all others it comes unasked
     """
 
     components: tuple[str, ...] = ()
@@ -54,11 +55,12 @@ class MachineQuery:
     secrets: tuple[SettingKey, ...] = ()
     contexts: tuple[str, ...] = ()
     probes: tuple[Probe, ...] = ()
+    logs: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
         """A short name of the question, the same for equal questions in any order."""
-        parts = {name: sorted(set(map(repr, values))) for name, values in asdict(self).items()}
+        parts = {each.name: sorted(set(map(repr, getattr(self, each.name)))) for each in fields(self)}
         return hashlib.sha256(repr(sorted(parts.items())).encode()).hexdigest()[:16]
 
 
@@ -76,7 +78,7 @@ class Job:
     """The last run of a detached job on the machine.
 
     rc      exit code once it ended
-    log     the tail of what it printed, 4 KiB at most
+    log     the tail of what it printed, 4 KiB at most; "" when it ended well and was not asked for
     result  what it is proud of: after an install the version that the component itself tells, "" if it does not
     wanted  what it was asked for: the pinned version, or "" for the newest of the channel
     began   when, ISO 8601 in UTC by the machine's own clock

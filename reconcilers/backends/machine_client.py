@@ -27,10 +27,11 @@ OUTPUT_SENT = 16384  # machine_scripts sends no more; what was cut there may end
 
 @dataclass
 class ShellMachines:
-    """All machines, over a shell. `dialect` holds every command (A)."""
+    """All machines, over a shell. `dialect` holds every command (A), `places` is how many installs run at once on each."""
 
     shell: Shell
     dialect: MachineDialect = field(default_factory=MachineDialect)
+    places: int = 4
 
     async def look(self, address: MachineAddress, query: MachineQuery) -> MachineLook:
         """See `Machines.look`."""
@@ -56,7 +57,7 @@ class ShellMachines:
         self, address: MachineAddress, component: str, version: str | None, services: tuple[str, ...]
     ) -> None:
         """See `Machines.start_install`."""
-        job = machine_jobs.install(self.dialect, _name(address, component), version, services)
+        job = machine_jobs.install(self.dialect, _name(address, component), version, services, self.places)
         await self._write(address, f"start_install {component}", machine_jobs.start(self.dialect, job))
 
     async def remove_component(self, address: MachineAddress, component: str, services: tuple[str, ...]) -> None:

@@ -47,6 +47,7 @@ class MachineDialect:
     loopback_url: str = "http://127.0.0.1:9989"
     router_url: str = "http://127.0.0.1:9988"
     inner_url: str = "http://[{address}]:9988"
+    door: str = "hero_proxy"
     door_socket: str = "hero/var/sockets/hero_proxy/rpc.sock"
     door_url: str = "http://localhost/rpc"
     domain_add: str = "domain.add"

@@ -2,6 +2,9 @@
 
 A job's directory holds `lock` (held as long as the job lives), `state` (replaced in one motion), `log` (the last 64 to
 128 KiB) and `run` (its script). A state that says running while nobody holds the lock means that the job died.
+
+Installs are begun all at once and take their turns among themselves: each waits on the machine for one of a few places,
+so that no place stands empty until we look again. A place is a lock as well, and free as soon as its holder is no more.
 """
 
 from __future__ import annotations
@@ -12,10 +15,12 @@ from dataclasses import dataclass
 from reconcilers.backends.machine import SUPERVISOR_JOB, install_job
 from reconcilers.backends.machine_dialect import MachineDialect, line
 from reconcilers.backends.machine_scripts import file_name
+from specs.catalogue import catalogue
 
 LOG_KEPT = 64 * 1024
 LOG_TAIL = 4 * 1024
 START_WAIT = 90  # times one second, until a supervisor just started answers
+PLACE_EVERY = 0.5  # seconds between two tries of the one who is next for a place
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,9 @@ class JobScript:
 
 # `keep` reads the output until everybody has closed it, which a service started by the job may never do. So the job does
 # not wait for the end of its output but for a line of its own, and holds the lock where `keep` does not.
+#
+# Those who wait for a place stand in line at `places/next`; only the first of them tries the places, so that one that is
+# free is taken at once, and by one.
 FRAME = """\
 umask 077
 LC_ALL=C; export LC_ALL
@@ -54,13 +62,37 @@ keep() {
     [ "$size" -le LARGEST ] || cut_log
   done
 }
-call() { echo "+ $*"; "$@" 8>&-; }
-quiet() { timeout -k 1 15 "$@" 8>&-; }
+call() { echo "+ $*"; "$@" 7>&- 8>&-; }
+quiet() { timeout -k 1 15 "$@" 7>&- 8>&-; }
 clear_stale() { if [ "$(cat "$1" 2>/dev/null)" = "$2" ]; then rm -f "$1"; fi; }
 version_of() { [ -x "$B/$1" ] && quiet VERSION 2>/dev/null | { read -r name version rest; printf %s "$version"; }; }
+take_place() {
+  mkdir -p "$D/places" || return
+  waits="waits for one of $1 places"
+  exec 6>"$D/places/next"
+  if ! flock -n 6; then echo "$waits"; waits=; flock 6 8>&- || return; fi
+  while :; do
+    place=0
+    while [ "$place" -lt "$1" ]; do
+      exec 7>"$D/places/$place"
+      if flock -n 7; then exec 6>&-; return 0; fi
+      place=$((place + 1))
+    done
+    exec 7>&-
+    [ -z "$waits" ] || { echo "$waits"; waits=; }
+    sleep EVERY 8>&-
+  done
+}
+after() {
+  [ -e "$D/jobs/$2/lock" ] || return 0
+  exec 5<"$D/jobs/$2/lock"
+  if ! flock -n -s 5; then echo "waits for $1"; flock -s 5 8>&-; fi
+  exec 5<&-
+}
 job() {
   work
   rc=$?
+  exec 7>&-
   printf '%s\\n' "$ID"
   tries=0
   while [ -e "$J/open" ] && [ "$tries" -lt 50 ]; do sleep 0.1; tries=$((tries + 1)); done
@@ -94,6 +126,7 @@ def start(dialect: MachineDialect, job: JobScript) -> list[str]:
 def _text(dialect: MachineDialect, job: JobScript) -> str:
     version = " ".join('"$1"' if word == "{component}" else shlex.quote(word) for word in dialect.version)
     frame = FRAME.replace("KEPT", str(LOG_KEPT)).replace("LARGEST", str(2 * LOG_KEPT)).replace("VERSION", version)
+    frame = frame.replace("EVERY", str(PLACE_EVERY))
     work = f"work() {{\n{job.work}\n}}\n"
     return frame + work + "{ job 2>&1; } | ( exec 8>&-; keep ) &\nexec 8>&-\n"
 
@@ -135,21 +168,30 @@ def supervisor(dialect: MachineDialect, lab_url: str, version: str | None) -> Jo
     return JobScript(SUPERVISOR_JOB, wanted, work)
 
 
-def install(dialect: MachineDialect, component: str, version: str | None, services: tuple[str, ...]) -> JobScript:
-    """Install or update a component and start its services; those that ran another version are restarted.
+def install(
+    dialect: MachineDialect, component: str, version: str | None, services: tuple[str, ...], places: int
+) -> JobScript:
+    """Install or update a component and start its services, when one of so many places is free; services that ran another
+    version are restarted. What the component needs to start is waited for, if it is being installed as well; by then the
+    place is given back, so that it can be had by that.
 
     What was written before the first start is read by it: a fresh service is no longer stale. A service that another
     version may have left running is restarted, which is the same.
     """
     name = shlex.quote(component)
-    steps = "\n".join(_start_after_install(dialect, each) for each in services)
+    known = catalogue().get(component)
+    needs = [need for need in (known.needs if known else ()) if need != dialect.supervisor]
+    waits = [f"  after {shlex.quote(need)} {shlex.quote(file_name(install_job(need)))}" for need in needs]
+    steps = "\n".join((*waits, *(_start_after_install(dialect, each) for each in services)))
     work = f"""\
+  take_place {places} || return
   : >"$D"/components/{shlex.quote(file_name(component))}
   fresh=yes
   if [ -x "$B"/{name} ]; then fresh=; fi
   before=$(version_of {name})
   {_build(dialect, component, version)} || return
   RESULT=$(version_of {name})
+  exec 7>&-
 {steps}
   return 0"""
     return JobScript(install_job(component), version or "", work)

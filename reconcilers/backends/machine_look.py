@@ -26,7 +26,7 @@ from reconcilers.backends.machine import (
 )
 from reconcilers.backends.machine_dialect import MachineDialect, line
 from reconcilers.backends.machine_jobs import LOG_TAIL
-from reconcilers.backends.machine_scripts import door, from_file_name, from_setting_file
+from reconcilers.backends.machine_scripts import door, file_name, from_file_name, from_setting_file
 from reconcilers.backends.machine_shell import Frame, whole
 from reconcilers.secret import Secret
 
@@ -47,7 +47,7 @@ def look_script(dialect: MachineDialect, address: str, query: MachineQuery, nonc
         *_supervisor(dialect, query),
         *_versions(dialect, query.components),
         *_addresses(dialect, address, query),
-        *_own_files(),
+        *_own_files(query),
     ]
     return whole("\n".join(steps), nonce)
 
@@ -116,19 +116,26 @@ def _curl(urls: list[str], host: str | None) -> str:
     return f"within {URLS_TIME} {shlex.join(words)} 2>/dev/null"
 
 
-def _own_files() -> list[str]:
-    """What we keep on the machine. A job is dead when it says running twice and nobody held its lock in between."""
+def _own_files(query: MachineQuery) -> list[str]:
+    """What we keep on the machine. A job is dead when it says running twice and nobody held its lock in between.
+
+    A state is read without a process of its own, and what a job printed is left out when it ended well and nobody asked: a
+    machine has a job for each component, nearly all of them long done.
+    """
+    logs = " ".join(("", *map(file_name, query.logs), ""))
     return [
         'for kind in stale settings components; do frame "$kind"; ls -1 "$D/$kind" 2>/dev/null; done',
+        'state_of() { said=; while IFS= read -r row; do said="$said$row\n"; done <"$1"; }',
         'for job in "$D"/jobs/*; do',
         '  [ -f "$job/state" ] || continue',
-        '  said=$(cat "$job/state"); held=yes',
+        '  state_of "$job/state"; held=yes',
         "  case $said in",
-        '    running*) if flock -n "$job/lock" true 2>/dev/null; then now=$(cat "$job/state")',
-        '      [ "$now" != "$said" ] || held=',
-        "      said=$now; fi ;;",
+        '    running*) if flock -n "$job/lock" true 2>/dev/null; then last=$said; state_of "$job/state"',
+        '      [ "$last" != "$said" ] || held=; fi ;;',
         "  esac",
         '  frame job "${job##*/}" "$held"; printf "%s" "$said"',
+        f"  case $said in succeeded*) case {shlex.quote(logs)} in",
+        '    *" ${job##*/} "*) ;; *) continue ;; esac ;; esac',
         f'  frame log; tail -c {LOG_TAIL} "$job/log" 2>/dev/null',
         "done",
     ]
@@ -207,7 +214,8 @@ def _take(got: _Gathered, query: MachineQuery, frame: Frame, after: Frame) -> No
         case "stale" | "settings" | "components":
             got.names[kind] = frozenset(text.split())
         case "job":
-            job = job_in(from_file_name(frame.words[1]), text, after.body, held=len(frame.words) > 2)
+            log = after.body if after.kind == "log" else b""
+            job = job_in(from_file_name(frame.words[1]), text, log, held=len(frame.words) > 2)
             if job is not None:
                 got.jobs[job.name] = job
 

@@ -7,6 +7,7 @@ Every script takes one lock first, may run twice at once, and may be done again.
     stale/<service>     it reads settings written since its last restart; holds the run that said so
     settings/<setting>  written by us as ours          components/<component>  installed by us
     jobs/<job>/         state, log, lock and script of a detached job (`machine_jobs`)
+    places/<n>          held by an install while it works; places/next by the one that is next
 
 Names become file names percent-encoded. Every word is quoted by `shlex.quote`; a secret stands in the script, which
 comes in on standard input, and in the arguments of the one command that stores it.
@@ -19,10 +20,11 @@ import shlex
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote, unquote
 
-from reconcilers.backends.machine import Domain, Readers, SettingKey
+from reconcilers.backends.machine import Domain, Readers, SettingKey, install_job
 from reconcilers.backends.machine_dialect import MachineDialect, line
 from reconcilers.backends.machine_shell import whole
 from reconcilers.secret import Secret
+from specs.catalogue import owner_of
 
 LOCK_WAIT = 45  # seconds for the lock of all writing scripts
 RPC_TIME = 10  # seconds for one call to the front door
@@ -64,6 +66,20 @@ def writing(dialect: MachineDialect, nonce: str, steps: Iterable[str]) -> bytes:
     """A whole writing script: the lock, then the steps, each of which ends the script with a `failed` frame if it must."""
     bin_dir = f'PATH="$HOME/{dialect.bin}:$PATH"; export PATH\n'
     return whole(bin_dir + WRITING + "\n".join(steps) + '\nrm -f "$D/out"', nonce)
+
+
+def outside_install(component: str) -> list[str]:
+    """Steps that hold the lock of the component's install job until the script ends: an install never finds its service
+    stopped or its program gone under its hands. Frame `busy` when one runs. Children get this lock as little as the other."""
+    job = _job_folder(component)
+    return [
+        f"if [ -d {job} ]; then exec 8>{job}/lock; timeout 2 flock 8 || {{ frame busy; frame end; return; }}; fi",
+        'call() { "$@" 8>&- 9>&-; }',
+    ]
+
+
+def _job_folder(component: str) -> str:
+    return f'"$D"/jobs/{shlex.quote(file_name(install_job(component)))}'
 
 
 def must(command: str, what: str) -> str:
@@ -137,9 +153,11 @@ def delete_settings(dialect: MachineDialect, settings: tuple[SettingKey, ...], r
 
 
 def restart_service(dialect: MachineDialect, service: str) -> list[str]:
-    """Restart; the stale mark goes only if it is still the one that was there before."""
+    """Restart, not while its component is being installed; the stale mark goes only if it is still the one that was there
+    before. The front door alone is restarted at any time: nothing may keep it from being shut."""
     mark = f'"$D"/stale/{shlex.quote(file_name(service))}'
     return [
+        *([] if service == dialect.door else outside_install(owner_of(service))),
         f"was=$(cat {mark} 2>/dev/null)",
         must(line(dialect.service_restart, service=service), "restart"),
         f'clear_stale {mark} "$was"',
@@ -147,11 +165,13 @@ def restart_service(dialect: MachineDialect, service: str) -> list[str]:
 
 
 def start_service(dialect: MachineDialect, service: str) -> list[str]:
-    """Start; with a stale mark restart, since it may be running after all, and then starting would change nothing."""
+    """Start, not while its component is being installed; with a stale mark restart, since it may be running after all, and
+    then starting would change nothing."""
     mark = f'"$D"/stale/{shlex.quote(file_name(service))}'
     start = must(line(dialect.lab_start, service=service), "start")
     restart = f"told {line(dialect.service_restart, service=service)}"
     return [
+        *outside_install(owner_of(service)),
         f"was=$(cat {mark} 2>/dev/null)",
         f'if [ -n "$was" ] && {restart}; then clear_stale {mark} "$was"; else {start}; fi',
     ]
@@ -164,12 +184,11 @@ def stop_service(dialect: MachineDialect, service: str) -> list[str]:
 def remove_component(dialect: MachineDialect, component: str, services: tuple[str, ...]) -> list[str]:
     """Stop and remove, not while its install runs; what is not there is fine. Ownership goes last."""
     binary = f'"$HOME"/{shlex.quote(dialect.bin)}/{shlex.quote(component)}'
-    job = f'"$D"/jobs/{shlex.quote(file_name(f"component-{component}"))}'
+    job = _job_folder(component)
     stops = "\n".join(f"  told {line(dialect.lab_stop, service=each)}" for each in services)
     stale = " ".join(f'"$D"/stale/{shlex.quote(file_name(each))}' for each in services)
     return [
-        f"if [ -d {job} ]; then exec 8>{job}/lock; timeout 2 flock 8 || {{ frame busy; frame end; return; }}; fi",
-        'call() { "$@" 8>&- 9>&-; }',
+        *outside_install(component),
         f"if [ -e {binary} ]; then\n{stops}\n  {must(line(dialect.lab_uninstall, component=component), 'remove')}\nfi",
         f"[ ! -e {binary} ] || {{ failed remove; return; }}",
         f'rm -f "$D"/components/{shlex.quote(file_name(component))} {stale}',

@@ -54,9 +54,10 @@ class _Connection:
 
 @dataclass
 class _Line:
-    """What we hold of one machine: a connection that is being opened or is open, and its places."""
+    """What we hold of one machine: a connection that is being opened or is open, its places, and how many use or want one."""
 
     opening: asyncio.Task[_Connection] | None = None
+    users: int = 0
     places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SCRIPTS_PER_MACHINE))
 
 
@@ -74,6 +75,15 @@ class SshShell:
     async def run(self, address: MachineAddress, script: bytes, *, name: str, writing: bool) -> Ran:
         """Run a script and wait for its end. Raises what `Shell` says."""
         line = self._lines.setdefault(address.key, _Line())
+        line.users += 1
+        try:
+            return await self._run(address, line, script, name=name, writing=writing)
+        finally:
+            line.users -= 1
+            if line.users == 0 and not _alive(line) and self._lines.get(address.key) is line:
+                del self._lines[address.key]  # nobody may ever ask for that machine again
+
+    async def _run(self, address: MachineAddress, line: _Line, script: bytes, *, name: str, writing: bool) -> Ran:
         async with line.places:
             # Connecting may take long and is limited apart: a dead machine must hold no place of the others (law 6).
             await self._connected(address, line)
@@ -235,6 +245,14 @@ def _usable(opening: asyncio.Task[_Connection], address: MachineAddress) -> bool
     if opening.cancelled() or opening.exception() is not None:
         return False
     return not opening.result().link.is_closed() and opening.result().leads_to == _place(address)
+
+
+def _alive(line: _Line) -> bool:
+    """Whether there is a connection to keep, or may be one soon."""
+    opening = line.opening
+    if opening is None or not opening.done():
+        return opening is not None
+    return not opening.cancelled() and opening.exception() is None and not opening.result().link.is_closed()
 
 
 async def _close(line: _Line) -> None:

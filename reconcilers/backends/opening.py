@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
 from reconcilers.backends import Backends
-from reconcilers.backends.compute import MARGIN, ComputeClient, ComputeDialect, DaemonName
+from reconcilers.backends.compute import LANES, MARGIN, ComputeClient, ComputeDialect, DaemonName
 from reconcilers.backends.engines import EngineClient, EngineDialect
 from reconcilers.backends.forge import ForgeClient
 from reconcilers.backends.limits import CallHook, Gate
@@ -37,6 +37,8 @@ class Options:
 
     transports  what carries HTTP instead of real connections: "forge", "outside", "mail", "compute <name>" or
                 "engine <name>"
+    machines    makes the machines' client, instead of one over SSH, from the installer's key, the gate, and how many
+                installs run at once on a machine
     folder      what a relative `file:` in the Fleet is relative to
     """
 
@@ -45,6 +47,7 @@ class Options:
     engine_dialect: EngineDialect = field(default_factory=EngineDialect)
     hooks: Sequence[CallHook] = ()
     transports: Mapping[str, httpx.AsyncBaseTransport] = field(default_factory=dict)
+    machines: Callable[[Secret, Gate, int], Machines] | None = None
     folder: Path = Path()
 
 
@@ -97,15 +100,14 @@ def _compute(
     if url.startswith(UNIX):
         url, socket = "http://localhost", url.removeprefix(UNIX)
     timing = fleet.spec.timing
-    slow = _gate(gate.system, fleet.spec.limits.compute, gate.clock, options)
 
-    def inner() -> httpx.AsyncBaseTransport:
-        return options.transports.get(gate.system) or httpx.AsyncHTTPTransport(uds=socket)
+    def wire(gate: Gate) -> Wire:
+        return Wire(url, options.transports.get(gate.system) or httpx.AsyncHTTPTransport(uds=socket), gate)
 
     return ComputeClient(
         name=DaemonName(daemon.name),
-        wire=Wire(url, inner(), gate),
-        slow=Wire(url, inner(), slow),
+        wire=wire(gate),
+        lanes={lane: wire(_gate(gate.system, fleet.spec.limits.compute, gate.clock, options)) for lane in LANES},
         secret=_secret(secrets, daemon.secret, f"spec.compute.{daemon.name}.secret"),
         dialect=options.compute_dialect,
         slow_limit=max(timing.deploy_limit, timing.gateway_limit).total_seconds() + MARGIN,
@@ -114,7 +116,10 @@ def _compute(
 
 def _machines(fleet: Fleet, secrets: Mapping[str, Secret], gate: Gate, options: Options) -> Machines:
     key = _secret(secrets, fleet.spec.installer.private_key, "spec.installer.privateKey")
-    return ShellMachines(SshShell(key, gate, proxy=fleet.spec.network.mycelium_proxy), options.machine_dialect)
+    if options.machines is not None:
+        return options.machines(key, gate, fleet.spec.limits.installs)
+    shell = SshShell(key, gate, proxy=fleet.spec.network.mycelium_proxy)
+    return ShellMachines(shell, options.machine_dialect, fleet.spec.limits.installs)
 
 
 def _engine(fleet: Fleet, engine: Engine, machines: Machines, gate: Gate, options: Options) -> EngineClient:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+from datetime import timedelta
 
 import httpx
 import pytest
 
+from controller.outcomes import in_sync
 from controller.records import PutTester
 from controller.running import Controller
 from controller.store import StoreError
 from tests.api.conftest import CANARY, LINK, asking
-from tests.controller.fakes import a_tester, record_of
+from tests.controller.fakes import START, a_tester, record_of
 
 READS = (
     "/",
@@ -47,9 +50,33 @@ async def test_one_tester_has_everything_with_its_age(browser: httpx.AsyncClient
     assert {one["step"]: one["at"] for one in whole["facts"]} == dict.fromkeys(
         ("gateway", "machine"), "2026-11-20T11:55:00Z"
     )
+    assert {one["seenAt"] for one in (whole["tester"], *whole["conditions"], *whole["facts"])} == {None}, (
+        "not known yet"
+    )
     assert whole["objects"][0]["identity"] == {"vm_id": "0007"}
     assert whole["writes"][0]["outcome"] == "done"
     assert whole["events"][0]["reason"] == "MachineCreated"
+
+
+async def test_when_things_were_last_seen_to_be_so_is_told_as_soon_as_it_is_known(
+    browser: httpx.AsyncClient, controller: Controller
+) -> None:
+    seen, now = START - timedelta(seconds=20), START
+    outcomes = [replace(in_sync(step), seen_at=seen, learnt=step == "machine") for step in ("machine", "gateway")]
+    for name in ("alice", "bob"):
+        controller.engine.sightings.note(name, outcomes, now)
+    alice, bob = [(await browser.get(f"/api/v1/testers/{name}")).json() for name in ("alice", "bob")]
+    assert {one["step"]: one["seenAt"] for one in alice["facts"]} == {
+        "gateway": None,
+        "machine": "2026-11-20T11:59:40Z",
+    }
+    assert {one["type"]: one["seenAt"] for one in bob["conditions"]} == {
+        "Machine": "2026-11-20T11:59:40Z",
+        "Ready": "2026-11-20T11:59:40Z",
+    }
+    (listed,) = [one for one in (await browser.get("/api/v1/testers")).json() if one["name"] == "bob"]
+    assert listed == bob["tester"]
+    assert (listed["since"], listed["seenAt"]) == ("2026-11-20T11:55:00Z", "2026-11-20T11:59:40Z")
 
 
 async def test_events_come_newest_first_in_pages(browser: httpx.AsyncClient) -> None:

@@ -190,7 +190,7 @@ def test_get_shows_only_the_named(testerctl: Terminal, state: Path) -> None:
 
 def test_describe_tells_everything_but_secrets(testerctl: Terminal, state: Path) -> None:
     assert testerctl("describe", "alice", "--state", state) == 0
-    for words in ("Conditions", "alice_x7k2p9_1_1", "400::7", "MachineCreated", "existing", "done"):
+    for words in ("Conditions", "alice_x7k2p9_1_1", "400::7", "MachineCreated", "existing", "done", "unknown here"):
         assert words in testerctl.out
     assert all(len(line) <= 80 for line in testerctl.out.split("\nEvents")[0].splitlines())
     assert testerctl("describe", "alice", "--state", state, "-o", "json") == 0

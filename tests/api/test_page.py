@@ -5,12 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from datetime import timedelta
 from html.parser import HTMLParser
 
 import httpx
 
 from api.page import RENEWED_EVERY
+from controller.outcomes import in_sync
+from controller.records import Condition, PutCondition, Status
+from controller.running import Controller
 from tests.api.conftest import LINK
+from tests.controller.fakes import START
 
 ALLOWED = {
     *("html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "a", "br", "strong", "time", "progress"),
@@ -72,3 +77,31 @@ async def test_it_renews_itself_and_shows_ages(browser: httpx.AsyncClient) -> No
     assert f'<meta http-equiv="refresh" content="{RENEWED_EVERY}">' in text
     assert '<time datetime="2026-11-20T11:55:00Z">5 min ago</time>' in text
     assert "bob.yaml:3:1 bad" in text
+
+
+async def test_it_tells_when_everybody_was_last_seen_to_be_so(
+    browser: httpx.AsyncClient, controller: Controller
+) -> None:
+    """Law 11: not when it changed; and nobody was seen before this controller has looked."""
+    before, _, _ = await read(browser)
+    assert before.count("<td>unknown</td>") == 2
+    controller.engine.sightings.note("bob", [in_sync("machine")], START - timedelta(minutes=2))
+    text, _, _ = await read(browser)
+    assert text.count("<td>unknown</td>") == 1
+    since, seen = re.findall(r"<td><time[^>]*>([^<]*)</time></td>", text.partition("<strong>bob</strong>")[2])[:2]
+    assert (since, seen) == ("5 min ago", "2 min ago")
+
+
+async def test_what_is_wrong_with_the_fleet_itself_is_told(browser: httpx.AsyncClient, controller: Controller) -> None:
+    words = "1 in the listings bear a name of ours <b>"
+    told = Condition("", "NothingOrphaned", Status.FALSE, "OrphansFound", words, 0, START)
+    fine = Condition("", "SomethingElse", Status.TRUE, "AsEver", "nothing to tell", 0, START)
+    await controller.store.write(PutCondition(told), PutCondition(fine))
+    text, _, _ = await read(browser)
+    assert '<p class="bad">1 in the listings bear a name of ours &lt;b&gt;</p>' in text
+    assert "nothing to tell" not in text
+    conditions = (await browser.get("/api/v1/fleet")).json()["conditions"]
+    assert [(each["type"], each["status"], each["message"]) for each in conditions] == [
+        ("NothingOrphaned", "False", words),
+        ("SomethingElse", "True", "nothing to tell"),
+    ]

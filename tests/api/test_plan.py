@@ -177,3 +177,16 @@ async def test_who_has_expired_is_planned_to_leave(tmp_path: Path) -> None:
     rows = {"alice": record_of(a_tester("alice"))}
     assert not _expected(rows, loaded, START)[0]["alice"].leaving
     assert _expected(rows, loaded, then)[0]["alice"].leaving
+
+
+async def test_many_who_expire_at_once_are_held_back_too(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "alice")
+    text = (folder / "alice.yaml").read_text()
+    dora = text.replace("name: alice", "name: dora").replace("Alice-B", "Dora").replace("alice@", "dora@")
+    (folder / "dora.yaml").write_text(dora)
+    loaded = load_folder(folder, START.date())
+    assert loaded.errors == ()
+    rows = {name: record_of(a_tester(name), uid=f"{name}7k2"[:6]) for name in ("alice", "dora")}
+    expected, held = _expected(rows, loaded, datetime(2091, 1, 1, tzinfo=UTC))
+    assert held == ("alice", "dora")
+    assert not any(record.leaving for record in expected.values())

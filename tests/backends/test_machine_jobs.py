@@ -20,8 +20,8 @@ LAB_URL = "https://forge.test/lhumina_code/lab/releases/download/latest/lab-linu
 Until = Callable[..., Awaitable[None]]
 
 
-async def job(machines: ShellMachines, address: MachineAddress, name: str) -> Job | None:
-    return (await machines.look(address, MachineQuery())).jobs.get(name)
+async def job(machines: ShellMachines, address: MachineAddress, name: str, *logs: str) -> Job | None:
+    return (await machines.look(address, MachineQuery(logs=logs))).jobs.get(name)
 
 
 async def ended(machines: ShellMachines, address: MachineAddress, name: str, until: Until) -> Job:
@@ -30,7 +30,7 @@ async def ended(machines: ShellMachines, address: MachineAddress, name: str, unt
         return found is not None and found.state is not JobState.RUNNING
 
     await until(over)
-    found = await job(machines, address, name)
+    found = await job(machines, address, name, name)
     assert found is not None
     return found
 
@@ -114,6 +114,124 @@ async def test_a_second_start_of_a_running_job_changes_nothing(
     assert furnished.read("calls").count("lab build hero_books") == 1
 
 
+async def test_a_service_is_not_restarted_under_the_hands_of_its_install(
+    furnished: Any, machines: ShellMachines, address: MachineAddress, until: Until
+) -> None:
+    furnished.touch("services/hero_books", "running")
+    furnished.touch("services/hero_slides", "running")
+    await machines.write_settings(address, {("c", "A"): Secret("1")}, {("c", "A"): ("hero_books",)}, owned=False)
+    furnished.touch("hold.hero_books")
+    await machines.start_install(address, "hero_books", "v1", ("hero_books",))
+
+    async def building() -> bool:
+        return "building hero_books" in await machines.job_log(address, "component-hero_books")
+
+    await until(building)
+    for move in (machines.restart_service, machines.start_service):
+        with pytest.raises(Transient) as caught:
+            await move(address, "hero_books")
+        assert caught.value.reason == "MachineBusy"
+    await machines.restart_service(address, "hero_slides")  # nobody else waits for it
+    assert [each for each in furnished.read("calls").splitlines() if "books" in each][1:] == []
+    assert (await machines.look(address, MachineQuery())).stale == {"hero_books"}  # it is still due
+    (furnished.path / "hold.hero_books").unlink()
+    await ended(machines, address, "component-hero_books", until)
+    await machines.restart_service(address, "hero_books")
+    assert furnished.read("calls").splitlines()[-1] == "restart hero_books"
+
+
+async def test_the_front_door_is_restarted_even_while_it_is_installed(
+    furnished: Any, machines: ShellMachines, address: MachineAddress, until: Until
+) -> None:
+    """Law 4: nothing keeps an open door from being shut."""
+    furnished.touch("services/hero_proxy", "running")
+    furnished.touch("hold.hero_proxy")
+    await machines.start_install(address, "hero_proxy", None, ("hero_proxy",))
+    await machines.restart_service(address, "hero_proxy")
+    assert "restart hero_proxy" in furnished.read("calls").splitlines()
+    (furnished.path / "hold.hero_proxy").unlink()
+    await ended(machines, address, "component-hero_proxy", until)
+
+
+async def test_installs_take_their_turns_without_being_looked_at(
+    furnished: Any, address: MachineAddress, until: Until
+) -> None:
+    """As many at once as the Fleet allows; the next one begins by itself, and one that waits says so."""
+    machines = ShellMachines(furnished, places=2)
+    names = ("hero_books", "hero_slides", "hero_planner")
+    for name in names:
+        furnished.touch(f"hold.{name}")
+        await machines.start_install(address, name, None, ())
+
+    def building() -> list[str]:
+        return [each for each in furnished.read("calls").splitlines() if each.startswith("lab build")]
+
+    async def told(line: str) -> list[str]:
+        logs = {name: await machines.job_log(address, f"component-{name}") for name in names}
+        return [name for name, log in logs.items() if line in log]
+
+    async def two_of_three() -> bool:
+        return len(building()) == 2 and len(await told("waits for one of 2 places")) == 1
+
+    await until(two_of_three)
+    (last,) = await told("waits for one of 2 places")
+    waiting = await job(machines, address, f"component-{last}")
+    assert waiting is not None
+    assert waiting.state is JobState.RUNNING
+    first = next(name for name in names if name != last)
+    (furnished.path / f"hold.{first}").unlink()
+
+    async def the_third() -> bool:
+        return len(building()) == 3
+
+    await until(the_third)
+    for name in set(names) - {first}:
+        (furnished.path / f"hold.{name}").unlink()
+    for name in names:
+        assert (await ended(machines, address, f"component-{name}", until)).state is JobState.SUCCEEDED
+
+
+async def test_what_a_component_needs_has_started_before_it_starts(
+    furnished: Any, address: MachineAddress, until: Until
+) -> None:
+    """It is built meanwhile, and what it needs gets the only place then."""
+    machines = ShellMachines(furnished, places=1)
+    furnished.touch("hold.hero_indexer")
+    furnished.touch("hold.hero_db")
+
+    async def builds_and_waits() -> bool:
+        return "building hero_indexer" in await machines.job_log(address, "component-hero_indexer")
+
+    await machines.start_install(address, "hero_indexer", None, ("hero_indexer",))
+    await until(builds_and_waits)
+    await machines.start_install(address, "hero_db", None, ("hero_db",))
+    (furnished.path / "hold.hero_indexer").unlink()
+
+    async def stands_back() -> bool:
+        return "waits for hero_db" in await machines.job_log(address, "component-hero_indexer")
+
+    await until(stands_back)
+    (furnished.path / "hold.hero_db").unlink()
+    for name in ("hero_db", "hero_indexer"):
+        assert (await ended(machines, address, f"component-{name}", until)).state is JobState.SUCCEEDED
+    started = [line for line in furnished.read("calls").splitlines() if line.startswith("lab service")]
+    assert started == ["lab service hero_db start", "lab service hero_indexer start"]
+
+
+async def test_a_place_is_free_when_its_holder_has_died(furnished: Any, address: MachineAddress, until: Until) -> None:
+    machines = ShellMachines(furnished, places=1)
+    furnished.touch("hold.hero_books")
+    await machines.start_install(address, "hero_books", None, ())
+
+    async def building() -> bool:
+        return "building" in await machines.job_log(address, "component-hero_books")
+
+    await until(building)
+    _kill_all_of(str(furnished.path))
+    await machines.start_install(address, "hero_slides", None, ())
+    assert (await ended(machines, address, "component-hero_slides", until)).state is JobState.SUCCEEDED
+
+
 async def test_a_failing_install_says_why(
     furnished: Any, machines: ShellMachines, address: MachineAddress, until: Until
 ) -> None:
@@ -129,6 +247,18 @@ async def test_a_failing_install_says_why(
     done = await ended(machines, address, "component-hero_books", until)
     assert done.state is JobState.SUCCEEDED
     assert "no such release" not in done.log
+
+
+async def test_what_a_job_printed_that_ended_well_comes_only_when_asked_for(
+    furnished: Any, machines: ShellMachines, address: MachineAddress, until: Until
+) -> None:
+    for component in ("hero_books", "hero_slides"):
+        await machines.start_install(address, component, None, ())
+        await ended(machines, address, f"component-{component}", until)
+    look = await machines.look(address, MachineQuery(logs=("component-hero_slides",)))
+    logs = {name: each.log for name, each in look.jobs.items() if name.startswith("component")}
+    assert "building hero_slides" in logs.pop("component-hero_slides")
+    assert logs == {"component-hero_books": ""}
 
 
 async def test_a_job_whose_processes_are_gone_has_died(

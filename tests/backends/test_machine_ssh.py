@@ -257,6 +257,21 @@ async def test_a_job_goes_on_without_the_connection(server: Server, over_ssh: Sh
     await until(done)
 
 
+async def test_of_machines_that_are_no_more_nothing_is_kept(server: Server) -> None:
+    shell = SshShell(Secret(KEY.export_private_key()), Gate("machines", SystemClock()))
+    machines = ShellMachines(shell)
+    await machines.look(at(server), MachineQuery())
+    port, server.port = server.port, 1
+    for number in range(5):  # as when something still asks for a machine that was just deleted
+        with pytest.raises(Unreachable):
+            await machines.look(replace(at(server), key=f"compute1/{number:04}x"), MachineQuery())
+    server.port = port
+    assert set(shell._lines) == {"compute1/0001"}
+    await machines.look(at(server), MachineQuery())
+    assert server.logins == 1, "a connection that is good is kept"
+    await machines.aclose()
+
+
 async def test_a_machine_that_moved_is_connected_to_anew(
     server: Server, over_ssh: ShellMachines, furnished: Any
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import asyncssh
 import httpx
 import pytest
 
+from reconcilers.backends.compute import NodeSid, VmOrder
+from reconcilers.backends.machine_client import ShellMachines
 from reconcilers.backends.mail import Letter
 from reconcilers.backends.opening import Options, open_backends
 from reconcilers.clock import SystemClock
@@ -118,6 +121,12 @@ ENGINE = {
 }
 
 
+def test_a_machine_has_as_many_places_for_installs_as_the_fleet_allows() -> None:
+    machines = open_backends(fleet(more={"limits": {"installs": 3}}), SECRETS, SystemClock()).machines
+    assert isinstance(machines, ShellMachines)
+    assert machines.places == 3
+
+
 async def test_engines_are_opened_by_name() -> None:
     asked: list[str] = []
 
@@ -200,4 +209,36 @@ async def test_a_missing_key_for_mail_stops_mail_and_nothing_else(
     with pytest.raises(Blocked, match=missing) as caught:
         await backends.mail.send(Letter("a@example.org", "s", "t", "h", "k"))
     assert caught.value.reason == "SecretMissing"
+    await backends.aclose()
+
+
+async def test_deletes_that_hang_hold_up_neither_listings_nor_orders_nor_the_cutting_off_of_a_door() -> None:
+    hanging = asyncio.Event()
+    held: list[str] = []
+
+    async def daemon(request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        method, identity = body["method"].partition(".")[2], body["params"].get("sid", "")
+        if method.startswith("delete") and identity != "open":
+            held.append(identity)
+            await hanging.wait()
+        made = {"sid": "1", "name": "alice", "state": "running"}
+        return httpx.Response(200, json={"id": body["id"], "result": made if method == "deploy_vm" else []})
+
+    transports = {"compute main": httpx.MockTransport(daemon)}
+    backends = open_backends(fleet(), SECRETS, SystemClock(), Options(transports=transports))
+    client = backends.daemon("main")
+    places = fleet().spec.limits.compute.in_flight
+    deletes = [asyncio.ensure_future(client.delete_vm(f"vm {number}")) for number in range(places)]
+    deletes += [asyncio.ensure_future(client.delete_gateway(f"gateway {number}")) for number in range(places)]
+    async with asyncio.timeout(20):
+        while len(held) < places:  # noqa: ASYNC110 - the transport tells nobody
+            await asyncio.sleep(0.01)
+        assert await client.list_vms() == ()
+        await client.delete_gateway("open", cut=True)
+        order = VmOrder("alice", NodeSid("0001"), "Ubuntu 24.04", 2, 8192, 50, 10, ("ssh-ed25519 AAAA",))
+        assert (await client.deploy_vm(order)).vm_id == "1"
+        assert len(held) == places
+        hanging.set()
+        await asyncio.gather(*deletes)
     await backends.aclose()

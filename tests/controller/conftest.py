@@ -1,3 +1,5 @@
+"""What the engine's tests share: a clock that stands still, and a real store."""
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator

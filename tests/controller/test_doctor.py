@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,15 @@ async def test_a_healthy_fleet_has_no_ailment_and_nothing_is_written(practice: P
         *("engine embedder", "engine voice", "mail"),
     }
     assert [entry for entry in practice.world.log.entries if entry.writing] == []
+
+
+async def test_what_is_gone_for_good_is_not_asked_and_needs_no_secret(practice: Practice) -> None:
+    dead = {"compute__1__url": NOBODY, "compute__1__secret": "env:LOST", "engines__0__registry__host": "400::9"}
+    ill = {system for system, _ in await practice.ailments(practice.fleet(**dead))}
+    assert {"compute compute2", "secrets"} <= ill
+    found = await practice.examine(practice.fleet(**dead, compute__1__gone=True, engines__0__gone=True))
+    assert {one.verdict for one in found} == {Verdict.GOOD}
+    assert not {"compute compute2", "engine embedder"} & {one.system for one in found}
 
 
 async def test_what_a_dead_forge_would_answer_is_not_guessed_and_the_others_are_asked(practice: Practice) -> None:
@@ -204,17 +213,33 @@ async def test_an_installers_key_that_is_none_is_not_repeated(practice: Practice
     assert CANARY not in repr(found)
 
 
-class Slow(SystemClock):
-    """Two minutes behind."""
+class Still(SystemClock):
+    """Told times are compared with this one, however long an answer takes."""
 
-    def now(self):  # type: ignore[no-untyped-def]
-        return super().now() - timedelta(minutes=2)
+    def now(self) -> datetime:
+        return datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-async def test_clocks_that_differ(practice: Practice) -> None:
-    found = await practice.ailments(clock=Slow())
-    assert set(found) == {("Forge", "same time as here")}
-    assert re.fullmatch(r"its clock is 1\d\d s ahead of ours", found["Forge", "same time as here"].detail)
+class Telling(httpx.AsyncHTTPTransport):
+    """Whoever answers tells the time of a clock that differs by so much."""
+
+    def __init__(self, skew: timedelta) -> None:
+        super().__init__()
+        self.date = format_datetime(Still().now() + skew, usegmt=True)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        answer = await super().handle_async_request(request)
+        answer.headers["Date"] = self.date
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(120, "its clock is 120 s ahead of ours"), (-90, "its clock is 90 s behind ours"), (1, "")]
+)
+async def test_clocks_that_differ(practice: Practice, seconds: int, words: str) -> None:
+    found = await practice.ailments(clock=Still(), forge=Telling(timedelta(seconds=seconds)))
+    told = {place: one.detail for place, one in found.items()}
+    assert told == ({("Forge", "same time as here"): words} if words else {})
 
 
 @pytest.mark.parametrize(("status", "words"), [(200, "lets strangers in"), (404, "answers strangers with 404")])

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from controller.intake import Revision
+from controller.queue import Urgency
 from controller.records import Change, Outcome, PutCondition, PutFleet, PutJournal, SetStatus
 from controller.running import Controller, Places
 from controller.store import Store, StoreError
@@ -266,3 +267,34 @@ async def test_a_store_that_cannot_be_read_for_a_moment_does_not_end_the_control
     controller.stop.set()
     async with asyncio.timeout(20):
         await following
+
+
+async def test_who_is_most_urgent_is_decided_when_a_pass_can_begin(one: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controller.engine.AT_ONCE", 1)
+    await one.engine.adopt(FLEET)
+    order: list[str] = []
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def noted(name: str) -> timedelta | None:
+        order.append(name)
+        begun.set()
+        await go_on.wait()
+        return None
+
+    monkeypatch.setattr(one.engine, "look", noted)
+    monkeypatch.setattr(one.engine, "look_at_all", _nobody)
+    async with running(one), asyncio.timeout(20):
+        one.engine.queue.add("alice")
+        await begun.wait()
+        one.engine.queue.add("bob", urgency=Urgency.RESYNC)
+        for _ in range(10):
+            await asyncio.sleep(0)  # all slots are busy
+        assert one.engine.queue.working == {"alice"}
+        one.engine.queue.add("carol", urgency=Urgency.CHANGED)
+        go_on.set()
+        await until(lambda: len(order) == 3)
+    assert order == ["alice", "carol", "bob"]
+
+
+async def _nobody(*_: object) -> None:
+    pass

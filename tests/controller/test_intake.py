@@ -152,6 +152,108 @@ async def test_too_many_removals_are_held_until_the_fleet_names_them(
     assert await leaving(store) == ["bob", "carol", "dora"]
 
 
+async def stalled(store: Store) -> tuple[str, str] | None:
+    """The fleet's own condition."""
+    found = [(str(each.status), each.reason) for each in await store.conditions("") if each.type == "Stalled"]
+    return found[0] if found else None
+
+
+async def test_the_brake_is_a_condition_of_the_fleet(folder: Path, store: Store, clock: ManualClock) -> None:
+    await read(folder, store, clock)
+    assert await stalled(store) is None
+    texts = {name: (folder / f"{name}.yaml").read_text() for name in ("bob", "carol")}
+    for name in texts:
+        (folder / f"{name}.yaml").unlink()
+    await read(folder, store, clock)
+    assert await stalled(store) == ("True", "TooManyRemovals")
+    (condition,) = await store.conditions("")
+    assert "bob, carol" in condition.message
+    assert "spec.safety.allowRemovals: 2" in condition.message
+    commits = store.commits
+    await read(folder, store, clock)
+    assert store.commits == commits, "said once"
+    for name, text in texts.items():
+        (folder / f"{name}.yaml").write_text(text)
+    await read(folder, store, clock)
+    assert await stalled(store) == ("False", "Moving")
+
+
+LAST_DAY = "  expires: 2026-11-25\n"
+
+
+async def test_many_that_expire_at_once_are_held_like_removals(folder: Path, store: Store, clock: ManualClock) -> None:
+    for name in ("alice", "bob", "carol"):
+        write_tester(folder, name, LAST_DAY)
+    await read(folder, store, clock)
+    clock.pass_by(timedelta(days=6))
+    taken = await read(folder, store, clock)
+    assert (taken.held, taken.changed) == (("alice", "bob", "carol"), ())
+    assert await leaving(store) == []
+    assert await stalled(store) == ("True", "TooManyRemovals")
+    (event,) = [each for each in await store.events() if each.reason == "TooManyRemovals"]
+    assert "alice, bob, carol" in event.message
+    commits = store.commits
+    assert (await read(folder, store, clock)).held == ("alice", "bob", "carol")
+    assert store.commits == commits
+    fleet(folder, allowRemovals=3)
+    taken = await read(folder, store, clock)
+    assert (taken.held, taken.changed) == ((), ("alice", "bob", "carol"))
+    assert await leaving(store) == ["alice", "bob", "carol"]
+    assert await stalled(store) == ("False", "Moving")
+
+
+async def test_expiries_and_removals_are_counted_together(folder: Path, store: Store, clock: ManualClock) -> None:
+    write_tester(folder, "alice", LAST_DAY)
+    await read(folder, store, clock)
+    clock.pass_by(timedelta(days=6))
+    (folder / "bob.yaml").unlink()
+    assert (await read(folder, store, clock)).held == ("alice", "bob")
+    assert await leaving(store) == []
+    fleet(folder, allowRemovals=1)
+    assert (await read(folder, store, clock)).held == ("alice", "bob")
+    fleet(folder, allowRemovals=2)
+    assert (await read(folder, store, clock)).changed == ("alice", "bob")
+    assert await leaving(store) == ["alice", "bob"]
+
+
+async def test_who_has_left_already_does_not_count_against_the_next(
+    folder: Path, store: Store, clock: ManualClock
+) -> None:
+    write_tester(folder, "alice", LAST_DAY)
+    write_tester(folder, "bob", "  expires: 2026-11-26\n")
+    await read(folder, store, clock)
+    clock.pass_by(timedelta(days=6))
+    assert (await read(folder, store, clock)).changed == ("alice",)
+    clock.pass_by(timedelta(days=1))
+    assert (await read(folder, store, clock)).changed == ("bob",)
+
+
+async def test_an_expired_one_that_is_held_still_follows_its_file(
+    folder: Path, store: Store, clock: ManualClock
+) -> None:
+    for name in ("alice", "bob"):
+        write_tester(folder, name, LAST_DAY)
+    await read(folder, store, clock)
+    clock.pass_by(timedelta(days=6))
+    await read(folder, store, clock)
+    write_tester(folder, "alice", "  expires: 2027-01-01\n")
+    taken = await read(folder, store, clock)
+    assert (taken.held, taken.changed) == ((), ("alice", "bob")), "bob alone is not too many"
+    assert await leaving(store) == ["bob"]
+
+
+async def test_expiries_are_held_in_a_revision_with_a_broken_file_too(
+    folder: Path, store: Store, clock: ManualClock
+) -> None:
+    for name in ("alice", "bob"):
+        write_tester(folder, name, LAST_DAY)
+    await read(folder, store, clock)
+    clock.pass_by(timedelta(days=6))
+    (folder / "carol.yaml").write_text("kind: [")
+    assert (await read(folder, store, clock)).held == ("alice", "bob")
+    assert await leaving(store) == []
+
+
 async def test_put_back_while_leaving(folder: Path, store: Store, clock: ManualClock) -> None:
     await read(folder, store, clock)
     text = (folder / "bob.yaml").read_text()

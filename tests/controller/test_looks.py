@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 
 from reconcilers.errors import Transient
 from reconcilers.looks import Looks, TesterLooks
-from tests.controller.fakes import ManualClock
+from tests.controller.fakes import FLEET, ManualClock
 
 AGE = timedelta(seconds=30)
 SECOND = timedelta(seconds=1)
@@ -118,6 +120,7 @@ async def test_a_tester_demands_newer_looks_after_its_own_write_and_knows_their_
     await asked.begun(2)
     asked.answer(2)
     assert await second == 2
+    assert mine.oldest == clock.now(), "what it knew before rests on nothing any more"
 
 
 async def test_a_look_from_before_the_clock_was_set_back_is_not_fresh_for_ever(
@@ -135,3 +138,68 @@ async def test_a_look_from_before_the_clock_was_set_back_is_not_fresh_for_ever(
     assert len(asked.answers) == 2
     asked.answer(2)
     assert (await second).value == 2
+
+
+class Answer:
+    """What a machine tells, long enough that it matters who keeps it."""
+
+
+async def test_testers_that_come_and_go_leave_nothing_in_the_cache(looks: Looks, clock: ManualClock) -> None:
+    alive: WeakSet[Answer] = WeakSet()
+
+    async def ask() -> Answer:
+        alive.add(answer := Answer())
+        return answer
+
+    for number in range(300):
+        await looks.read(f"machine/gent/{number}/{number}", None, ask)
+        clock.pass_by(SECOND)
+    await asyncio.sleep(0)
+    assert len(alive) <= 2 * AGE / SECOND
+    clock.pass_by(AGE)
+    await looks.read("vms", None, ask)
+    await asyncio.sleep(0)
+    assert len(alive) == 1
+
+
+async def test_a_cache_from_before_the_clock_was_set_back_is_let_go_of(looks: Looks, clock: ManualClock) -> None:
+    alive: WeakSet[Answer] = WeakSet()
+
+    async def ask() -> Answer:
+        alive.add(answer := Answer())
+        return answer
+
+    await looks.read("one", None, ask)
+    clock.pass_by(-timedelta(hours=1))
+    await looks.read("other", None, ask)
+    await asyncio.sleep(0)
+    assert len(alive) == 1
+
+
+async def test_what_forge_published_is_kept_while_somebody_asks_for_it(clock: ManualClock) -> None:
+    """Beyond the age of a look: it is the answer while Forge is silent."""
+    forge = SilentForge()
+    backends: Any = SimpleNamespace(forge=forge)
+    looks = Looks(backends, clock, AGE)
+    mine = TesterLooks(looks)
+    assert await mine.releases(FLEET, "latest") == {"hero_books": "v1"}
+    assert await mine.releases(FLEET, "next") == {"hero_books": "v1"}
+    forge.silent = True
+    for _ in range(20):
+        clock.pass_by(timedelta(minutes=10))
+        await looks.read("vms", None, forge.anything)
+        assert await mine.releases(FLEET, "latest") == {"hero_books": "v1"}
+    assert await mine.releases(FLEET, "next") == {}, "nobody had asked for that channel for hours"
+
+
+class SilentForge:
+    """Told its releases once."""
+
+    silent = False
+
+    async def anything(self) -> None: ...
+
+    async def newest(self, owner: str, names: list[str], known: object, channel: str) -> dict[str, str]:
+        if self.silent:
+            raise Transient("no answer", system="Forge")
+        return {"hero_books": "v1"}

@@ -1,4 +1,4 @@
-"""Calls of minutes beside the passes: the Fleet changes, the tester leaves or is read just before they end."""
+"""Calls of minutes beside the passes: the Fleet changes, the tester is read just before they end, the store fails."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from controller.operations import Operation, Operations
-from controller.records import Change, Outcome, PutJournal, PutTester
+from controller.records import Change, Outcome, PutJournal
 from controller.store import Store, StoreError
 from reconcilers.actions import Action
-from reconcilers.errors import NameTaken, Transient
+from reconcilers.errors import NameTaken
 from reconcilers.facts import ObjectState
 from reconcilers.secret import Secret
 from tests.controller.fakes import (
@@ -25,7 +25,6 @@ from tests.controller.fakes import (
     Outside,
     Rig,
     a_tester,
-    record_of,
     rig,
 )
 
@@ -96,38 +95,6 @@ async def test_books_that_were_read_before_an_operation_ended_are_not_acted_upon
     assert one.engine.queue.depth() == 1  # it was woken, and looks again with new books
 
 
-async def test_how_an_operation_ended_is_not_told_to_a_namesake(store: Store, clock: ManualClock) -> None:
-    one = await started(store, clock)
-    held = Held(one, Transient("busy", system="the grid"))
-    await one.engine.look("alice")
-    await held.begun.wait()
-    leaving = record_of(a_tester("alice"), generation=2, removed_at=clock.now())
-    await store.write(PutTester(leaving))
-    await one.engine.look("alice")
-    assert await store.tester("alice") is not None  # its end is waited for
-    held.end.set()
-    await ended(one)
-    await one.until_quiet()
-    assert await store.tester("alice") is None
-    await one.add(a_tester("alice"), uid="another")
-    await one.run_pass()
-    assert await one.condition("Machine") == ("False", "OperationRunning")
-
-
-async def test_a_removal_waits_for_what_is_being_made_and_then_takes_it_away(store: Store, clock: ManualClock) -> None:
-    one = await started(store, clock)
-    held = Held(one)
-    await one.engine.look("alice")
-    await held.begun.wait()
-    await store.write(PutTester(record_of(a_tester("alice"), generation=2, removed_at=clock.now())))
-    await one.engine.look("alice")
-    held.end.set()
-    await ended(one)
-    await one.until_quiet()
-    assert one.outside.calls == ["create machine-alice-1-1", "delete machine-alice-1-1"]
-    assert await store.tester("alice") is None
-
-
 async def test_a_store_that_fails_at_the_end_leaves_an_open_entry_and_a_row_that_is_found(
     store: Store, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -163,4 +130,14 @@ async def test_the_end_of_an_operation_wakes_its_tester_whatever_it_was() -> Non
     await operation.task
     assert woken == ["alice"]
     assert operations.of("alice") == []
-    assert operations.take_error("alice", "machine") is None
+    assert operations.take_failed("alice", "machine") == []
+
+
+async def test_an_operation_that_is_cut_off_before_it_began_has_ended() -> None:
+    woken: list[str] = []
+    operations = Operations(woken.append)
+    operation = Operation("alice", "machine", "create it", START, LIMIT)
+    operations.start(operation, asyncio.Event().wait)  # type: ignore[arg-type]
+    await operations.cut_off([operation], "the tester leaves")
+    assert operations.of("alice") == []
+    assert woken == ["alice"]

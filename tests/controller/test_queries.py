@@ -56,8 +56,8 @@ async def test_one_tester_whole_with_the_age_of_every_fact_and_nothing_secret(on
     commits = one.store.commits
     detail = await queries.tester("alice")
     assert detail is not None
-    assert [fact.step for fact, _ in detail.facts] == ["gateway", "machine", "sign_in_gate"]
-    assert all(at <= one.clock.now() for _, at in detail.facts)
+    assert [known.facts.step for known in detail.facts] == ["gateway", "machine", "sign_in_gate"]
+    assert all(known.changed_at <= one.clock.now() for known in detail.facts)
     assert {c.type for c in detail.conditions} >= {"Ready", "Machine", "Gateway", "SignInProtected"}
     assert len(detail.journal) == 3
     assert {row.step for row in detail.objects} == {"machine", "gateway", "sign_in_gate"}

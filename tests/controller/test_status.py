@@ -14,7 +14,7 @@ from controller.outcomes import OPERATION_RUNNING, Kind, StepOutcome, held, in_s
 from controller.records import AddEvent, Condition, DropCondition, Phase, PutCondition, SetStatus, Severity, Status
 from controller.status import Clockwork, Verdict, condition_type, is_paused, judge_pass
 from controller.store import Store
-from reconcilers.actions import Finding
+from reconcilers.actions import INSTALLING, Finding
 from tests.controller.fakes import FLEET, START, FakeStep, ManualClock, Outside, a_tester, record_of, rig
 
 TIMING = FLEET.spec.timing
@@ -75,9 +75,10 @@ def test_since_moves_with_status_or_reason_only() -> None:
     assert conditions(judged(other, old={"Machine": first}, after=MINUTE * 5))["Machine"].since == START + MINUTE * 5
 
 
-def test_failures_are_counted_through_the_operations_between_them_and_end_with_a_success() -> None:
+@pytest.mark.parametrize("under_way", [OPERATION_RUNNING, INSTALLING])
+def test_failures_are_counted_through_the_tries_between_them_and_end_with_a_success(under_way: str) -> None:
     old: dict[str, Condition] = {}
-    running = StepOutcome("machine", Kind.WAITING, OPERATION_RUNNING, "under way", limit=MINUTE)
+    running = StepOutcome("machine", Kind.WAITING, under_way, "under way", limit=MINUTE)
     for expected, outcome in ((1, failing()), (1, running), (2, failing()), (2, running), (3, failing())):
         old = conditions(judged(outcome, old=old))
         assert old["Machine"].failures == expected

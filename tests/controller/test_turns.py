@@ -287,8 +287,8 @@ async def test_what_was_answered_is_written_down_even_if_the_pass_is_cancelled_a
     task = asyncio.ensure_future(one.run_pass())
     await writing.wait()
     task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
     go_on.set()
+    await asyncio.gather(task, return_exceptions=True)
     store.hooks.clear()
     await store.write(PutTester(record_of(a_tester("alice"))))  # takes its turn after the one that was under way
     (row,) = await store.objects("machine")
@@ -410,6 +410,28 @@ async def test_after_a_write_only_newer_looks_will_do(store: Store, clock: Manua
     made = (await store.objects("machine"))[0].since
     await one.until_quiet()
     assert demanded[-1] == made  # in sync: newer than what was last done to the object
+
+
+async def test_one_look_answers_all_steps_of_a_pass_however_long_it_takes(store: Store, clock: ManualClock) -> None:
+    demanded: dict[str, list[datetime | None]] = {"machine": [], "gateway": []}
+
+    class Slow(FakeStep):
+        async def observe(self, tester: TesterView, looks: TesterLooks) -> Seen | None:
+            demanded[self.name].append(looks.newer_than)
+            clock.pass_by(POLL)
+            return await super().observe(tester, looks)
+
+    outside = Outside()
+    gateway = Slow("gateway", outside, needs=("machine",))
+    gateway.wait = Wait("Slow", "it takes its time", timedelta(hours=1), "the grid")
+    one = await started(store, clock, Slow("machine", outside), gateway)
+    for _ in range(2):
+        began = clock.now()
+        demanded["gateway"].clear()
+        await one.run_pass()
+        assert demanded["gateway"][0] is not None
+        assert began - POLL / 2 <= demanded["gateway"][0] <= began  # what this pass has seen will do, and nothing older
+        clock.pass_by(POLL)
 
 
 async def test_the_facts_of_what_is_deleted_are_forgotten_before_it_goes(store: Store, clock: ManualClock) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+import re
 from pathlib import Path
 
 import httpx
@@ -13,49 +13,83 @@ import pytest
 from api.server import make_app
 from api.window import Window
 from controller.queries import Queries
-from tests.e2e.rig import Fleet, fleet_of
+from tests.e2e.rig import ENGINES_AND_MAIL, FEW, PROVIDER_KEY, Fleet, fleet_of
 
 ALICE = {"keys": {"providers": {"openrouter": "default"}}}
+ENGINES = ("embedder", "voice")
 
 
-def canaries(fleet: Fleet, password: bytes, spent: list[str]) -> Iterator[bytes]:
-    """Every secret that went through our hands."""
-    yield password
-    yield fleet.addresses.forge_token.encode()
-    yield fleet.addresses.compute[0].secret.encode()
-    yield b"sk-or-canary-1234567890"
-    yield from (line for line in Path(fleet.addresses.installer_key_file).read_bytes().splitlines()[1:-1])
-    yield from (app.client_secret.encode() for app in fleet.world.state.forge.apps)
-    yield from (secret.encode() for secret in spent)
+def given(fleet: Fleet) -> dict[str, bytes]:
+    """The secrets that the Fleet refers to, by what they open."""
+    key = Path(fleet.addresses.installer_key_file).read_bytes().splitlines()[1:-1]
+    return {
+        "Forge's token": fleet.addresses.forge_token.encode(),
+        "daemon's secret": fleet.addresses.compute[0].secret.encode(),
+        "provider's key": PROVIDER_KEY.encode(),
+        "mail's key": fleet.addresses.resend_key.encode(),
+        **{f"installer's key, line {number}": line for number, line in enumerate(key)},
+    }
 
 
-async def shown(fleet: Fleet) -> Iterator[bytes]:
+async def made(fleet: Fleet, when: str) -> dict[str, bytes]:
+    """The secrets that were made for her so far. Each must be what the outside has, or nothing would be proven."""
+    sealed = {name: await fleet.store.sealed(f"alice/engine_{name}") for name in ENGINES}
+    tokens = {f"token at engine {name}": secret.reveal() for name, secret in sealed.items() if secret is not None}
+    machine = fleet.world.machine_named(fleet.vm("alice")).state.secrets["cockpit"]
+    assert sorted(tokens.values()) == sorted(machine[f"SHARED_{name.upper()}_TOKEN"] for name in ENGINES)
+    (app,) = fleet.world.state.forge.apps
+    return {**tokens, f"client secret {when}": app.client_secret.encode()}
+
+
+def password_of(letter: str) -> bytes:
+    """The one-time password as her letter tells it."""
+    (found,) = re.findall(r"one-time password: *(\S+)", letter, re.IGNORECASE)
+    return str(found).encode()
+
+
+async def shown(fleet: Fleet) -> dict[str, bytes]:
     """Everything that people and programs are shown."""
     queries = Queries(fleet.store)
-    texts = [repr(await queries.testers()), repr(await queries.tester("alice")), repr(await queries.events(limit=1000))]
-    texts += [repr(await fleet.store.journal(limit=1000)), repr(await fleet.store.books("alice"))]
+    texts = {
+        "all testers": repr(await queries.testers()),
+        "the tester": repr(await queries.tester("alice")),
+        "events": repr(await queries.events(limit=1000)),
+        "journal": repr(await fleet.store.journal(limit=1000)),
+        "books": repr(await fleet.store.books("alice")),
+    }
     transport = httpx.ASGITransport(make_app(Window(fleet.controller)))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8484") as client:
         for path in ("/", "/api/v1/testers", "/api/v1/testers/alice", "/api/v1/events", "/api/v1/testers/alice/plan"):
             answer = await client.get(path)
             assert answer.status_code == 200, f"{path}: {answer.text}"
-            texts.append(answer.text)
-    return (text.encode() for text in texts)
+            texts[path] = answer.text
+    return {name: text.encode() for name, text in texts.items()}
+
+
+async def plans(fleet: Fleet) -> list[str]:
+    """The words of every action and error that the journal and the conditions hold."""
+    words = [f"{entry.verb} {entry.target} {entry.detail}" for entry in await fleet.store.journal(limit=1000)]
+    return words + [condition.message for condition in await fleet.store.conditions()]
+
+
+def drift(fleet: Fleet, app: str) -> None:
+    """A rotation in the middle of which Forge's answer is lost, and things that somebody changed."""
+    world, vm = fleet.world.drift, fleet.vm("alice")
+    world.do("add_fault", system="forge", method="PATCH *", kind="cut_mid_answer", times=1)
+    world.do("set_redirect", app=app, uri="https://evil.example.org/oauth/callback")
+    world.do("set_secret", vm=vm, context="cockpit", key="OPENROUTER_API_KEY", value="x")
+    (tenant,) = [one for one in fleet.books()["engines"]["voice"]["registered"] if one.startswith("alice")]
+    world.do("add_tenant", engine="voice", tenant=tenant, token="not hers")
 
 
 async def test_no_secret_is_found_anywhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    async with fleet_of(tmp_path, {"alice": ALICE}) as fleet:
+    async with fleet_of(tmp_path, {"alice": ALICE}, **FEW, **ENGINES_AND_MAIL) as fleet:
         await fleet.ready("alice")
-        await fleet.settled()
-        sealed = await fleet.store.sealed("alice/one_time_password")
-        assert sealed is not None
+        first = await made(fleet, "at first")
         (app,) = fleet.world.state.forge.apps
-        spent = [app.client_secret]
-        # A rotation in the middle of which Forge's answer is lost, and a setting that somebody changed.
-        fleet.world.drift.do("add_fault", system="forge", method="PATCH *", kind="cut_mid_answer", times=1)
-        fleet.world.drift.do("set_redirect", app=app.name, uri="https://evil.example.org/oauth/callback")
-        fleet.world.drift.do("set_secret", vm=fleet.vm("alice"), context="cockpit", key="OPENROUTER_API_KEY", value="x")
+        drift(fleet, app.name)
+        fleet.look_at("alice")
 
         async def rotated_twice() -> bool:
             told = [event.reason for event in await fleet.told("alice")]
@@ -63,22 +97,16 @@ async def test_no_secret_is_found_anywhere(tmp_path: Path, caplog: pytest.LogCap
 
         await fleet.until(rotated_twice, "the rotation is lost and made again")
         await fleet.ready("alice")
-        secrets = set(canaries(fleet, sealed.reveal(), spent))
-        assert all(len(secret) >= 8 for secret in secrets)
+        await fleet.settled()
+        letter = fleet.world.drift.mail("alice@example.org")["text"]
+        secrets = {**given(fleet), **first, **await made(fleet, "at last"), "one-time password": password_of(letter)}
+        assert len(secrets) == len(given(fleet)) + len(ENGINES) + 3
+        assert all(len(secret) >= 8 for secret in secrets.values())
         files = {path.name: path.read_bytes() for path in fleet.places.state.rglob("*") if path.is_file()}
         assert any(name.startswith("controller.db") for name in files)
-        everything = [
-            *files.values(),
-            *await shown(fleet),
-            caplog.text.encode(),
-            json.dumps(await plans(fleet)).encode(),
+        everything = {**files, **await shown(fleet), "log": caplog.text.encode()}
+        everything["plans"] = json.dumps(await plans(fleet)).encode()
+        found = [
+            (name, where) for name, secret in secrets.items() for where, text in everything.items() if secret in text
         ]
-        for secret in secrets:
-            for text in everything:
-                assert secret not in text
-
-
-async def plans(fleet: Fleet) -> list[str]:
-    """The words of every action and error that the journal and the conditions hold."""
-    words = [f"{entry.verb} {entry.target} {entry.detail}" for entry in await fleet.store.journal(limit=1000)]
-    return words + [condition.message for condition in await fleet.store.conditions()]
+        assert found == []

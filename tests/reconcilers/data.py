@@ -39,6 +39,7 @@ ADDRESS = "400:1::2"
 FQDN = "alicex7k2p9.gent.example.org"
 UID = "x7k2p9"
 CLIENT_ID = "client-1"
+OWNER = "controller"  # the account behind the Forge token
 FORGE = "https://forge.example.org"
 
 FLEET: dict[str, Any] = {
@@ -129,7 +130,15 @@ def some_facts(*more: StepFacts, without: tuple[str, ...] = (), **fields: Any) -
     """Everything is learnt, but for what is `without`; `more` takes the place of what is known."""
     steps = {name: value for name, value in LEARNT.items() if name not in without}
     steps |= {each.step: each for each in more}
-    given = {"tester": "alice", "uid": UID, "fleet": a_fleet(), "steps": steps, "secrets": SECRETS, **fields}
+    given: dict[str, Any] = {
+        "tester": "alice",
+        "uid": UID,
+        "fleet": a_fleet(),
+        "steps": steps,
+        "secrets": SECRETS,
+        "forge_owner": OWNER,
+        **fields,
+    }
     return Facts(**given)
 
 

@@ -60,6 +60,8 @@ def fleet_of(addresses: Addresses, **spec: Any) -> Fleet:
         },
         "timing": {"backoffBase": "1ms", "lookAge": "1s"},
         "limits": {
+            "forge": {"inFlight": 32, "perSecond": 1000},
+            "compute": {"inFlight": 16, "perSecond": 1000},
             "outside": {"inFlight": 16, "perSecond": 500},
             "machine": {"inFlight": 32, "perSecond": 500},
             "engine": {"inFlight": 16, "perSecond": 500},
@@ -127,6 +129,8 @@ class Life:
     secrets: dict[str, Secret]
     facts: dict[str, StepFacts] = field(default_factory=dict)
     rows: dict[str, OutsideObject] = field(default_factory=dict)
+    past: dict[str, tuple[OutsideObject, ...]] = field(default_factory=dict)  # by step: the rows before the present one
+    forge_owner: str = ""
     leaving: bool = False
     did: list[str] = field(default_factory=list)
     actions: dict[str, list[Action]] = field(default_factory=dict)
@@ -144,7 +148,17 @@ class Life:
 
     def view(self, step: str) -> TesterView:
         row = self.rows.get(step) or self._fresh(step)
-        facts = Facts(self.desired.name, UID, self.fleet, dict(self.facts), row, dict(self.secrets), self.leaving)
+        facts = Facts(
+            self.desired.name,
+            UID,
+            self.fleet,
+            dict(self.facts),
+            row,
+            dict(self.secrets),
+            self.leaving,
+            self.forge_owner,
+            self.past.get(step, ()),
+        )
         return TesterView(self.desired, facts)
 
     def _fresh(self, step: str) -> OutsideObject | None:
@@ -163,6 +177,7 @@ class Life:
 
     async def promises(self) -> tuple[Promise, ...]:
         """Every row of a machine that says where it goes."""
+        now = SystemClock().now()
         rows = [life.rows["machine"] for life in (self, *self.fellows) if "machine" in life.rows]
         return tuple(
             Promise(
@@ -171,7 +186,7 @@ class Life:
                 row.identity["node_sid"],
                 int(row.identity["memory_mb"]),
                 int(row.identity["disk_gb"]),
-                row.since or SystemClock().now(),
+                now - (row.since or now),
             )
             for row in rows
             if "node_sid" in row.identity and row.state in (ObjectState.INTENDED, ObjectState.EXISTING)
@@ -202,8 +217,13 @@ class Life:
         row = self.view(step).facts.object
         if action.effect is Effect.CREATE and row is not None:
             self.rows[step] = replace(row, state=ObjectState.INTENDED, since=SystemClock().now())
+        if action.effect is Effect.DELETE and row is not None:
+            identity = {**row.identity, **dict(action.marks)}
+            self.rows[step] = replace(row, state=ObjectState.RETIRING, identity=identity)
         for name in action.voids:
             self.secrets.pop(f"{self.desired.name}/{name}", None)
+        if action.records is not None:
+            self.facts[step] = action.records
         answer = await self.steps[step].apply(action, self.view(step), Ports(self, step))
         if action.effect is Effect.DELETE and not self.leaving:
             await self.again(step)
@@ -256,6 +276,7 @@ class Life:
         """Something that existed is no more: the next incarnation is due, as after the engine's missing window."""
         row = self.rows[step]
         name = self.steps[step].name_for(self.desired, self.view(step).facts, row.incarnation + 1, 1)
+        self.past[step] = (*self.past.get(step, ()), replace(row, state=ObjectState.GONE))
         self.rows[step] = OutsideObject(self.desired.name, step, row.incarnation + 1, 1, name, ObjectState.GONE)
         self.facts.pop(step, None)
         if step == "machine":
@@ -286,6 +307,13 @@ class Ports:
     async def place(self, identity: dict[str, str]) -> None:
         row = self.life.rows[self.step]
         self.life.rows[self.step] = replace(row, identity={**row.identity, **identity})
+
+    async def promises(self) -> tuple[Promise, ...]:
+        return await self.life.promises()
+
+    async def claim_forge(self, owner: str) -> str:
+        self.life.forge_owner = self.life.forge_owner or owner
+        return self.life.forge_owner
 
     async def note(self, text: str) -> None:
         self.life.notes.append(text)

@@ -17,7 +17,7 @@ from reconcilers.facts import AccountFacts, Facts, ObjectState, StepFacts
 from reconcilers.looks import TesterLooks
 from reconcilers.secret import HIDDEN, Secret
 from specs.desired import DesiredTester
-from tests.reconcilers.data import a_fleet, a_row, a_tester, actions, brief, some_facts
+from tests.reconcilers.data import OWNER, a_fleet, a_row, a_tester, actions, brief, some_facts
 
 ALICE = Account(7, "alice-b", "Alice@Example.org", prohibited=False)
 DISABLED = Account(7, "alice-b", "Alice@Example.org", prohibited=True)
@@ -37,6 +37,9 @@ class FakeForge:
 
     async def accounts(self) -> tuple[Account, ...]:
         return self.held
+
+    async def forge_owner(self) -> str:
+        return OWNER
 
     async def organisation(self, name: str) -> bool:
         return name in self.organisations
@@ -99,7 +102,7 @@ def step(forge: FakeForge | None = None) -> AccountReconciler:
 
 
 def looks(forge: FakeForge) -> TesterLooks:
-    return forge  # type: ignore[return-value] - it answers `accounts`, which is all that is asked
+    return forge  # type: ignore[return-value] - it answers all that is asked
 
 
 async def seen(forge: FakeForge, desired: DesiredTester, facts: Facts) -> SeenAccount | None:

@@ -62,11 +62,11 @@ UPDATES: Mapping[str, tuple[Seen, DesiredTester, Facts, list[str]]] = {
         some_facts(ComponentsFacts(updated={"hero_db": "v1.1.0"})),
         ["update component hero_db"],
     ),
-    "as many as there is room for": (
-        seen(a_look(), hero_db="v2", hero_indexer="v2", hero_books="v2", hero_cockpit="v2"),
+    "all are begun, and take their turns on the machine": (
+        seen(a_look(), hero_db="v2", hero_books="v2", hero_cockpit="v2"),
         ALICE,
         some_facts(fleet=a_fleet(limits={"installs": 2})),
-        ["update component hero_cockpit", "update component hero_db"],
+        ["update component hero_cockpit", "update component hero_db", "update component hero_books"],
     ),
     "what is missing comes first": (
         seen(
@@ -78,8 +78,8 @@ UPDATES: Mapping[str, tuple[Seen, DesiredTester, Facts, list[str]]] = {
             hero_db="v2",
         ),
         ALICE,
-        some_facts(fleet=a_fleet(limits={"installs": 1})),
-        ["install component hero_books"],
+        some_facts(),
+        ["install component hero_books", "update component hero_db"],
     ),
     "another channel: the version is named": (
         seen(a_look(), hero_db="v1.5.0"),
@@ -172,6 +172,32 @@ def test_an_app_that_lives_and_does_not_work_is_in_trouble(name: str) -> None:
     assert set(learnt.unwell) == (set() if fine else {"hero_cockpit"})
     due = replace(observed, at=NOW + FIRST_PATIENCE)
     assert brief(COMPONENTS.plan(ALICE, due, some_facts(learnt))) == ([] if fine else ["restart service hero_cockpit"])
+
+
+BOOKS = works_probe("/hero_books/api/libraries")
+ASSUMED: Mapping[int | None, tuple[bool, str]] = {
+    200: (True, "seen to work: hero_cockpit, hero_books"),
+    404: (True, "seen to work: hero_cockpit; unknown whether they work, as they do not know our request: hero_books"),
+    405: (True, "do not know our request: hero_books"),
+    501: (True, "do not know our request: hero_books"),
+    500: (False, "hero_books lives, but /hero_books/api/libraries answers with 500"),
+    403: (False, "hero_books lives, but /hero_books/api/libraries answers with 403"),
+    None: (False, "hero_books lives, but /hero_books/api/libraries does not answer"),
+}
+
+
+@pytest.mark.parametrize("status", ASSUMED)
+def test_books_runs_and_is_healthy_and_lists_no_library(status: int | None) -> None:
+    """The request is an assumption: not to know it is no fault of the app. Anything else is, and it is restarted for it."""
+    fine, words = ASSUMED[status]
+    observed = seen(a_look(probes={COCKPIT: ProbeAnswer(200), BOOKS: ProbeAnswer(status)}))
+    health = found(ALICE, observed)["ComponentsHealthy"]
+    assert (health.status is True) is fine
+    assert words in health.message
+    learnt = COMPONENTS.learn(observed, some_facts())
+    assert learnt.healthy is fine
+    due = replace(observed, at=NOW + FIRST_PATIENCE)
+    assert brief(COMPONENTS.plan(ALICE, due, some_facts(learnt))) == ([] if fine else ["restart service hero_books"])
 
 
 def test_a_silent_router_says_nothing_about_the_apps() -> None:

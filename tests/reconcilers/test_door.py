@@ -78,8 +78,9 @@ CUT = SignInGateFacts(cut=True)
 SHUT = ["shut listener of the front door", "restart_proxy service hero_proxy"]
 RESTART = ["restart_proxy service hero_proxy"]
 CUT_GATEWAY = ["cut_gateway gateway alicex7k2p9"]
-OPEN_IT = ["open listener of the front door"]
-WRITE = ["write_sign_in sign-in settings of hero_proxy"]
+OPEN_IT = ["open listener of the front door", *RESTART]
+JUST_WRITE = ["write_sign_in sign-in settings of hero_proxy"]
+WRITE = [*JUST_WRITE, *RESTART]
 REGISTER = [f"set_domain domain {FQDN}"]
 STRANGER = Domain("old.example.org", "oauth", "http://127.0.0.1:9988")
 WEAK = replace(OURS, auth_mode="none")
@@ -106,7 +107,7 @@ TABLE: Mapping[str, tuple[SeenDoor, Facts, list[str]]] = {
     "open on loopback before anything is set up": (
         shut_door(loopback=OPEN, values={}, domains=()),
         facts(FRESH),
-        WRITE,
+        [*JUST_WRITE, *REGISTER, *RESTART],
     ),
     # out of reach
     "out of reach": (
@@ -140,6 +141,11 @@ TABLE: Mapping[str, tuple[SeenDoor, Facts, list[str]]] = {
     ),
     "the issuer with a slash": (door(values={**ON, ISSUER_KEY: Secret("https://forge.example.org/")}), facts(), []),
     "the client secret is being made anew": (door(), facts(secrets={}), ["wait WaitingForSignInApp"]),
+    "a setting drifted while hero_proxy is silent": (
+        shut_door(values={}, domains=None, loopback=DEAD),
+        facts(FRESH),
+        WRITE,
+    ),
     # the domain
     "no domain": (shut_door(domains=()), facts(FRESH), REGISTER),
     "not gated": (shut_door(domains=(WEAK,)), facts(FRESH), REGISTER),
@@ -260,18 +266,27 @@ def test_leaving(name: str) -> None:
     assert all(each.urgent for each in actions(steps) if each.verb in ("shut", "cut_gateway"))
 
 
+def test_cutting_off_may_take_minutes_and_is_in_the_books_from_its_beginning() -> None:
+    """Nobody makes a new gateway to an open door meanwhile."""
+    (cut,) = actions(plan_leaving(door(controllable=False, values={}, inner=DEAD), facts(leaving=True)))
+    assert cut.limit == a_fleet().spec.timing.gateway_limit
+    assert isinstance(cut.records, SignInGateFacts)
+    assert (cut.records.cut, cut.records.proven) == (True, "")
+
+
 # ------------------------------------------------------------------ the rest
 
 
 def test_a_preview_shows_everything_that_a_new_door_needs() -> None:
     later = some_facts(SignInAppFacts.unknown(), secrets={})
     steps = plan_first(DESIRED, later)
-    assert brief(steps) == [*WRITE, *REGISTER, *RESTART, *OPEN_IT]
+    assert brief(steps) == [*JUST_WRITE, *REGISTER, *RESTART, "open listener of the front door"]
     assert "known after sign_in_app" in repr(steps[0])
 
 
 def test_the_client_secret_is_never_shown() -> None:
-    (write,) = actions(plan_door(DESIRED, door(values={}, inner=DEAD), facts(FRESH)))
+    write, restart = actions(plan_door(DESIRED, door(values={}, inner=DEAD), facts(FRESH)))
+    assert restart.verb == "restart_proxy"
     shown = {each.path: each.after for each in write.changes}
     assert shown["core/FORGE_OAUTH_CLIENT_SECRET"] == HIDDEN
     assert shown["core/HERO_PROXY_ALLOWED_USERS"] == "Alice-B,mik,Bob"
@@ -334,12 +349,13 @@ def test_a_wait_for_reopening_is_looked_at_again_when_it_is_over() -> None:
         (door(installing=True), []),
         (door(installing=True, stale=True), ["wait Installing"]),
         (shut_door(installing=True), ["wait Installing"]),
+        (shut_door(installing=True, values={}), ["write_sign_in sign-in settings of hero_proxy"]),
         (
             door(installing=True, inner=OPEN),
             ["shut listener of the front door", "restart_proxy service hero_proxy"],
         ),
     ],
-    ids=["in order", "stale", "shut", "open"],
+    ids=["in order", "stale", "shut", "not written", "open"],
 )
 def test_while_the_proxy_is_being_installed_the_door_is_only_shut(seen: SeenDoor, expected: list[str]) -> None:
     assert brief(plan_door(DESIRED, seen, facts())) == expected

@@ -85,6 +85,7 @@ def test_a_deploy_is_an_operation_and_a_wrong_one_is_rebuilt() -> None:
     assert "http://[400:1::3]:9988" in delete.consequences[0]
     (removed,) = actions(step().plan(None, there(), facts()))
     assert (removed.effect, removed.disruption, removed.args) == (Effect.DELETE, Disruption.REMOVE, ("gent", "3"))
+    assert delete.limit == removed.limit == a_fleet().spec.timing.gateway_limit
     assert step().plan(None, None, facts()) == ()
 
 

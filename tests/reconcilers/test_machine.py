@@ -104,6 +104,9 @@ class Quiet:
 
     async def place(self, identity: dict[str, str]) -> None: ...
 
+    async def promises(self) -> tuple[Promise, ...]:
+        return ()
+
 
 def world(gent: FakeDaemon | None = None, york: FakeDaemon | None = None) -> dict[str, FakeDaemon]:
     return {"gent": gent or FakeDaemon(nodes=ROOMY["gent"]), "york": york or FakeDaemon(nodes=ROOMY["york"])}
@@ -175,6 +178,7 @@ def test_a_failed_machine_is_replaced_and_a_removed_one_goes() -> None:
     (removed,) = actions(step().plan(None, SeenMachine("gent", vm("provisioning", "")), known()))
     assert (replaced.effect, replaced.disruption) == (Effect.DELETE, Disruption.REBUILD)
     assert (removed.effect, removed.disruption, removed.args) == (Effect.DELETE, Disruption.REMOVE, ("gent", "12"))
+    assert replaced.limit == removed.limit == a_fleet().spec.timing.deploy_limit  # it may take minutes: an operation
     assert step().plan(None, None, known()) == ()
 
 

@@ -121,12 +121,10 @@ AGES = {"just now": (0, True), "nearly shown": (119, True), "shown": (120, False
 @pytest.mark.parametrize("name", AGES)
 def test_a_promise_counts_until_the_readout_is_believed(name: str) -> None:
     age, counts = AGES[name]
-    promise = Promise("bob", "gent", "0001", 8 * GIB, 60, NOW - timedelta(seconds=age))
-    assert bool(not_shown_yet((promise,), NOW, LAG)) is counts
-    assert not_shown_yet((promise,), NOW, LAG, frozenset({"bob"})) == (room("gent/0001"),), (
-        "it may still wait for its turn"
-    )
-    assert bool(not_shown_yet((promise,), NOW, LAG, frozenset({"carol"}))) is counts
+    promise = Promise("bob", "gent", "0001", 8 * GIB, 60, timedelta(seconds=age))
+    assert bool(not_shown_yet((promise,), LAG)) is counts
+    assert not_shown_yet((promise,), LAG, frozenset({"bob"})) == (room("gent/0001"),), "it may still wait for its turn"
+    assert bool(not_shown_yet((promise,), LAG, frozenset({"carol"}))) is counts
 
 
 def test_a_daemon_or_node_that_left_the_fleet_is_named_with_what_is_there() -> None:
@@ -170,14 +168,14 @@ class Books:
 
     def __init__(self) -> None:
         self.places: dict[str, dict[str, str]] = {}
-        self.since = NOW
+        self.age = timedelta(0)
 
     def now(self) -> Any:
         return NOW
 
     async def promises(self) -> tuple[Promise, ...]:
         return tuple(
-            Promise(who, at["daemon"], at["node_sid"], int(at["memory_mb"]), int(at["disk_gb"]), self.since)
+            Promise(who, at["daemon"], at["node_sid"], int(at["memory_mb"]), int(at["disk_gb"]), self.age)
             for who, at in self.places.items()
         )
 
@@ -193,12 +191,15 @@ class Ports:
         await asyncio.sleep(0)
         self.books.places[self.tester] = identity
 
+    async def promises(self) -> tuple[Promise, ...]:
+        return await self.books.promises()
+
     async def note(self, text: str) -> None: ...
 
 
 class Looks(Books):
     def __init__(self, books: Books, daemon: SlowDaemon) -> None:
-        self.places, self.since, self.daemon = books.places, books.since, daemon
+        self.places, self.age, self.daemon = books.places, books.age, daemon
 
     async def vms(self, name: str) -> tuple[Vm, ...]:
         return ()
@@ -259,7 +260,7 @@ async def test_the_place_is_written_down_before_the_call(rivals: tuple[SlowDaemo
         "image": "Ubuntu 24.04",
         "rebuild": "0",
     }
-    books.since = NOW - timedelta(hours=1)
+    books.age = timedelta(hours=1)
     with pytest.raises(Blocked, match="alice"):
         await order("bob")  # however long the first call has been waiting for its turn
     daemon.go.set()

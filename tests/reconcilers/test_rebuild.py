@@ -14,7 +14,7 @@ from reconcilers.backends.compute import Gateway, Node, Vm, VmOrder
 from reconcilers.backends.machine import MachineLook
 from reconcilers.contract import TesterView
 from reconcilers.errors import Blocked, OutsideError, Transient, Unreachable
-from reconcilers.facts import Facts, ObjectState, Promise
+from reconcilers.facts import Facts, ObjectState, OutsideObject, Promise
 from reconcilers.gateway import GatewayReconciler, SeenGateway
 from reconcilers.looks import TesterLooks
 from reconcilers.machine import MachineReconciler
@@ -49,6 +49,10 @@ def known(*, reached: bool = True, age: timedelta = timedelta(0), row: Mapping[s
 
 def planned(observed: SeenMachine, facts: Facts, desired: DesiredTester | None = None) -> Any:
     return MachineReconciler(None).plan(desired or a_tester(), observed, facts)  # type: ignore[arg-type]
+
+
+def planned_leaving(observed: SeenMachine, facts: Facts) -> Any:
+    return MachineReconciler(None).plan(None, observed, facts)  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------- asked for
@@ -286,38 +290,73 @@ async def test_before_a_machine_is_given_up_it_is_asked_itself(name: str) -> Non
     assert bool(planned(found, facts)) is given_up
 
 
-async def test_how_often_it_was_built_is_not_forgotten_by_a_restart(installer_key: tuple[Secret, str]) -> None:
-    """The count goes from row to row; until the new row has it, the dying one tells it."""
-    outside = Outside(Daemon(vm(), nodes=(*ROOMY, Node(NodeSid("0002"), GridNode("7"), True, 32 * GIB, (500,)))))
-    old = known(reached=False, row={"state": ObjectState.RETIRING, "identity": {**KEPT, "never_reached": "york/0001"}})
-    step = outside.step()
-    looks: TesterLooks = outside  # type: ignore[assignment]
-    await step.observe(TesterView(a_tester(), old), looks)
-    fresh = some_facts(
+TWO_NODES = (*ROOMY, Node(NodeSid("0002"), GridNode("7"), True, 32 * GIB, (500,)))
+
+
+def gone(incarnation: int, **identity: str) -> OutsideObject:
+    """An earlier machine of alice's, built on gent/0001 and closed."""
+    return a_row("machine", ObjectState.GONE, name=f"n{incarnation}", incarnation=incarnation, identity=identity)
+
+
+GIVEN = {**KEPT, "given_up": "yes"}
+BEFORE: dict[str, tuple[tuple[OutsideObject, ...], int, tuple[str, ...]]] = {
+    "nothing": ((), 0, ()),
+    "one that was never reached": ((gone(1, **GIVEN),), 0, ("gent/0001",)),
+    "the second one in a row": (
+        (gone(1, **GIVEN), gone(2, **GIVEN, never_reached="york/0001")),
+        0,
+        ("york/0001", "gent/0001"),
+    ),
+    "one for an earlier value of the counter": ((gone(1, **GIVEN),), 1, ()),
+    "one that was in use and disappeared": ((gone(1, **GIVEN), gone(2, **KEPT, never_reached="")), 0, ()),
+    "one that disappeared before anybody knew": (
+        (gone(1, **GIVEN), gone(2, **KEPT, never_reached="york/0001")),
+        0,
+        ("york/0001",),
+    ),
+    "one that never came to be": ((gone(1, **GIVEN), gone(2, **ORDER, refused="never seen")), 0, ("gent/0001",)),
+    "one whose place was never chosen": ((gone(1, **GIVEN), gone(2)), 0, ("gent/0001",)),
+    "one of whose row nothing is told": ((gone(1, daemon="gent", vm_id="9"),), 0, ()),
+}
+
+
+@pytest.mark.parametrize("name", BEFORE)
+async def test_how_often_it_was_built_is_told_by_the_rows(name: str, installer_key: tuple[Secret, str]) -> None:
+    """A reconciler that has just been started knows it as well as one that saw it all."""
+    earlier, counter, expected = BEFORE[name]
+    outside, desired = Outside(Daemon(vm(), nodes=TWO_NODES)), a_tester(machine={"rebuild": counter})
+    facts = some_facts(
         without=("machine", "machine_access"),
-        object=a_row("machine", ObjectState.GONE, name="alice_x7k2p9_2_1"),
+        object=a_row("machine", ObjectState.GONE, name="alice_x7k2p9_9_1", incarnation=9),
         secrets={"env:INSTALLER_KEY": installer_key[0]},
+        earlier=earlier,
     )
-    (create,) = actions(step.plan(a_tester(), None, fresh))
-    made = await step.apply(create, TesterView(a_tester(), fresh), outside)  # type: ignore[arg-type]
+    (create,) = actions(outside.step().plan(desired, None, facts))
+    made = await outside.step().apply(create, TesterView(desired, facts), outside)  # type: ignore[arg-type]
     assert made is not None
-    assert made.predecessors == ("york/0001", "gent/0001")
-    assert outside.placed["node_sid"] == "0002", "not again where it was never reached"
-    assert outside.placed["never_reached"] == "york/0001 gent/0001"
-
-
-async def test_a_machine_that_was_rebuilt_on_request_counts_for_nothing(installer_key: tuple[Secret, str]) -> None:
-    outside = Outside(Daemon(vm(), nodes=ROOMY))
-    old = known(reached=False, row={"state": ObjectState.RETIRING, "identity": {**KEPT, "never_reached": "york/0001"}})
-    step, desired = outside.step(), a_tester(machine={"rebuild": 1})
-    looks: TesterLooks = outside  # type: ignore[assignment]
-    await step.observe(TesterView(desired, old), looks)
-    fresh = some_facts(
-        object=a_row("machine", ObjectState.GONE, name="n"), secrets={"env:INSTALLER_KEY": installer_key[0]}
+    assert made.predecessors == expected
+    assert outside.placed.get("never_reached", "") == " ".join(expected)
+    assert outside.placed["node_sid"] == ("0002" if "gent/0001" in expected else "0001"), (
+        "another node, if there is one"
     )
-    (create,) = actions(step.plan(desired, None, fresh))
-    await step.apply(create, TesterView(desired, fresh), outside)  # type: ignore[arg-type]
-    assert (outside.placed["rebuild"], outside.placed.get("never_reached")) == ("1", None)
+
+
+async def test_who_gives_a_machine_up_writes_that_down_with_the_intent() -> None:
+    (given_up,) = actions(planned(seen(), known(reached=False, age=LIMIT)))
+    assert given_up.marks == (("given_up", "yes"),)
+    for delete in (planned(seen(), known(), a_tester(machine={"rebuild": 1})), planned_leaving(seen(), known())):
+        assert actions(delete)[0].marks == ()
+
+
+async def test_once_it_was_reached_what_went_before_counts_for_nothing() -> None:
+    row = {"identity": {**KEPT, "never_reached": "york/0001", "given_up": "yes"}}
+    found = await look(Outside(Daemon(vm())), known(row=row))
+    assert found is not None
+    assert found.predecessors == ()
+    assert MachineReconciler(None).identity(found) == {**KEPT, "never_reached": "", "given_up": ""}  # type: ignore[arg-type]
+    still = await look(Outside(Daemon(vm())), known(reached=False, row=row))
+    assert still is not None
+    assert still.predecessors == ("york/0001",)
 
 
 async def test_a_lost_create_is_looked_for_where_it_was_ordered() -> None:

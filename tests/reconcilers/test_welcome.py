@@ -13,6 +13,7 @@ from reconcilers.errors import Blocked
 from reconcilers.facts import AccountFacts, ComponentsFacts, Facts, GatewayFacts, SignInGateFacts, WelcomeFacts
 from reconcilers.letters import ADDRESS, PASSWORD, SANDBOX, WELCOME, Told, packed, unpacked, write_letter
 from reconcilers.secret import Secret
+from reconcilers.steps import all_steps
 from reconcilers.welcome import KEY_KEPT, SeenPost, WelcomeReconciler, _mark
 from specs.mail import LetterTemplate
 from tests.reconcilers.data import FQDN, NOW, SECRETS, a_fleet, a_tester, actions, brief, some_facts
@@ -101,6 +102,15 @@ CASES: Mapping[str, tuple[Facts, SeenPost, list[str]]] = {
 def test_what_is_due(name: str) -> None:
     known, seen, expected = CASES[name]
     assert brief(STEP.plan(ALICE, seen, known)) == expected
+
+
+def test_the_welcome_waits_until_all_is_well_other_letters_do_not() -> None:
+    """Ready is asked of every step, so the letter that says so is too. Whoever moved or lost a password needs to know now."""
+    (welcome,) = actions(STEP.plan(ALICE, post(), facts()))
+    assert set(welcome.only_while) == {step.name for step in all_steps(None)} - {STEP.name}  # type: ignore[arg-type]
+    moved = facts(told(link="https://old.example.org/"), password=False)
+    for letter in (STEP.plan(ALICE, post(), moved), STEP.plan(ALICE, post(), facts(SENT, RESET))):
+        assert [action.only_while for action in actions(letter)] == [()]
 
 
 UNKNOWABLE: Mapping[str, tuple[WelcomeFacts, bool, SeenPost]] = {

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from specs.catalogue import Component, catalogue, start_order
+from specs.catalogue import Component, catalogue, owner_of, start_order
 from specs.fleet import DEMO_SET
 from specs.ownership import GATE_KEYS
 
@@ -84,3 +84,17 @@ def test_needs_beat_the_catalogues_order() -> None:
 def test_an_unknown_name_is_no_component() -> None:
     with pytest.raises(KeyError):
         start_order(["hero_boks"])
+
+
+def test_a_functional_check_is_a_request_to_a_service_of_the_component() -> None:
+    checks = {name: each.sends for name, each in catalogue().items() if each.sends}
+    assert {"hero_cockpit", "hero_books", "hero_agent"} <= set(checks)
+    assert all(path.split("/")[1] in catalogue()[name].services for name, path in checks.items())
+    assert not catalogue()["hero_cockpit"].assumed, (
+        "its address is the link that testers get: not to know it is a fault"
+    )
+
+
+def test_a_service_belongs_to_the_component_that_names_it() -> None:
+    assert owner_of("hero_books") == "hero_books"
+    assert owner_of("a_stranger") == "a_stranger"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specs.names import gateway_name, new_uid, oauth_app_name, tenant_name, vm_name
+from specs.names import bearer_of, gateway_name, is_borne_by, new_uid, oauth_app_name, tenant_name, vm_name
 
 Derive = Callable[[str, str, int, int], str]
 DERIVATIONS: dict[Derive, str] = {
@@ -64,3 +64,46 @@ def test_what_is_no_uid_or_count_is_refused(uid: str, incarnation: int, attempt:
     for derive in DERIVATIONS:
         with pytest.raises(ValueError, match=r"uid|count"):
             derive("alice", uid, incarnation, attempt)
+
+
+@given(one=inputs)
+def test_a_machine_s_and_an_app_s_name_tell_whose_they_are(one: tuple[str, str, int, int]) -> None:
+    name, uid, *_ = one
+    for derived in (vm_name(*one), oauth_app_name(*one)):
+        bearer = bearer_of(derived)
+        assert bearer is not None
+        told, whose = bearer
+        assert whose == uid
+        assert name.replace("-", "").startswith(told.replace("-", ""))
+        for joined in (gateway_name(*one), tenant_name(*one)):
+            assert is_borne_by(joined, told, whose), "also to who knows only what the machine's name tells"
+            assert is_borne_by(joined, name, uid)
+
+
+@given(one=inputs, other=inputs)
+def test_a_gateway_s_name_is_not_somebody_else_s(
+    one: tuple[str, str, int, int], other: tuple[str, str, int, int]
+) -> None:
+    assert is_borne_by(gateway_name(*one), *other[:2]) == (one[1] == other[1] and _alike(one[0], other[0]))
+
+
+def _alike(one: str, other: str) -> bool:
+    return one.replace("-", "").startswith(other.replace("-", "")[:18])
+
+
+STRANGERS = (
+    "",
+    "alice",
+    "alice_1_1",
+    "admin_machine_1_1",
+    "Alice_x7k2p9_1_1",
+    "alice_x7k2p9_0_1",
+    "alice_x7k2p9_1_1_1",
+)
+
+
+@pytest.mark.parametrize(
+    "name", [*STRANGERS, "Hero OS", "Hero OS alice x7k2p9", "my Hero OS alice x7k2p9-1-1", "alicex7k2p9"]
+)
+def test_what_others_call_their_things_tells_nobody(name: str) -> None:
+    assert bearer_of(name) is None

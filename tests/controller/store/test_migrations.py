@@ -41,7 +41,9 @@ def test_the_history_ends_at_the_tables_of_today(address: URL) -> None:
             named = {index["name"] for index in found.get_indexes(table.name)}
             assert named == {index.name for index in table.indexes}
             checks = {check["name"] for check in found.get_check_constraints(table.name)}
-            assert checks == ({f"ck_{table.name}_one_row"} if table.name in {"source", "fleet"} else set())
+            assert checks == (
+                {f"ck_{table.name}_one_row"} if table.name in {"source", "fleet", "fleet_identity"} else set()
+            )
 
 
 def test_upgrading_twice_changes_nothing(address: URL) -> None:

@@ -1,0 +1,75 @@
+"""Whether a revision's Fleet may take the last good one's place: not while it leaves out what testers still use.
+
+What such a Fleet leaves out could neither be looked after nor taken away. So the last good one stays in force, the error
+says whose it is and what to do, and everything else of the revision counts: testers that leave do so under the last good
+Fleet, and once nobody uses any more what is left out, the next reading of the same revision takes its Fleet in.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from controller.store import Store
+from reconcilers.facts import EngineAccessFacts, GatewayFacts, MachineFacts, ObjectState, OutsideObject
+from specs.fleet import Fleet
+from specs.fleet_use import InUse, LeftOut, check_left_out, left_out
+from specs.loading import Loaded
+
+STANDING = (MachineFacts.step, GatewayFacts.step)
+OPEN = frozenset(ObjectState) - {ObjectState.GONE}
+
+
+async def kept_to_what_is_used(loaded: Loaded, store: Store) -> Loaded:
+    """The revision, with its Fleet refused when it leaves out what testers use. Raises StoreError."""
+    last = await _last_good(store)
+    if not loaded.readable or loaded.fleet is None or last is None:
+        return loaded
+    left = left_out(last, loaded.fleet)
+    if not left:
+        return loaded
+    findings = check_left_out(left, loaded.fleet, await _in_use(left, store))
+    return loaded.refusing(findings, last) if findings else loaded
+
+
+async def _last_good(store: Store) -> Fleet | None:
+    """None too when this program does not understand it any more: then there is nothing to keep."""
+    known = await store.fleet()
+    try:
+        return None if known is None else Fleet.model_validate_json(known[0])
+    except ValidationError:
+        return None
+
+
+async def _in_use(left: LeftOut, store: Store) -> InUse:
+    """Only what is asked for is read: a Fleet that leaves nothing out costs nothing."""
+    daemons: defaultdict[str, set[str]] = defaultdict(set)
+    nodes: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for step in STANDING if left.daemons or left.nodes else ():
+        for row in await store.objects(step, OPEN):
+            _count(row, daemons, nodes)
+    engines: defaultdict[str, set[str]] = defaultdict(set)
+    if left.engines:
+        for tester, facts in (await store.facts_of_all((EngineAccessFacts.step,))).items():
+            access = facts.get(EngineAccessFacts.step)
+            for name in access.engines if isinstance(access, EngineAccessFacts) else ():
+                engines[name].add(tester)
+    return InUse(_sorted(daemons), _sorted(nodes), _sorted(engines))
+
+
+def _count(row: OutsideObject, daemons: dict[str, set[str]], nodes: dict[tuple[str, str], set[str]]) -> None:
+    """A row from before its place was chosen is nowhere yet."""
+    daemon, sid = row.identity.get("daemon"), row.identity.get("node_sid")
+    if daemon:
+        daemons[daemon].add(row.tester)
+        if sid:
+            nodes[daemon, sid].add(row.tester)
+
+
+K = TypeVar("K", bound="str | tuple[str, str]")
+
+
+def _sorted(users: dict[K, set[str]]) -> dict[K, tuple[str, ...]]:
+    return {place: tuple(sorted(names)) for place, names in users.items()}

@@ -1,0 +1,24 @@
+"""Facts are kept in clear, so that none may hold a secret (law 10)."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import PydanticSchemaGenerationError, ValidationError
+
+from reconcilers.facts import FACTS, StepFacts, WelcomeFacts
+from reconcilers.secret import Secret
+
+
+def test_no_fact_can_be_declared_to_be_a_secret() -> None:
+    assert FACTS
+    with pytest.raises(PydanticSchemaGenerationError):
+
+        class Leaky(StepFacts):
+            step = "leaky"
+            token: Secret
+
+
+def test_a_secret_is_not_taken_for_a_text() -> None:
+    with pytest.raises(ValidationError) as caught:
+        WelcomeFacts(password=Secret("canary-81d2"))  # type: ignore[arg-type]
+    assert "canary-81d2" not in str(caught.value)

@@ -1,0 +1,57 @@
+"""A tester leaves while calls of minutes are under way: what is being made, and what does not want to go."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.rig import FEW
+from tests.worlds.loop import in_virtual_time
+from tests.worlds.rig import world
+
+AT_ONCE = {"machine": {"keepAfterRemoval": "0s"}, "identity": {"email": "alice@example.org", "whenRemoved": "delete"}}
+LISTENER = "HERO_PROXY_SEED_GATEWAY_LISTENER"
+SOON = timedelta(seconds=30)
+
+
+def fault(method: str, kind: str, **options: Any) -> dict[str, Any]:
+    return {"system": "compute", "method": method, "kind": kind, "times": 1, "options": options}
+
+
+@in_virtual_time
+async def test_a_machine_that_is_being_made_holds_up_no_removal_and_does_not_outlive_it(tmp_path: Path) -> None:
+    """The daemon goes on making it, and shows it minutes after nobody waits for it any more (law 2)."""
+    lagging = fault("list_vms", "listing_lags", seconds=240)
+    async with world(tmp_path, {"alice": AT_ONCE}, faults=[{**lagging, "times": None}], fleet=FEW) as w:
+        await w.until(lambda: w.books()["vms"] == 1, "the machine is being made")
+        assert w.elapsed < timedelta(minutes=1)
+        w.remove("alice")
+        await w.until(lambda: w.books()["made_accounts"] == [], "her access is gone", within=SOON)
+        assert w.books()["vms"] == 1
+        await w.gone("alice", within=timedelta(minutes=20))
+        assert w.books()["vms"] == 0
+        told = [event.message for event in await w.events("alice")]
+        assert any("not waited for any longer: the tester leaves" in message for message in told)
+
+
+@in_virtual_time
+async def test_a_delete_without_an_answer_holds_up_neither_the_door_nor_anybody_else(tmp_path: Path) -> None:
+    silent = [fault("delete_webgateway", "timeout_before"), fault("delete_vm", "timeout_before")]
+    async with world(tmp_path, {"alice": AT_ONCE, "dora": {}}, faults=silent, fleet=FEW) as w:
+        await w.ready("alice", "dora")
+        vm = w.vm("alice")
+
+        async def gateway_is_going() -> bool:
+            return (await w.conditions("alice"))["Gateway"].reason == "OperationRunning"
+
+        w.remove("alice")
+        await w.until(gateway_is_going, "the call that deletes her gateway is under way", within=SOON)
+        w.world.drift.set_secret(vm, "core", LISTENER, "1")
+        w.world.drift.restart_proxy(vm)
+        w.write("erin")
+        await w.until(lambda: w.world.drift.secret(vm, "core", LISTENER) == "0", "her door is shut again", within=SOON)
+        await w.ready("erin", within=timedelta(minutes=15))
+        await w.gone("alice", within=timedelta(minutes=30))
+        assert w.books()["vms"] == 2
+        w.excuse("OpenDoor")
