@@ -7,8 +7,8 @@ STAMP := $(VENV)/.made
 DEMO_ARGS ?=
 TEST_ARGS ?=
 BENCH_ARGS ?=
-# As many as a small machine has cores: more are quicker, and simulated time then outruns the machine now and then.
-WORKERS ?= 2
+# Tests wait for the world as much as they reckon: three keep two cores busy.
+WORKERS ?= 3
 SOURCES := specs reconcilers controller api examples tests
 # The oldest Python that can make environments is not always called python3.
 FIND_PYTHON := for name in python3.13 python3.12 python3.11 python3 python; do \
@@ -41,7 +41,7 @@ demo: env  ## three testers come to life in a make-believe world; DEMO_ARGS=--ex
 	@$(BIN)/testerctl demo $(DEMO_ARGS)
 
 test: env  ## all tests, the checks among them; TEST_ARGS goes to pytest
-	@$(BIN)/python -m pytest -n logical --dist worksteal $(TEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TEST_ARGS)
 
 check: env  ## format, lint, types and layers
 	@$(BIN)/ruff format --check $(SOURCES)
@@ -49,7 +49,7 @@ check: env  ## format, lint, types and layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench-ready: env  ## how long a cold tester takes, beside what nobody can avoid; BENCH_ARGS=--help tells more
+bench-ready: env  ## how long a cold tester takes, beside what nobody can avoid; BENCH_ARGS=--sockets over real HTTP and SSH
 	@$(BIN)/python -m tests.bench.ready $(BENCH_ARGS)
 
 lock: env  ## choose dependencies anew within the bounds of pyproject.toml

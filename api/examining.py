@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from controller.doctor import Finding, Verdict, examine
+from collections import Counter
+
+from controller.doctor import LIMIT, Finding, Verdict, examine
 from controller.references import References
 from controller.running import Places
 from controller.store import Store
 from reconcilers.backends.opening import Options
 from reconcilers.clock import Clock
+from reconcilers.facts import MachineFacts, ObjectState
 from specs.loading import load_folder
 
 SIGNS = {Verdict.GOOD: "✓", Verdict.WRONG: "✗", Verdict.UNKNOWN: "–"}
@@ -21,7 +24,9 @@ async def examine_folder(where: Places, store: Store, clock: Clock) -> tuple[Fin
         mend = f"`testerctl validate {where.folder}` shows everything"
         return (Finding("fleet", "can be read", Verdict.WRONG, why, mend),)
     secrets = await References(store, where.folder).resolve(loaded.fleet.spec.secrets())
-    return await examine(loaded.fleet, secrets, clock, Options(folder=where.folder))
+    machines = await store.objects(MachineFacts.step, frozenset({ObjectState.EXISTING}))
+    standing_at = Counter(row.identity.get("daemon", "") for row in machines)
+    return await examine(loaded.fleet, secrets, clock, Options(folder=where.folder), LIMIT, standing_at)
 
 
 def in_words(finding: Finding) -> str:

@@ -1,18 +1,21 @@
 """What the jobs on a tester's machine printed while they installed things. Read from the machine itself, where it is kept
-bounded; secrets that we know are taken out, and whatever could drive a terminal."""
+bounded; where that does not tell, what our books kept of failures. Secrets that we know are taken out, and whatever could
+drive a terminal."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from api.complaint import Complaint
 from api.words import safe
 from controller.records import TesterBooks
 from controller.world import World
-from reconcilers.backends.machine import Job, MachineAddress, MachineQuery
-from reconcilers.facts import Facts, MachineFacts
+from reconcilers.backends.machine import Job, JobState, MachineAddress, MachineQuery
+from reconcilers.errors import OutsideError
+from reconcilers.facts import Facts, InstallLogsFacts, MachineFacts
 from reconcilers.installs import jobs_of
 from reconcilers.machine_look import machine_address, redacted
 from reconcilers.secret import Secret
@@ -26,11 +29,59 @@ class NoLog(Complaint):
 
 @dataclass(frozen=True, slots=True)
 class JobLog:
-    """A component's last job, None when none ever ran; and the end of what it printed, or all that is kept of it."""
+    """A component's last job, None when none ever ran; and the end of what it printed, or all that is kept of it.
+
+    `kept_at`: when it was seen so, if our books tell it and not the machine; `why`: what keeps the machine from telling, ""
+    when it answers and knows nothing of it.
+    """
 
     component: str
     job: Job | None
     log: str
+    kept_at: datetime | None = None
+    machine: str = ""  # that it ran on, if our books tell it
+    why: str = ""
+
+
+async def read(
+    books: TesterBooks, world: World, secrets: tuple[Secret, ...], component: str | None = None
+) -> tuple[JobLog, ...]:
+    """As `asked`; of what the machine does not tell, our books tell the last failures (4 KiB each).
+
+    Raises NoLog, and an OutsideError, when the books tell nothing of it either.
+    """
+    known = _in_the_books(books, secrets)
+    try:
+        found = await asked(books, world, secrets, component)
+    except (NoLog, OutsideError) as error:
+        kept = tuple(replace(one, why=str(error)) for one in known.values() if component in (None, one.component))
+        if not kept:
+            raise
+        return kept
+    return tuple(known.get(one.component, one) if one.job is None else one for one in found)
+
+
+async def asked(
+    books: TesterBooks, world: World, secrets: tuple[Secret, ...], component: str | None = None
+) -> tuple[JobLog, ...]:
+    """All that the machine keeps of one component's last job, or the end of each. Raises NoLog, and an OutsideError."""
+    if component is None:
+        return await end_of_each(books, world, secrets)
+    return (await whole(books, world, secrets, component),)
+
+
+def _in_the_books(books: TesterBooks, secrets: tuple[Secret, ...]) -> dict[str, JobLog]:
+    """By component of the spec."""
+    facts = books.facts.get(InstallLogsFacts.step)
+    kept = facts.kept if isinstance(facts, InstallLogsFacts) else {}
+    found = {}
+    for component, name in jobs_of(books.record.desired).items():
+        if name in kept:
+            one = kept[name]
+            job = Job(name, JobState(one.state), one.rc, one.log, one.result, one.wanted, one.began)
+            made = _log(component, job, one.log, books, secrets)
+            found[component] = replace(made, kept_at=one.at, machine=one.machine)
+    return found
 
 
 async def end_of_each(books: TesterBooks, world: World, secrets: Iterable[Secret]) -> tuple[JobLog, ...]:

@@ -150,7 +150,7 @@ class Fact(Answer):
 
     @classmethod
     def of(cls, known: KnownFacts) -> Fact:
-        values = known.facts.model_dump(mode="json")
+        values = known.facts.shown()
         return cls(step=known.facts.step, at=known.changed_at, seen_at=known.seen_at, values=values)
 
 
@@ -273,6 +273,7 @@ class PlannedAction(Answer):
     target: str
     effect: Effect
     disruption: Disruption
+    why: str
     consequences: tuple[str, ...]
     changes: tuple[FieldChange, ...]
 
@@ -283,6 +284,7 @@ class PlannedAction(Answer):
             target=action.target,
             effect=action.effect,
             disruption=action.disruption,
+            why=action.why,
             consequences=action.consequences,
             changes=tuple(FieldChange(path=one.path, before=one.before, after=one.after) for one in action.changes),
         )

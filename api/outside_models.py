@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from api import job_logs
 from api.answer import Answer
 from controller import doctor
@@ -10,7 +12,8 @@ from reconcilers.backends.machine import JobState
 
 
 class JobLog(Answer):
-    """What the last job that installed a component printed; null where none ever ran."""
+    """What the last job that installed a component printed; null where none ever ran. `keptAt`: when it was seen, if it comes
+    from the controller's books; `keptWhy` then says why the machine does not tell, `machine` on which one it ran."""
 
     component: str
     state: JobState | None
@@ -19,6 +22,9 @@ class JobLog(Answer):
     wanted: str | None
     result: str | None
     log: str
+    kept_at: datetime | None
+    kept_why: str | None
+    machine: str | None
 
     @classmethod
     def of(cls, one: job_logs.JobLog) -> JobLog:
@@ -31,6 +37,9 @@ class JobLog(Answer):
             wanted=(job and job.wanted) or None,
             result=(job and job.result) or None,
             log=one.log,
+            kept_at=one.kept_at,
+            kept_why=one.why or None,
+            machine=one.machine or None,
         )
 
 

@@ -16,7 +16,7 @@ from controller.records import Event, Phase, Severity
 RENEWED_EVERY = 5  # seconds
 
 STYLE = """
-:root { color-scheme: light dark; --line: #8883; --soft: #777; }
+:root { color-scheme: light dark; --line: #8883; --soft: light-dark(#666, #a5a5a5); }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; margin: 0 0 .2rem; } h2 { font-size: 1.05rem; margin: 2rem 0 .5rem; }
 p, time { color: var(--soft); } time { white-space: nowrap; } p.bad { color: #c33; }
@@ -27,10 +27,16 @@ td.now { overflow-wrap: anywhere; } progress { width: 6rem; height: .6rem; verti
 .phase { font-weight: 600; white-space: nowrap; }
 .Ready { color: #197a3a; } .Failing, .Paused, .Removing { color: #b26a00; } .Stalled { color: #c33; }
 .Waiting, .Progressing { color: #1a6fb5; }
+.Warning { color: #b26a00; }
 @media (prefers-color-scheme: dark) {
   .Ready { color: #5ccb82; } .Waiting, .Progressing { color: #6db6f2; } .Failing, .Paused, .Removing { color: #f0ad4e; }
+  p.bad, .Stalled { color: #f08080; } .Warning { color: #f0ad4e; }
 }
-.Warning { color: #b26a00; }
+@media (max-width: 44rem) {
+  body { margin: 1rem auto; } thead, progress { display: none; } td { border: 0; padding: 0 .6rem 0 0; }
+  tr { display: flex; flex-wrap: wrap; padding: .45rem 0; border-bottom: 1px solid var(--line); }
+  td.now { order: 1; width: 100%; }
+}
 """
 STYLE_HASH = f"sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}"
 

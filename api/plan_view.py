@@ -43,6 +43,13 @@ def show_plan(console: Console, planned: Planned) -> None:
 def show_sum(console: Console, plans: tuple[Planned, ...]) -> None:
     """The last line: how much would be done to how many."""
     effects = Counter(action.effect for one in plans for step in one.preview.steps for action in step.actions)
+    unseen = [one for one in plans if one.preview.errors]
+    if not effects and unseen:
+        words = (
+            f"Nothing to do as far as can be seen; of {len(unseen)} of {len(plans)} something could not be looked at."
+        )
+        console.print(text(words, "yellow"))
+        return
     if not effects:
         console.print(text("Nothing to do: everything that could be looked at is as the specs say.", "green"))
         return
@@ -101,7 +108,7 @@ def _action(action: Action) -> Iterator[Text]:
     yield text(f"    {sign} {verb_words(action.verb)} {one_line(action.target)}{disruption}", style)
     for change in action.changes:
         yield _field(change)
-    for consequence in action.consequences:
+    for consequence in (*filter(None, [action.why]), *action.consequences):
         yield text(f"        ! {one_line(consequence)}", "yellow")
 
 

@@ -127,7 +127,7 @@ def _chosen(expected: Mapping[str, TesterRecord], names: tuple[str, ...]) -> lis
 def _stranger(name: str, known: Iterable[str]) -> str:
     near = nearest(name, known)
     hint = f" Did you mean {near}?" if near else ""
-    return f"There is no tester {name} in the folder, and none in the books.{hint}"
+    return f"There is no tester {name} in the folder, as far as it can be read, and none in the books.{hint}"
 
 
 async def _one(

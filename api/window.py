@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from api.job_logs import JobLog, end_of_each, whole
+from api.job_logs import JobLog, read
 from api.models import Alive, Check, Ready
 from api.planning import plan_known
 from controller.engine import fleet_references
@@ -45,7 +45,7 @@ class Window:
     async def logs(self, name: str, component: str | None = None) -> tuple[JobLog, ...] | None:
         """The end of every job's log, or all of one component's; None: no such tester.
 
-        Raises NotOpen, StoreError, NoLog, and an OutsideError when the machine cannot be asked.
+        Raises NotOpen, StoreError, NoLog, and an OutsideError when the machine cannot be asked and our books kept nothing.
         """
         books = await self.controller.store.books(name)
         if books is None:
@@ -53,9 +53,7 @@ class Window:
         async with self._world_now() as world:
             refs = [*fleet_references(world.fleet), *needs_of_secret(books.record.desired)]
             hidden = tuple((await self.controller.engine.references.resolve(refs)).values())
-            if component is None:
-                return await end_of_each(books, world, hidden)
-            return (await whole(books, world, hidden, component),)
+            return await read(books, world, hidden, component)
 
     @asynccontextmanager
     async def _world_now(self) -> AsyncIterator[World]:

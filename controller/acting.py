@@ -7,6 +7,7 @@ import logging
 import random
 import traceback
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +19,7 @@ from controller.records import (
     DropFacts,
     Event,
     JournalEntry,
+    OnlyWhile,
     Outcome,
     PutJournal,
     PutObject,
@@ -29,7 +31,7 @@ from controller.records import (
 from controller.rows import DELETED, PLACED, TAKEN, as_now, current, without_marks
 from controller.snapshot import Snapshot
 from controller.world import Step, World
-from reconcilers.actions import Action, Effect
+from reconcilers.actions import Action, Disruption, Effect
 from reconcilers.clock import Clock
 from reconcilers.errors import NameTaken, OutcomeUnknown, OutsideError
 from reconcilers.facts import ObjectState, OutsideObject, Promise, StepFacts
@@ -91,6 +93,9 @@ class StepPorts:
         placed = {**row.identity, **identity, PLACED: self.clock.now().isoformat()}
         await self.snapshot.commit(self.step, PutObject(replace(row, identity=placed)))
 
+    def placing(self) -> AbstractAsyncContextManager[None]:
+        return self.looks.placing
+
     async def promises(self) -> tuple[Promise, ...]:
         return await self.looks.promised()
 
@@ -120,7 +125,8 @@ class Deed:
     async def perform(self) -> Operation | None:
         """Do it. Returns the operation when it goes on beside the pass, None when it is done.
 
-        Raises what the backend raises, after the books say how it ended; Draining when the process is stopping.
+        Raises what the backend raises, after the books say how it ended; Draining when the process is stopping; SpecChanged
+        when it would take away something that the spec may not want to go any more.
         """
         if self.hands.stopping():
             raise Draining
@@ -156,7 +162,7 @@ class Deed:
             detail=in_words(action),
             generation=snapshot.record.generation,
         )
-        changes: list[Change] = [PutJournal(entry)]
+        changes: list[Change] = [*self._only_while(), PutJournal(entry)]
         if row is not None and action.effect is Effect.CREATE:
             changes.append(PutObject(replace(row, state=ObjectState.INTENDED, since=now, deadline=limit_at)))
         if row is not None and action.effect is Effect.DELETE:
@@ -171,6 +177,15 @@ class Deed:
             changes.append(snapshot.fact_change(action.records))
         await snapshot.commit(self.step.name, *changes)
         return entry
+
+    def _only_while(self) -> tuple[Change, ...]:
+        """A look may have taken minutes: what destroys is begun only while the spec still is what it was planned for. A door
+        is shut whatever the spec says."""
+        action, record = self.action, self.snapshot.record
+        destroys = action.effect is Effect.DELETE or action.disruption in (Disruption.REBUILD, Disruption.REMOVE)
+        if action.urgent or not destroys:
+            return ()
+        return (OnlyWhile(record.name, record.generation, record.leaving),)
 
     async def _call_beside(self, entry: JournalEntry, operation: Operation) -> None:
         """An operation outlives its pass, so it keeps its world open itself: a new Fleet must not cut the call off."""
@@ -187,11 +202,11 @@ class Deed:
         try:
             seen = await self.step.apply(self.action, self.snapshot.view(held), ports)
         except OutcomeUnknown as error:
-            await self._close(entry, Outcome.UNKNOWN, str(error), *self._still_open())
+            await whole(self._close(entry, Outcome.UNKNOWN, str(error), *self._still_open()))
             raise
         except OutsideError as error:
             # A definite no, or a failure that had no effect: a create leaves nothing behind, a delete takes nothing away.
-            await self._close(entry, Outcome.REFUSED, str(error), *self._unmade(held, error))
+            await whole(self._close(entry, Outcome.REFUSED, str(error), *self._unmade(held, error)))
             raise
         except asyncio.CancelledError:
             cut = operation.cut if operation is not None else ""
@@ -202,7 +217,7 @@ class Deed:
             # A mistake of ours, and the call may have been made. Only its type and place are told: texts may hold values.
             log.error("%s: %s failed unexpectedly\n%s", self.snapshot.name, self.what, where(error))
             why = f"internal error: {type(error).__name__}"
-            await self._close(entry, Outcome.UNKNOWN, why, *self._still_open(self.action.limit))
+            await whole(self._close(entry, Outcome.UNKNOWN, why, *self._still_open(self.action.limit)))
             raise OutcomeUnknown(
                 f"{self.what} ended in an internal error ({type(error).__name__}); the log has it",
                 system="controller",
@@ -225,7 +240,8 @@ class Deed:
             changes.append(PutObject(replace(row, identity={**row.identity, DELETED: now.isoformat()})))
         reason = action.reason or ("DriftRepaired" if self.drift else EVENT_REASONS[action.effect])
         text = ("drift: " if self.drift else "") + in_words(action)
-        changes.append(AddEvent(Event(snapshot.name, step.name, reason, text, now, generation=entry.generation)))
+        severity = Severity.WARNING if action.urgent else Severity.NORMAL
+        changes.append(AddEvent(Event(snapshot.name, step.name, reason, text, now, severity, entry.generation)))
         facts = None
         if seen is not None and action.effect is not Effect.DELETE:
             facts = step.learn(seen, snapshot.facts(row))
@@ -287,7 +303,11 @@ def where(error: BaseException) -> str:
 def in_words(action: Action) -> str:
     """One line on what an action does: for events and the journal. Secrets are hidden already."""
     fields = "; ".join(f"{c.path}: {_shown(c.before)} → {_shown(c.after)}" for c in action.changes)
-    return f"{action.verb} {action.target}" + (f" ({fields})" if fields else "")
+    return (
+        f"{action.verb} {action.target}"
+        + (f" ({fields})" if fields else "")
+        + (f": {action.why}" if action.why else "")
+    )
 
 
 def _shown(value: str | None) -> str:

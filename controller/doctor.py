@@ -1,5 +1,5 @@
-"""Rights first: is everything that the Fleet names there, does it let us in, may we do what we shall have to do? Asks, and
-writes nothing. `testerctl doctor` shows the findings, and `run` warns of what is wrong when it starts.
+"""Rights first: is everything that the Fleet names there, does it let us in, may we do what we shall have to do (lesson 3)?
+Asks, and changes nothing. `testerctl doctor` shows the findings, and `run` warns of what is wrong when it starts.
 
 Each system is a round: its first question decides whether the others can be asked. All rounds run side by side, and every
 question has a limit of its own.
@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from types import MappingProxyType
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -20,9 +21,17 @@ from reconcilers.backends import Backends
 from reconcilers.backends.compute import ComputeClient
 from reconcilers.backends.engines import STRANGER, EngineClient
 from reconcilers.backends.forge import ForgeClient
-from reconcilers.backends.mail import NoMailer, UnusableMailer
+from reconcilers.backends.mail import NoMailer, ResendMailer, UnusableMailer
 from reconcilers.backends.opening import Options, open_backends
-from reconcilers.backends.reaching import forge_time, greet_proxy
+from reconcilers.backends.reaching import (
+    ACCOUNTS,
+    APPS,
+    forge_time,
+    greet_proxy,
+    try_order,
+    try_repository,
+    try_resend,
+)
 from reconcilers.clock import Clock
 from reconcilers.engine_tokens import new_token
 from reconcilers.errors import OutsideError
@@ -87,10 +96,16 @@ class Untold(Exception):
 
 
 async def examine(
-    fleet: Fleet, secrets: Mapping[str, Secret], clock: Clock, options: Options | None = None, limit: timedelta = LIMIT
+    fleet: Fleet,
+    secrets: Mapping[str, Secret],
+    clock: Clock,
+    options: Options | None = None,
+    limit: timedelta = LIMIT,
+    standing_at: Mapping[str, int] = MappingProxyType({}),
 ) -> tuple[Finding, ...]:
     """Every finding about a Fleet, in the order of its document; what is gone for good is not asked. `secrets`: those that
-    are held, by reference. Never raises for what is wrong outside."""
+    are held, by reference. `standing_at`: how many machines our books have at each daemon. Never raises for what is wrong
+    outside."""
     fleet = standing(fleet)
     found = list(_secrets(fleet, secrets))
     key = _installer_key(fleet, secrets)
@@ -100,7 +115,7 @@ async def examine(
     except (OutsideError, ValueError) as error:
         return (*found, Finding("fleet", "clients", Verdict.WRONG, f"nothing could be asked: {error}"))
     try:
-        rounds = _rounds(fleet, secrets, backends, clock, enters=key.verdict is Verdict.GOOD)
+        rounds = _rounds(fleet, secrets, backends, clock, standing_at, enters=key.verdict is Verdict.GOOD)
         answers = await asyncio.gather(*(_asked(one, limit) for one in rounds))
     finally:
         await backends.aclose()
@@ -108,13 +123,24 @@ async def examine(
 
 
 def _rounds(
-    fleet: Fleet, secrets: Mapping[str, Secret], backends: Backends, clock: Clock, *, enters: bool
+    fleet: Fleet,
+    secrets: Mapping[str, Secret],
+    backends: Backends,
+    clock: Clock,
+    standing_at: Mapping[str, int],
+    *,
+    enters: bool,
 ) -> list[Round]:
     spec = fleet.spec
     proxies = {"myceliumProxy": spec.network.mycelium_proxy, "outsideProxy": spec.network.outside_proxy}
     return [
         _forge(fleet, backends.forge, clock, known=bool(secrets.get(spec.forge.token))),
-        *(_daemon(each, backends.daemon(each.name), known=bool(secrets.get(each.secret))) for each in spec.compute),
+        *(
+            _daemon(
+                each, backends.daemon(each.name), standing_at.get(each.name, 0), known=bool(secrets.get(each.secret))
+            )
+            for each in spec.compute
+        ),
         *(_proxy(name, address) for name, address in proxies.items() if address),
         *(one for each in spec.engines for one in _engine(backends.engine(each.name), enters=enters)),
         _mail(backends),
@@ -204,6 +230,25 @@ def _forge(fleet: Fleet, forge: ForgeClient, clock: Clock, *, known: bool) -> Ro
     async def time() -> str:
         return await _skew(forge, clock)
 
+    async def makes_accounts() -> str:
+        _demand(known, "the token's secret is not there")
+        await try_order(forge, ACCOUNTS)
+        return "an order without a name was called incomplete"
+
+    async def makes_apps() -> str:
+        _demand(known, "the token's secret is not there")
+        await try_order(forge, APPS)
+        return "an order without a name was called incomplete"
+
+    async def feedback() -> str:
+        _demand(known, "the token's secret is not there")
+        await try_repository(forge, *repository.split("/", 1))
+        return repository
+
+    repository = fleet.spec.forge.feedback_repository or ""
+    access = Question(
+        "access to the feedback repository", feedback, "correct spec.forge.feedbackRepository, or that right"
+    )
     mend = "see that spec.forge.url is right, and that the server answers from here"
     return Round(
         "Forge",
@@ -212,6 +257,9 @@ def _forge(fleet: Fleet, forge: ForgeClient, clock: Clock, *, known: bool) -> Ro
             Question("token's owner", owner),
             Question("accounts can be listed", accounts),
             Question("OAuth apps can be listed", apps),
+            Question("accounts can be made", makes_accounts),
+            Question("OAuth apps can be made", makes_apps),
+            *([access] if repository else []),
             Question("same time as here", time),
         ),
     )
@@ -234,7 +282,7 @@ async def _skew(forge: ForgeClient, clock: Clock) -> str:
     return "clocks agree"
 
 
-def _daemon(daemon: ComputeDaemon, client: ComputeClient, *, known: bool) -> Round:
+def _daemon(daemon: ComputeDaemon, client: ComputeClient, standing: int, *, known: bool) -> Round:
     async def methods() -> str:
         missing = await client.missing_methods()
         if missing:
@@ -249,7 +297,14 @@ def _daemon(daemon: ComputeDaemon, client: ComputeClient, *, known: bool) -> Rou
 
     async def machines() -> str:
         _demand(known, "the daemon's secret is not there")
-        return f"{len(await client.list_vms())} under our secret"
+        listed = len(await client.list_vms())
+        if standing and not listed:
+            raise Ailing(
+                f"it shows none under our secret, and our books have {standing} there",
+                f"under another secret our machines are invisible: see that spec.compute.{daemon.name}.secret is still the "
+                "one that they were made with; if they are truly gone, the controller says so of each",
+            )
+        return f"{listed} under our secret"
 
     mend = f"see that spec.compute.{daemon.name}.url is right, and that the daemon runs and is reachable from here"
     return Round(
@@ -315,9 +370,12 @@ def _mail(backends: Backends) -> Round:
             raise Ailing(mailer.reason.message, "")
         if isinstance(mailer, NoMailer):
             raise Untold("no way out is configured: letters are logged, not sent")
+        if isinstance(mailer, ResendMailer):
+            await try_resend(mailer)
         return f"by {mailer.kind}; no letter is sent to try it"
 
-    return Round("mail", Question("way out", key))
+    mend = "see that spec.mail.resendUrl is right, and that a key of Resend's is where spec.mail.resendKey points"
+    return Round("mail", Question("way out", key, mend))
 
 
 def _demand(there: bool, why_not: str) -> None:

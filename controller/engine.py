@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,7 +18,17 @@ from controller.intake import Revision, Taken, take_in
 from controller.operations import Operations
 from controller.passes import Bench, Pass, converge
 from controller.queue import Queue, Urgency
-from controller.records import AddEvent, Event, NameForgeOwner, Outcome, PutJournal, PutObject, Severity, TesterBooks
+from controller.records import (
+    AddEvent,
+    Event,
+    JournalEntry,
+    NameForgeOwner,
+    Outcome,
+    PutJournal,
+    PutObject,
+    Severity,
+    TesterBooks,
+)
 from controller.references import References
 from controller.removal import remove
 from controller.rows import PLACED
@@ -80,6 +90,7 @@ class Engine:
         self._world_of: tuple[str, dict[str, Secret]] | None = None
         self._world_ready = asyncio.Event()
         self._adopting = asyncio.Lock()
+        self._placing = asyncio.Lock()  # one for all worlds: calls of a retired one go on
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures = Failures({})
@@ -118,7 +129,7 @@ class Engine:
         except OutsideError as error:
             await self._tell_world_error(str(error))
             return
-        world.looks.promised = self._promised
+        world.looks.promised, world.looks.placing = self._promised, self._placing
         old, self._world, self._world_of, self.world_error = self._world, world, (key, secrets), ""
         self._world_ready.set()
         if old is not None:
@@ -249,13 +260,13 @@ class Engine:
             )
             for entry in entries
         ]
-        begun = {(entry.tester, entry.step): entry for entry in entries if entry.limit_at is not None}
+        limits = _longest_limits(entries)
         rows = await self.store.objects(states=frozenset({ObjectState.INTENDED}))
         # A call may have been sent just before the end: its limit counts from now.
         moved = [
-            PutObject(replace(row, deadline=max(row.deadline, now + (entry.limit_at - entry.began_at))))
+            PutObject(replace(row, deadline=max(row.deadline, now + limit)))
             for row in rows
-            if (entry := begun.get((row.tester, row.step))) and entry.limit_at is not None and row.deadline is not None
+            if (limit := limits.get((row.tester, row.step))) is not None and row.deadline is not None
         ]
         await self.store.write(*closed, *moved, *told)
 
@@ -298,6 +309,16 @@ def fleet_references(fleet: Fleet) -> list[str]:
     return [spec.forge.token, spec.installer.private_key, *daemons, *(ref for ref in post if ref is not None)]
 
 
+def _longest_limits(entries: Sequence[JournalEntry]) -> dict[tuple[str, str], timedelta]:
+    """By tester and step, of which several calls may have been under way: an entry does not tell its row."""
+    limits: dict[tuple[str, str], timedelta] = {}
+    for entry in entries:
+        if entry.limit_at is not None:
+            key = entry.tester, entry.step
+            limits[key] = max(limits.get(key, timedelta(0)), entry.limit_at - entry.began_at)
+    return limits
+
+
 def promise_of(row: OutsideObject, now: datetime) -> Promise | None:
     """What a machine's row says of the room that it was given; None for a row from before its place was chosen.
 
@@ -309,4 +330,5 @@ def promise_of(row: OutsideObject, now: datetime) -> Promise | None:
         return None
     size = int(told["memory_mb"]), int(told["disk_gb"])
     placed = datetime.fromisoformat(told[PLACED]) if PLACED in told else row.since
-    return Promise(row.tester, told["daemon"], told["node_sid"], *size, now - placed)
+    making = row.state is ObjectState.INTENDED
+    return Promise(row.tester, told["daemon"], told["node_sid"], *size, now - placed, making)

@@ -20,6 +20,7 @@ from specs.loading import Loaded
 
 STANDING = (MachineFacts.step, GatewayFacts.step)
 OPEN = frozenset(ObjectState) - {ObjectState.GONE}
+ON_ITS_WAY = frozenset({ObjectState.INTENDED, ObjectState.RETIRING})  # a lost one without a place was never sent
 
 
 async def kept_to_what_is_used(loaded: Loaded, store: Store) -> Loaded:
@@ -49,7 +50,7 @@ async def _in_use(left: LeftOut, store: Store) -> InUse:
     nodes: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for step in STANDING if left.daemons or left.nodes else ():
         for row in await store.objects(step, OPEN):
-            _count(row, daemons, nodes)
+            _count(row, left, daemons, nodes)
     engines: defaultdict[str, set[str]] = defaultdict(set)
     if left.engines:
         for tester, facts in (await store.facts_of_all((EngineAccessFacts.step,))).items():
@@ -59,10 +60,17 @@ async def _in_use(left: LeftOut, store: Store) -> InUse:
     return InUse(_sorted(daemons), _sorted(nodes), _sorted(engines))
 
 
-def _count(row: OutsideObject, daemons: dict[str, set[str]], nodes: dict[tuple[str, str], set[str]]) -> None:
-    """A row from before its place was chosen is nowhere yet."""
+def _count(
+    row: OutsideObject, left: LeftOut, daemons: dict[str, set[str]], nodes: dict[tuple[str, str], set[str]]
+) -> None:
+    """What is being made and has no place yet may be on its way to any of those left out."""
     daemon, sid = row.identity.get("daemon"), row.identity.get("node_sid")
-    if daemon:
+    if not daemon and row.state in ON_ITS_WAY:
+        for name in left.daemons:
+            daemons[name].add(row.tester)
+        for node in left.nodes:
+            nodes[node].add(row.tester)
+    elif daemon:
         daemons[daemon].add(row.tester)
         if sid:
             nodes[daemon, sid].add(row.tester)

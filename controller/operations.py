@@ -108,6 +108,7 @@ class Operations:
         await self._cancel(list(self._all.values()))
 
     async def _cancel(self, operations: Collection[Operation]) -> None:
+        await asyncio.sleep(0)  # a task that has not taken its first step yet could not write down how it ended
         tasks = [op.task for op in operations if op.task is not None and not op.task.done()]
         for task in tasks:
             task.cancel()

@@ -40,22 +40,33 @@ class Orphans:
     clock: Clock
     _unknown: dict[Thing, tuple[datetime, datetime]] = field(default_factory=dict)  # first and last look that showed it
     _compared: dict[tuple[str, str], datetime] = field(default_factory=dict)  # listings since the start, by age
+    _left_out: bool = False  # some of it stood where the Fleet names nothing any more, and that is still told
 
     async def look(self, world: World | None) -> None:
         """Compare what is at hand, and tell what is new. A store that cannot be read or written is tried the next time."""
         if world is None:
             return
+        self._forget_left_out(listed_here(world.fleet))
         # The listings first: what they show was in the books before it was made.
         news = [
             each for each in listings_of(world.looks, world.fleet) if self._compared.get(each.place) != each.taken_at
         ]
-        if not news:
+        if not news and not self._left_out:
             return
         try:
             self._compare(news, await self.store.objects(), await self.store.testers())
             await self.store.write(*await self._changes(world))
+            self._left_out = False
         except StoreError as error:
             log.warning("orphans are not looked for: %s", error)
+
+    def _forget_left_out(self, here: frozenset[tuple[str, str]]) -> None:
+        """What stood at a place that the Fleet does not name any more: nobody reads that listing again."""
+        gone = {thing for thing in self._unknown if thing[:2] not in here}
+        self._left_out = self._left_out or bool(gone)
+        for thing in gone:
+            del self._unknown[thing]
+        self._compared = {place: at for place, at in self._compared.items() if place in here}
 
     def _compare(
         self, listings: Sequence[Listing], rows: Sequence[OutsideObject], testers: Sequence[TesterRecord]

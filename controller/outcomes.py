@@ -26,7 +26,8 @@ class StepOutcome:
     """`until`: the limit of a wait. `again`: look again no later than this from now. `did`: actions that were done.
 
     `seen_at`: nothing that it rests on was looked at before (law 11); None: it speaks of the moment at which it was told.
-    `learnt`: the step's facts were seen to be as they are recorded.
+    `learnt`: the step's facts were seen to be as they are recorded. `urgent`: a door may stand open, and was not shut; the
+    next try is at the next poll, however many have failed.
     """
 
     step: str
@@ -42,6 +43,7 @@ class StepOutcome:
     findings: tuple[Finding, ...] = ()
     seen_at: datetime | None = None
     learnt: bool = False
+    urgent: bool = False
 
 
 IN_SYNC_REASON = "InSync"

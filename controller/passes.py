@@ -28,7 +28,7 @@ from controller.status import (
     tell_progress,
     tell_step,
 )
-from controller.store import Store
+from controller.store import SpecChanged, Store
 from controller.turn import Turn
 from controller.world import Step, World
 from reconcilers.clock import Clock
@@ -78,6 +78,7 @@ class Pass:
         self.outcomes: dict[str, StepOutcome] = {}
         self.judged: dict[str, Condition] = {}  # what the turns of this pass came to, by condition
         self.told: dict[str, Condition] = dict(books.conditions)  # what the books tell now
+        self.outdated = False  # the spec has changed since the books were read: nothing more is begun
         self._news = asyncio.Condition()
 
     @property
@@ -95,8 +96,9 @@ class Pass:
             condition=self.condition(step),
             outcome_of=self.outcome_of,
             under_way=self.under_way,
+            pass_began=self.now,
             only_urgent=only_urgent,
-            began=self.now if step.name not in self.outcomes else None,
+            first=step.name not in self.outcomes,
         )
 
     def condition(self, step: Step) -> Condition | None:
@@ -119,6 +121,12 @@ class Pass:
             self._news.notify_all()
         await self._tell(step, outcome)
 
+    async def is_outdated(self) -> None:
+        """The spec is another one now: whoever waits for a turn of this pass waits no longer."""
+        async with self._news:
+            self.outdated = True
+            self._news.notify_all()
+
     async def _tell(self, step: Step, outcome: StepOutcome) -> None:
         """A pass may take long: what one step came to is told at once, what all of them come to when it ends."""
         record, now = self.snapshot.record, self.bench.clock.now()
@@ -139,7 +147,7 @@ class Pass:
         step = self.world.step(name)
         async with self._news:
             await self._news.wait_for(
-                lambda: name in self.outcomes or bool(self.lacking(step)) or self.left_alone(step)
+                lambda: name in self.outcomes or bool(self.lacking(step)) or self.left_alone(step) or self.outdated
             )
         return self.outcomes.get(name)
 
@@ -178,7 +186,8 @@ class Pass:
 
 
 async def converge(one: Pass) -> timedelta:
-    """Bring a tester that is wanted as far as it goes now. Returns when to look again. Raises Draining, StoreError."""
+    """Bring a tester that is wanted as far as it goes now. Returns when to look again: at once when its spec has changed
+    meanwhile. Raises Draining, StoreError."""
     steps = {step.name: step for step in one.world.steps}
     # A door is looked at before anything else; the order of the others is the graph's.
     order = sorted(steps.values(), key=lambda step: not step.watches)
@@ -188,10 +197,15 @@ async def converge(one: Pass) -> timedelta:
         step = steps[name]
         if one.left_alone(step):
             return
-        await one.came_to(step, await one.turn(step, only_urgent=paused).take())
+        try:
+            outcome = await one.turn(step, only_urgent=paused).take()
+        except SpecChanged:  # the others' calls are seen to their end
+            await one.is_outdated()
+        else:
+            await one.came_to(step, outcome)
 
     def can_run(name: str) -> bool:
-        return not one.lacking(steps[name]) or one.left_alone(steps[name])
+        return not one.outdated and (not one.lacking(steps[name]) or one.left_alone(steps[name]))
 
     idle = await run_graph(
         {step.name: step.needs for step in order},
@@ -200,6 +214,8 @@ async def converge(one: Pass) -> timedelta:
         version=one.snapshot.version,
         news=one.snapshot.news,
     )
+    if one.outdated:
+        return timedelta(0)
     return await one.close([_final(one, step, step.name in idle) for step in one.world.steps])
 
 

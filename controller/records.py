@@ -169,6 +169,16 @@ class PutTester:
 
 
 @dataclass(frozen=True, slots=True)
+class OnlyWhile:
+    """Nothing of the whole write is made, and SpecChanged is raised, unless the tester's row is of this generation, and leaves
+    or not as said here."""
+
+    tester: str
+    generation: int
+    leaving: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SetStatus:
     """What a pass found; touches only these columns of the tester's row, so that an intake meanwhile is not undone."""
 
@@ -300,6 +310,7 @@ class NameForgeOwner:
 
 Change = (
     PutTester
+    | OnlyWhile
     | SetStatus
     | DropTester
     | PutObject

@@ -1,9 +1,9 @@
 """A pass over a tester who is leaving: access first, then what stands, each until it is seen to be gone.
 
-What lives on the machine goes with it. What is still being made is not waited for: the call is cut off, its outcome is
-unknown, and what appears late is deleted before the row falls. During `keepAfterRemoval` the gateway and the machine stay
-with the door shut, so that putting the file back restores them. The tester's row is the finaliser: it falls when nothing
-of ours is left.
+What lives on the machine goes with it; the door there is shut and the tester's keys are taken at once, if it answers. What
+is still being made is not waited for: the call is cut off, its outcome is unknown, and what appears late is deleted before
+the row falls. During `keepAfterRemoval` the gateway and the machine stay with the door shut, so that putting the file back
+restores them. The tester's row is the finaliser: it falls when nothing of ours is left.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from controller.operations import Operation
 from controller.outcomes import Kind, StepOutcome, in_sync, waiting
 from controller.passes import Pass
 from controller.records import AddEvent, Change, DropTester, Event, PutObject
-from controller.store import StoreError
+from controller.store import SpecChanged, StoreError
 from controller.world import Step
 from reconcilers.actions import Wait
-from reconcilers.facts import OutsideObject
+from reconcilers.facts import FACTS, OutsideObject
 
 ACCESS = "access"
 STANDING = "standing"
@@ -31,6 +31,7 @@ async def remove(one: Pass) -> timedelta | None:
     """Take away what can be taken now. Returns when to look again, None when nothing is left and the row is dropped."""
     # In reverse: what was made last goes first, and the door before everything.
     steps = list(reversed(one.world.steps))
+    steps.sort(key=_on_machine)  # a machine that does not answer holds up nothing that is elsewhere
     steps.sort(key=lambda step: not step.watches)
     steps.sort(key=lambda step: step.leaves == STANDING)
     steps = [step for step in steps if step.leaves in (ACCESS, STANDING)]
@@ -47,7 +48,10 @@ async def remove(one: Pass) -> timedelta | None:
             continue
         if not await _still_leaving(one):
             return timedelta(0)  # put back: the next pass goes the other way
-        outcomes.append(await _leave(one, step, in_front if step.leaves == STANDING else None))
+        try:
+            outcomes.append(await _leave(one, step, in_front if step.leaves == STANDING else None))
+        except SpecChanged:
+            return timedelta(0)
         if outcomes[-1].kind is not Kind.IN_SYNC:
             in_front = in_front or _first_try(one, step)
     if not kept:
@@ -116,7 +120,7 @@ async def _leave_rows(one: Pass, step: Step) -> StepOutcome:
                 failed = failed or turn.told(earlier)
             elif not await turn.settle(row):
                 left.append(row)
-        except (Draining, StoreError):
+        except (Draining, SpecChanged, StoreError):
             raise
         except Exception as error:  # one row that cannot go does not hold up the others
             failed = failed or turn.failed(error)
@@ -140,13 +144,18 @@ def _going(one: Pass, step: Step, left: Sequence[OutsideObject]) -> StepOutcome:
 
 
 def _excused(one: Pass, outcomes: Sequence[StepOutcome]) -> list[StepOutcome]:
-    """A dead machine is no obstacle: once the gateway and the machine are gone, there is no door left to shut."""
+    """A dead machine is no obstacle: once the gateway and the machine are gone, there is no door left to shut, and no key."""
     gone = {outcome.step for outcome in outcomes if outcome.kind is Kind.IN_SYNC}
     standing = {step.name for step in one.world.steps if step.leaves == STANDING}
-    doors = {step.name for step in one.world.steps if step.watches}
+    gone_with_it = {step.name for step in one.world.steps if step.watches or _on_machine(step)}
     if not standing <= gone:
         return list(outcomes)
-    return [in_sync(outcome.step) if outcome.step in doors else outcome for outcome in outcomes]
+    return [in_sync(outcome.step) if outcome.step in gone_with_it else outcome for outcome in outcomes]
+
+
+def _on_machine(step: Step) -> bool:
+    """Whether what it keeps lives there, as its facts do."""
+    return step.name in FACTS and FACTS[step.name].on_machine
 
 
 def _kept_until(one: Pass) -> datetime:

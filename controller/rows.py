@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from controller.operations import Operation
@@ -166,7 +166,8 @@ class Judge:
             return row  # not in the books as ours: the plan decides whether it may be adopted
         identity = {**without_marks(row), **step.identity(observed)}
         seen = replace(row, state=ObjectState.EXISTING, identity=identity, missing_since=None, deadline=None)
-        if seen == replace(row, deadline=None):
+        ahead = row.since is not None and row.since > self.clock.now()  # the clock was set back: its age counts anew
+        if seen == replace(row, deadline=None) and not ahead:
             return row
         changes: list[Change] = [PutObject(replace(seen, since=self.clock.now()))]
         if row.state is ObjectState.INTENDED:
@@ -177,6 +178,10 @@ class Judge:
 
     async def _never_seen(self, row: OutsideObject, step: Step, snapshot: Snapshot) -> Wait | None:
         now = self.clock.now()
+        # Begun in the future: the clock was set back, and its time begins anew.
+        if row.deadline is not None and row.since is not None and row.since > now:
+            row = replace(row, since=now, deadline=now + (row.deadline - row.since))
+            await snapshot.commit(step.name, PutObject(row))
         if row.deadline is not None and now < row.deadline:
             text = f"whether {row.name} was made is not known; until the call's limit has passed its absence proves nothing"
             began = row.since or now
@@ -191,7 +196,7 @@ class Judge:
     ) -> OutsideObject | Wait | None:
         await self._refuse_mass_loss(step, snapshot, row, looks)
         now = self.clock.now()
-        if row.missing_since is None:
+        if row.missing_since is None or row.missing_since > now:
             await snapshot.commit(step.name, PutObject(replace(row, missing_since=now)))
         elif now - row.missing_since >= self.grace:
             await self._close_lost(row, step, snapshot, _why_gone(snapshot, row))
@@ -251,12 +256,17 @@ class Judge:
         await snapshot.commit(row.step, PutObject(gone), AddEvent(event))
         return True
 
+    def may_lag(self, row: OutsideObject) -> bool:
+        """Whether a delete of ours was answered so lately that what still shows the object proves nothing."""
+        told = row.identity.get(DELETED)
+        return told is not None and timedelta(0) <= self.clock.now() - datetime.fromisoformat(told) < self.grace
+
     async def _long_missing(self, row: OutsideObject, step: Step, snapshot: Snapshot, looks: TesterLooks) -> bool:
         """No delete of ours was confirmed: a listing that omits it must do so for as long as the grace."""
         if row.identity:
             await self._refuse_mass_loss(step, snapshot, row, looks)
         now = self.clock.now()
-        if row.missing_since is None:
+        if row.missing_since is None or row.missing_since > now:
             await snapshot.commit(row.step, PutObject(replace(row, missing_since=now)))
             return False
         return now - row.missing_since >= self.grace

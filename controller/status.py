@@ -143,7 +143,9 @@ def _step_condition(
     if outcome.kind is Kind.FAILING:
         timing = works.timing
         pause = backoff(failures, timing.backoff_base, timing.backoff_ceiling, works.chance)
-        retry_at = until = now + (outcome.again if outcome.again is not None else pause)
+        # What came of a call is looked for at once; a call that ends so again and again is made more and more seldom.
+        soon = outcome.again if failures == 1 or outcome.urgent else None
+        retry_at = until = now + (pause if soon is None else soon)
     if outcome.kind in STOPPED and outcome.again is not None:
         retry_at = until = now + outcome.again
     message = outcome.message
@@ -272,7 +274,7 @@ def _next_look(
     timing = works.timing
     asked = [spread(timing.resync, works.chance)]
     for outcome, condition in zip(outcomes, steps, strict=True):
-        if outcome.again is not None:
+        if outcome.again is not None and outcome.kind is not Kind.FAILING:
             asked.append(outcome.again)
         if condition.retry_at is not None:
             asked.append(max(condition.retry_at - now, timedelta(0)))
@@ -308,7 +310,7 @@ def _event(record: TesterRecord, condition: Condition, now: datetime) -> Event:
     bad = (
         condition.retry_at is not None
         or condition.type == STALLED
-        or (condition.type in NEEDED_FINDINGS and condition.status is Status.FALSE)
+        or (condition.type in (*NEEDED_FINDINGS, LASTING) and condition.status is Status.FALSE)
     )
     severity = Severity.WARNING if bad else Severity.NORMAL
     text = f"{condition.type}: {condition.message}"

@@ -14,12 +14,13 @@ from controller.outcomes import Kind, StepOutcome, held, in_sync, of_error, wait
 from controller.records import Condition, Status
 from controller.rows import Judge
 from controller.snapshot import Snapshot
-from controller.store import StoreError
+from controller.store import SpecChanged, StoreError
 from controller.world import Step, World
 from reconcilers.actions import Action, Effect, Finding, Wait
 from reconcilers.actions import Step as Planned
 from reconcilers.errors import Blocked, NameTaken, OutsideError, Rejected
-from reconcilers.facts import ObjectState, OutsideObject
+from reconcilers.facts import InstallLogsFacts, ObjectState, OutsideObject, SignInGateFacts
+from reconcilers.install_logs import install_logs
 from reconcilers.looks import TesterLooks
 
 log = logging.getLogger("controller")
@@ -45,13 +46,15 @@ class Turn:
     condition: Condition | None  # of this step, as it was before
     outcome_of: Callable[[str], Awaitable[StepOutcome | None]]
     under_way: UnderWay
+    pass_began: datetime
     only_urgent: bool = False  # paused: doors are still shut, nothing else is done
-    began: datetime | None = None  # the pass, when this is the step's first turn in it
+    first: bool = False  # of the step in this pass
     refused: bool = False  # a call was, until the spec changes or somebody acts
     did: int = 0
     findings: tuple[Finding, ...] = ()
     looks: TesterLooks | None = None  # of the last observation
     learnt: bool = False  # from it
+    urgent_left: bool = False  # a door was to be shut, and has not been seen to be since
 
     @property
     def poll(self) -> timedelta:
@@ -69,7 +72,8 @@ class Turn:
         return self.was_in_sync and known is not None and known.generation == record.generation and not record.leaving
 
     async def take(self) -> StepOutcome:
-        """Bring the step as far as it goes now. Raises Draining and StoreError only: what else goes wrong is the outcome."""
+        """Bring the step as far as it goes now. Raises Draining, SpecChanged and StoreError only: what else goes wrong is the
+        outcome."""
         return await self._guarded(self._with_rows if self.step.makes else self._without_rows)
 
     async def leave(self) -> StepOutcome:
@@ -80,7 +84,7 @@ class Turn:
         self._failed = self.failed_operations()
         try:
             outcome = await turn()
-        except (Draining, StoreError):
+        except (Draining, SpecChanged, StoreError):
             raise
         except Exception as error:
             outcome = self.failed(error)
@@ -89,7 +93,15 @@ class Turn:
     def completed(self, outcome: StepOutcome) -> StepOutcome:
         """The outcome, with what the turn did and saw on its way to it, and how old that is."""
         seen_at = self.looks.oldest if self.looks is not None else None
-        return replace(outcome, did=self.did, findings=self.findings, seen_at=seen_at, learnt=self.learnt)
+        outcome = replace(outcome, did=self.did, findings=self.findings, seen_at=seen_at, learnt=self.learnt)
+        return replace(outcome, urgent=True, again=self.poll) if self._stands_open() else outcome
+
+    def _stands_open(self) -> bool:
+        """Whether a door may be open that should be shut: the backoff of what fails is not for it (law 4)."""
+        if not self.step.watches:
+            return False
+        gate = self.snapshot.facts().get(SignInGateFacts)
+        return self.urgent_left or (gate is not None and bool(gate.let_in) and gate.listening)
 
     def failed_operations(self) -> dict[RowKey | None, OutsideError]:
         """How operations of this step failed, by row; told once."""
@@ -192,6 +204,8 @@ class Turn:
             actions = [step for step in steps if isinstance(step, Action)]
             if not actions:
                 return not steps
+            if any(action.effect is Effect.DELETE for action in actions) and self.judge.may_lag(row):
+                return False
             if await self._perform_all(actions, row) is not None:
                 return False
             row = rows.as_now(self.snapshot, row)
@@ -228,6 +242,7 @@ class Turn:
                 row = verdict
             steps = await self._planned(observed, row, wanted)
             actions = tuple(step for step in steps if isinstance(step, Action))
+            self.urgent_left = any(action.urgent for action in actions)
             if self.only_urgent:
                 actions = tuple(action for action in actions if action.urgent)
             if not actions:
@@ -269,6 +284,8 @@ class Turn:
             learnt = self.step.learn(observed, self.snapshot.facts(row))
             await self.snapshot.learn(self.step.name, learnt)
             self.learnt = learnt is not None
+            logs = install_logs(self.snapshot.record.desired, observed, self.snapshot.facts(row))
+            await self.snapshot.learn(InstallLogsFacts.step, logs)
         view = self.snapshot.view(row)
         if wanted:
             self.findings = self.step.findings(view.desired, observed, view.facts)
@@ -288,7 +305,11 @@ class Turn:
     ) -> StepOutcome | None:
         """Do the actions in order. An outcome ends the turn: an operation was begun, or an action may not be done now."""
         for action in actions:
-            unmet = {step: kind for step in action.only_while if (kind := await self._kind_of(step)) is not Kind.IN_SYNC}
+            unmet = {
+                step: kind
+                for step in action.only_while
+                if (kind := await self._kind_of(step, action)) is not Kind.IN_SYNC
+            }
             if unmet:
                 return waiting(self.step.name, _not_now(action, unmet, self.world), self.poll)
             if action.limit is not None and (known := self._begun_before(row)) is not None:
@@ -313,10 +334,26 @@ class Turn:
             return self._waits_for(operation)
         return self.told(self._failed[None]) if row is None and None in self._failed else None
 
-    async def _kind_of(self, step: str) -> Kind | None:
-        """How another step's turn ended in this pass; None: it takes none."""
+    async def _kind_of(self, step: str, action: Action) -> Kind | None:
+        """How another step's turn ended in this pass; None: it takes none. Before a secret is voided, one that found all in
+        sync in a look from before the pass is looked at again; nothing is done about it here."""
         outcome = await self.outcome_of(step)
-        return None if outcome is None else outcome.kind
+        if outcome is None or outcome.kind is not Kind.IN_SYNC:
+            return None if outcome is None else outcome.kind
+        if not action.voids or outcome.seen_at is None or outcome.seen_at >= self.pass_began:
+            return Kind.IN_SYNC
+        return Kind.IN_SYNC if await self._is_in_sync(self.world.step(step)) else Kind.WAITING
+
+    async def _is_in_sync(self, step: Step) -> bool:
+        """Whether a look from this pass leaves another step nothing to do or to wait for."""
+        row = rows.current(self.snapshot, step.name) if step.makes else None
+        view = self.snapshot.view(row)
+        looks = self.world.looks_for(view.desired, view.facts)
+        looks.newer_than = self.pass_began
+        try:
+            return not step.plan(view.desired, await step.observe(view, looks), view.facts)
+        except OutsideError:
+            return False
 
     def _looks(self) -> TesterLooks:
         """Newer than what we did last to the step's objects; while it is not in sync, as new as every poll can be, where one
@@ -325,7 +362,7 @@ class Turn:
         floors = [row.since for row in self.snapshot.rows(self.step.name) if row.since is not None]
         if not self.was_in_sync:
             recent = self.hands.clock.now() - self.poll / 2
-            floors.append(min(recent, self.began or recent))
+            floors.append(min(recent, self.pass_began) if self.first else recent)
         looks.newer_than = max(floors, default=None)
         self.looks = looks
         return looks

@@ -7,15 +7,25 @@ What was made for a tester may outlive the tester: the row then still knows that
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from reconcilers.account_plans import create, disable, enable, give_access, remove, reset_password
+from reconcilers.account_plans import create, disable, enable, remove, reset_password
 from reconcilers.actions import Action, Finding, Step
 from reconcilers.backends import Backends
 from reconcilers.backends.forge import Account
 from reconcilers.contract import Base, Ports, TesterView
 from reconcilers.errors import Blocked, OutcomeUnknown, OutsideError, Transient
 from reconcilers.facts import AccountFacts, Facts, ObjectState, OutsideObject
+from reconcilers.feedback_access import (
+    FEEDBACK,
+    SeenFeedback,
+    give,
+    given_to,
+    plan_feedback,
+    plan_taking,
+    see_feedback,
+    take,
+)
 from reconcilers.forge_owner import check_owner, claimed_owner
 from reconcilers.looks import TesterLooks
 from reconcilers.secret import new_password
@@ -33,6 +43,7 @@ class SeenAccount:
     """The account as Forge shows it, whether we made it, and what its last good spec says about its end.
 
     password_reset  the spec's counter that its last one-time password was made for
+    feedback        its access to the feedback repository
     """
 
     account: Account
@@ -40,6 +51,7 @@ class SeenAccount:
     existing: bool
     when_removed: WhenRemoved
     password_reset: int = 0
+    feedback: SeenFeedback = field(default_factory=SeenFeedback)
 
 
 class AccountReconciler(Base):
@@ -72,7 +84,10 @@ class AccountReconciler(Base):
                     "spec.identity.account, or have it renamed back",
                 )
         if found is not None:
-            return _seen(found, wanted, tester.facts, ours=_is_ours(found, wanted, tester.facts))
+            seen = _seen(found, wanted, tester.facts, ours=_is_ours(found, wanted, tester.facts))
+            if not (seen.ours or seen.existing):
+                return seen
+            return replace(seen, feedback=await see_feedback(found.login, seen.feedback.given, tester.facts, looks))
         if not tester.facts.leaving:
             if await self.backends.forge.organisation(wanted.name):
                 raise _blocked(
@@ -85,13 +100,14 @@ class AccountReconciler(Base):
     def plan(self, desired: DesiredTester | None, observed: SeenAccount | None, facts: Facts) -> tuple[Step, ...]:
         """Create, re-enable, a new one-time password, access to the feedback repository, or nothing.
 
-        Raises Blocked AccountExists.
+        Raises Blocked AccountExists; on removal why it is not known whether access that we gave is still there.
         """
         if desired is None:
             return _leave(observed)
         if observed is None:
             return (create(desired.account),)
-        login, steps = observed.account.login, []
+        login = observed.account.login
+        steps: list[Step] = []
         if not desired.account.existing:
             if not observed.ours:
                 raise _blocked(
@@ -103,10 +119,8 @@ class AccountReconciler(Base):
                 steps.append(enable(login))
             if observed.password_reset < desired.account.password_reset:
                 steps.append(reset_password(login, observed.password_reset, desired.account.password_reset))
-        repository, known = facts.fleet.spec.forge.feedback_repository, facts.get(AccountFacts)
-        if repository is not None and (known is None or known.reads_feedback != repository):
-            steps.append(give_access(login, repository))
-        return tuple(steps)
+        repository = facts.fleet.spec.forge.feedback_repository
+        return (*steps, *plan_feedback(login, repository, observed.feedback))
 
     async def apply(self, action: Action, tester: TesterView, ports: Ports) -> SeenAccount | None:
         """One write to Forge. A password is sealed before it is used (law 3)."""
@@ -117,11 +131,14 @@ class AccountReconciler(Base):
         if action.verb == "delete":
             await self._delete(login, purge=tester.desired.account.when_removed == "purge")
             return None
+        if action.verb == "take_access":
+            await take(self.backends.forge, login, action.args[1], tester.facts, ports)
+            return None
         held = await self.backends.forge.account(login)
         if held is None:
             raise Transient(f"the account {login} is gone", system=SYSTEM, reason="AccountGone")
         if action.verb == "give_access":
-            await self._give_access(held, action.args[1], tester, ports)
+            await give(self.backends.forge, held, action.args[1], tester.facts, ports)
             return None
         counter = int(action.args[1]) if action.verb == "reset_password" else None
         if counter is not None:
@@ -156,15 +173,6 @@ class AccountReconciler(Base):
             await (ports.seal(ONE_TIME_PASSWORD, before) if before is not None else ports.erase(ONE_TIME_PASSWORD))
             raise
 
-    async def _give_access(self, held: Account, repository: str, tester: TesterView, ports: Ports) -> None:
-        """To read; whoever may do more already keeps that. Recorded, so that nobody asks again."""
-        owner, _, name = repository.partition("/")
-        if not await self.backends.forge.may_read(owner, name, held.login):
-            await self.backends.forge.add_reader(owner, name, held.login)
-        known = tester.facts.get(AccountFacts)
-        if known is not None and known.forge_id == held.id:
-            await ports.record(known.model_copy(update={"reads_feedback": repository}))
-
     async def _delete(self, login: str, *, purge: bool) -> None:
         """Raises Blocked OwnsRepositories, saying how it can go all the same."""
         try:
@@ -182,13 +190,13 @@ class AccountReconciler(Base):
         """Nothing while the account is a stranger's: later steps must not build on it."""
         if not (observed.ours or observed.existing):
             return None
-        account, known = observed.account, facts.get(AccountFacts)
+        account = observed.account
         return AccountFacts(
             account=account.login,
             forge_id=account.id,
             made_by_us=observed.ours,
             password_reset=observed.password_reset,
-            reads_feedback=known.reads_feedback if known is not None and known.forge_id == account.id else "",
+            feedback=given_to(account, facts),
         )
 
     def findings(self, desired: DesiredTester, observed: object, facts: Facts) -> tuple[Finding, ...]:
@@ -208,7 +216,8 @@ class AccountReconciler(Base):
     def identity(self, observed: SeenAccount) -> dict[str, str]:
         """Nothing else stays: that a row was left by a removed namesake is over once it is ours again."""
         ours = {_OURS: "yes" if observed.ours else "no"}
-        return {"forge_id": str(observed.account.id), **ours, _RESET: str(observed.password_reset)}
+        given = ",".join(observed.feedback.given)
+        return {"forge_id": str(observed.account.id), **ours, _RESET: str(observed.password_reset), FEEDBACK: given}
 
     async def listed(self, tester: TesterView, looks: TesterLooks) -> frozenset[str]:
         """In Forge's spelling: names of accounts are the same whatever their case (V)."""
@@ -269,7 +278,8 @@ def _seen(
     account: Account, wanted: DesiredAccount, facts: Facts, *, ours: bool, counter: int | None = None
 ) -> SeenAccount:
     counted = _counter(account, wanted, facts) if counter is None else counter
-    return SeenAccount(account, ours, wanted.existing, wanted.when_removed, counted)
+    given = SeenFeedback(given_to(account, facts))
+    return SeenAccount(account, ours, wanted.existing, wanted.when_removed, counted, given)
 
 
 def _counter(account: Account, wanted: DesiredAccount, facts: Facts) -> int:
@@ -283,12 +293,18 @@ def _counter(account: Account, wanted: DesiredAccount, facts: Facts) -> int:
 
 
 def _leave(observed: SeenAccount | None) -> tuple[Step, ...]:
-    """An adopted account and a stranger's stay as they are, whatever the spec says."""
-    if observed is None or not observed.ours or observed.existing or observed.when_removed == "keep":
+    """An adopted account and a stranger's stay as they are, whatever the spec says. What we gave is taken from all."""
+    if observed is None:
         return ()
-    if observed.when_removed == "disable":
-        return () if observed.account.prohibited else (disable(observed.account.login),)
-    return (remove(observed.account.login, purge=observed.when_removed == "purge"),)
+    login, taken = observed.account.login, plan_taking(observed.account.login, observed.feedback)
+    goes = observed.ours and not observed.existing
+    if goes and observed.when_removed in ("delete", "purge"):
+        return (*taken, remove(login, purge=observed.when_removed == "purge"))
+    if goes and observed.when_removed == "disable" and not observed.account.prohibited:
+        return (disable(login), *taken)
+    if not taken and observed.feedback.unread is not None and observed.feedback.untold:
+        raise observed.feedback.unread
+    return taken
 
 
 def _blocked(reason: str, message: str) -> Blocked:

@@ -53,6 +53,16 @@ def give_access(login: str, repository: str) -> Action:
     )
 
 
+def take_access(login: str, repository: str) -> Action:
+    return Action(
+        "take_access",
+        _target(login),
+        changes=(FieldChange("feedbackRepository", repository, None),),
+        args=(login, repository),
+        reason="FeedbackAccessTaken",
+    )
+
+
 def disable(login: str) -> Action:
     change = FieldChange("prohibitLogin", "false", "true")
     return Action(

@@ -58,6 +58,7 @@ class Action:
     consequences: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
     reason: str = ""
+    why: str = ""  # what was seen that calls for it, where its changes do not tell: "seen open from outside at /"
     limit: timedelta | None = None  # set: an operation that may take this long, run beside the passes
     voids: tuple[str, ...] = ()  # sealed secrets that are worthless the moment this call is begun
     records: StepFacts | None = None  # facts that are true from the moment that this call is begun

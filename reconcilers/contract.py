@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -39,6 +40,9 @@ class Ports(Protocol):
     async def place(self, identity: dict[str, str]) -> None:
         """Before a create is called: where it goes and how large it is, kept in the row that is being made (law 2),
         with the moment: from then on it is promised."""
+
+    def placing(self) -> AbstractAsyncContextManager[None]:
+        """To be held from choosing a place until it is written down: one tester of the whole fleet at a time."""
 
     async def promises(self) -> tuple[Promise, ...]:
         """Room that our books have given away, and a readout may not show yet; as of now."""

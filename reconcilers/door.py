@@ -40,6 +40,7 @@ class SeenDoor:
     digest        of everything that a proof speaks of
     gateway_there whether the daemon lists the gateway; None: it was not asked
     installing    hero_proxy is being installed or updated just now
+    looked_at     when the look at the machine was begun; None: nobody answered
     """
 
     at: datetime
@@ -56,6 +57,7 @@ class SeenDoor:
     kept: bool = False
     gateway_there: bool | None = None
     installing: bool = False
+    looked_at: datetime | None = None
 
     @property
     def set_open(self) -> bool:

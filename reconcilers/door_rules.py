@@ -55,9 +55,9 @@ def plan_first(desired: DesiredTester, facts: Facts) -> tuple[Step, ...]:
 def plan_leaving(door: SeenDoor, facts: Facts) -> tuple[Step, ...]:
     """Close the listener, then forget the domain; a machine that cannot be told loses its gateway."""
     if not door.controllable:
-        return (
-            () if door.gateway_there is False else (_cut(facts, "the tester leaves and the machine cannot be reached"),)
-        )
+        if door.gateway_there is False:
+            return ()
+        return (_cut(door, facts, "the tester leaves and the machine cannot be reached"),)
     if door.listening or (door.stale and door.loopback.alive):
         return _shut(door, "the tester leaves")
     return tuple(_unregister(each) for each in door.domains or () if each.domain == facts.need(GatewayFacts).fqdn)
@@ -68,7 +68,7 @@ def _out_of_reach(desired: DesiredTester, door: SeenDoor, facts: Facts) -> tuple
         return ()
     where = seen_open(door, enforces_inner(facts))
     if where:
-        return (_cut(facts, f"seen open {where}, and the machine cannot be told to shut it"),)
+        return (_cut(door, facts, f"seen open {where}, and the machine cannot be told to shut it"),)
     return (
         Wait(
             "MachineOutOfReach",
@@ -95,9 +95,21 @@ def _shut_what_is_open(desired: DesiredTester, door: SeenDoor, facts: Facts) -> 
 def _shut_what_is_unproven(desired: DesiredTester, door: SeenDoor, facts: Facts) -> tuple[Step, ...]:
     """After the limit, whatever stands in the way of the proof."""
     opened_at, limit = gate_facts(facts).opened_at, facts.fleet.spec.timing.proof_limit
-    if not door.set_open or is_proven(door, facts) or opened_at is None or door.at - opened_at < limit:
+    if not door.set_open or is_proven(door, facts) or opened_at is None:
+        return ()
+    # Opened in the future: the clock was set back since. How long ago it was is not known then, so the limit counts as over.
+    if timedelta(0) <= door.at - opened_at < limit:
         return ()
     return _shut(door, f"not proven within {limit.total_seconds():.0f} s: {_unproven(door, facts)}")
+
+
+def _shut_what_a_restart_would_open(desired: DesiredTester, door: SeenDoor, facts: Facts) -> tuple[Step, ...]:
+    """Set open, and hero_proxy has to be restarted to read what changed, but nobody has seen it ask for sign-in: the
+    process may have ended between the setting and the restart, and what hero_proxy does may have changed since."""
+    due = door.stale or bool(drifted(wanted_values(desired, facts), door.values))
+    if not door.set_open or not due or door.inner.alive or door.loopback.verdict is Verdict.PROTECTED:
+        return ()
+    return _shut(door, f"a restart would open it, and it does not ask for sign-in: {_unproven(door, facts)}")
 
 
 def _keep(desired: DesiredTester, door: SeenDoor, facts: Facts) -> tuple[Step, ...]:
@@ -184,7 +196,7 @@ def _open(desired: DesiredTester, door: SeenDoor, facts: Facts) -> tuple[Step, .
 def pause_left(at: datetime, facts: Facts) -> timedelta:
     """How long a shut door stays shut: longer each time, until it has been proven once."""
     gate, timing = gate_facts(facts), facts.fleet.spec.timing
-    if gate.shut_at is None or gate.shuts == 0:
+    if gate.shut_at is None or gate.shuts == 0 or gate.shut_at > at:  # after `at`: before the clock was set back
         return timedelta(0)
     growth: int = 2 ** min(gate.shuts - 1, 20)
     pause = min(timing.backoff_ceiling, timing.backoff_base * growth)
@@ -215,6 +227,7 @@ _RULES = (
     _out_of_reach,
     _shut_what_is_open,
     _shut_what_is_unproven,
+    _shut_what_a_restart_would_open,
     _keep,
     _not_during_an_install,
     _restart_if_stale,
@@ -230,18 +243,19 @@ def _shut(door: SeenDoor, why: str) -> tuple[Action, ...]:
     return shut_actions(set_open=door.set_open, why=why)
 
 
-def _cut(facts: Facts, why: str) -> Action:
+def _cut(door: SeenDoor, facts: Facts, why: str) -> Action:
     gateway = facts.need(GatewayFacts)
     return Action(
         "cut_gateway",
         f"gateway {gateway.gateway_name}",
         disruption=Disruption.REMOVE,
-        consequences=(why, "the public address is taken away; a new one is made when the machine answers again"),
+        consequences=("the public address is taken away; a new one is made when the machine answers again",),
+        why=why,
         args=(gateway.daemon, gateway.gateway_id),
         reason="DoorCut",
         limit=facts.fleet.spec.timing.gateway_limit,
         # Until the machine answers again nobody must make a new gateway to an open door.
-        records=gate_facts(facts).model_copy(update={"cut": True, "proven": ""}),
+        records=gate_facts(facts).model_copy(update={"cut": True, "cut_at": door.at, "proven": ""}),
         urgent=True,
     )
 

@@ -35,6 +35,11 @@ class StepFacts(BaseModel):
 
     step: ClassVar[str]
     on_machine: ClassVar[bool] = False
+    marks: ClassVar[frozenset[str]] = frozenset()  # fields that hold the marks of secrets: of use to nobody who reads
+
+    def shown(self) -> dict[str, Any]:
+        """What windows show of it, as JSON values."""
+        return self.model_dump(mode="json", exclude=set(self.marks))
 
     @classmethod
     def unknown(cls) -> Self:
@@ -52,7 +57,7 @@ class AccountFacts(StepFacts):
     forge_id: int = 0
     made_by_us: bool = False
     password_reset: int = 0  # the spec's counter that the last one-time password was made for
-    reads_feedback: str = ""  # the repository that the account was given read access to
+    feedback: tuple[str, ...] = ()  # repositories that we gave it access to, or may have: written down before the call
 
 
 class MachineFacts(StepFacts):
@@ -113,12 +118,13 @@ class FrontDoorFacts(WatchedFacts):
     step = "front_door"
     router: str
     proxy: str
-    shut_since_cut: bool = False  # the gateway was cut off, and since then the listener was seen to be off
+    seen_shut_at: datetime | None = None  # when the listener was first seen to be off since the gateway was cut off
 
 
 class SettingsFacts(StepFacts):
     step = "settings"
     on_machine = True
+    marks = frozenset({"handed"})
     written: int = 0
     handed: Mapping[str, str] = {}  # "context/KEY" of a provider's key that we wrote → mark of the value
 
@@ -129,6 +135,32 @@ class ComponentsFacts(WatchedFacts):
     healthy: bool = False  # every component of the spec was well when it was last looked at
 
 
+class KeptLog(BaseModel):
+    """How an install job ended badly, and the end of what it printed, without secrets."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    machine: str  # MachineFacts.key of the one that it ran on
+    state: str  # failed, died
+    rc: int | None = None
+    wanted: str = ""
+    result: str = ""
+    began: str = ""  # by the machine's own clock
+    log: str = ""
+    at: datetime  # when we first saw it so
+
+
+class InstallLogsFacts(StepFacts):
+    """Of no step of its own: every look at the machine may bring one. It outlives the machine (lesson 36)."""
+
+    step = "install_logs"
+    kept: Mapping[str, KeptLog] = {}  # job → how it last ended badly, until it is seen to end well
+
+    def shown(self) -> dict[str, Any]:
+        """What was printed is long, and shown as a log."""
+        return {job: f"{log.state} on {log.machine}, began {log.began}" for job, log in self.kept.items()}
+
+
 class SignInGateFacts(StepFacts):
     step = "sign_in_gate"
     on_machine = True
@@ -136,12 +168,19 @@ class SignInGateFacts(StepFacts):
     checked_at: datetime | None = None  # when the door was last seen from outside
     checked_path: int = 0  # which path was looked at last, for the long round
     cut: bool = False  # the gateway was taken away because the door stood open and the machine could not be reached
+    cut_at: datetime | None = None  # when it was: what was seen before says nothing of the door since
     listening: bool = False  # whether the listener was seen open, or set to open
     opened_at: datetime | None = None  # since when it has been open without being proven
     shut_at: datetime | None = None  # when it was last seen to have been shut
     shuts: int = 0  # how often in a row it was shut without having been proven in between
     public: bool | None = None  # whether the public address answered when it was last asked
     trouble: str = ""  # why the public address did not: "GridRouting", "NoAnswer"
+    let_in: str = ""  # where a stranger was let in, in words; remembered until the door is proven anew
+
+
+def is_since_cut(at: datetime | None, gate: SignInGateFacts) -> bool:
+    """Whether what was seen at a moment was seen after the door's gateway was cut off."""
+    return at is not None and (gate.cut_at is None or at > gate.cut_at)
 
 
 class EngineAccessFacts(StepFacts):
@@ -157,6 +196,7 @@ class EngineAccessFacts(StepFacts):
 
 class WelcomeFacts(StepFacts):
     step = "welcome"
+    marks = frozenset({"password"})
     counter: int = 0  # the spec's `resend` that this speaks of
     state: str = ""  # "sending" (written down before the call), "sent", "logged" (there is no way to send), "off"
     kind: str = ""  # of the letter: "welcome", "address", "password"
@@ -164,7 +204,7 @@ class WelcomeFacts(StepFacts):
     key: str = ""  # idempotency key of the letter
     at: datetime | None = None
     link: str = ""  # the address that the letter told
-    password: str = ""  # mark of the one-time password that went out last
+    password: str = ""  # mark of the one-time password that went out last; not of one that was only logged
     password_reset: int = 0  # the account's counter that the letters have told of
     letter_id: str = ""  # as the provider calls it
 
@@ -179,6 +219,7 @@ class Promise:
     memory_mb: int
     disk_gb: int
     age: timedelta  # since the place was chosen
+    making: bool = False  # the create has not been answered: it may still wait for its turn, however long
 
 
 FACTS: Mapping[str, type[StepFacts]] = {
@@ -193,6 +234,7 @@ FACTS: Mapping[str, type[StepFacts]] = {
         FrontDoorFacts,
         SettingsFacts,
         ComponentsFacts,
+        InstallLogsFacts,
         SignInGateFacts,
         EngineAccessFacts,
         WelcomeFacts,

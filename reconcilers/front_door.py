@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 
 from reconcilers.actions import Action, Step
 from reconcilers.backends import Backends
 from reconcilers.contract import Base, Ports, TesterView
-from reconcilers.facts import Facts, FrontDoorFacts, SignInGateFacts
+from reconcilers.facts import Facts, FrontDoorFacts, SignInGateFacts, is_since_cut
 from reconcilers.installs import ROUTER, SETTLED, UNKNOWN_VERSION, Standing, State, can_install, judge, on_channel
 from reconcilers.listener import LISTENER_KEY, LISTENER_OFF, LISTENER_ON, PROXY, shut_actions, write_gate_settings
 from reconcilers.looks import TesterLooks
@@ -84,7 +85,7 @@ class FrontDoorReconciler(Base):
         return FrontDoorFacts(
             router=versions[ROUTER] or UNKNOWN_VERSION,
             proxy=versions[PROXY] or UNKNOWN_VERSION,
-            shut_since_cut=_was_cut(facts) and not is_listening(observed.look) and PROXY not in observed.look.stale,
+            seen_shut_at=_shut_since_cut(observed, facts),
             updated=known.updated if known else {},
             **watched(observed.look, observed.at, known, (ROUTER, PROXY)),
         )
@@ -93,6 +94,18 @@ class FrontDoorReconciler(Base):
 def _was_cut(facts: Facts) -> bool:
     gate = facts.get(SignInGateFacts)
     return gate is not None and gate.cut
+
+
+def _shut_since_cut(observed: Seen, facts: Facts) -> datetime | None:
+    """The moment of the first look since the cut that shows the listener off. A look from before it proves nothing: the
+    door may have been opened in between; and what was seen after an earlier cut is void."""
+    gate, known = facts.get(SignInGateFacts), facts.get(FrontDoorFacts)
+    if gate is None or not gate.cut or is_listening(observed.look) or PROXY in observed.look.stale:
+        return None
+    before = known.seen_shut_at if known else None
+    if is_since_cut(before, gate):
+        return before
+    return observed.at if is_since_cut(observed.at, gate) else None
 
 
 def _wanted(desired: DesiredTester) -> tuple[DesiredComponent, ...]:

@@ -14,7 +14,15 @@ from reconcilers.actions import Action, Disruption, Effect, FieldChange, Finding
 from reconcilers.backends import Backends
 from reconcilers.backends.compute import Gateway, GatewayOrder, backend_url
 from reconcilers.contract import Base, Ports, TesterView
-from reconcilers.facts import Facts, FrontDoorFacts, GatewayFacts, MachineFacts, SignInGateFacts
+from reconcilers.facts import (
+    Facts,
+    FrontDoorFacts,
+    GatewayFacts,
+    MachineFacts,
+    ObjectState,
+    SignInGateFacts,
+    is_since_cut,
+)
 from reconcilers.looks import TesterLooks
 from reconcilers.placement import check_daemon_named, grid_node_of
 from specs.desired import DesiredTester
@@ -49,21 +57,20 @@ class GatewayReconciler(Base):
         self.backends = backends
 
     async def observe(self, tester: TesterView, looks: TesterLooks) -> SeenGateway | None:
-        """By id where it is known, else by name. Without a row and without a machine there is nothing to look for.
+        """By id where it is known, else by name, at the daemon that was asked for it. One that was begun at a daemon which
+        the row does not tell is looked for at all of them; before anything was begun, where the machine is.
 
-        Raises Blocked DaemonInUse when the fleet has lost the daemon that has it.
+        Raises Blocked DaemonInUse when the fleet has lost the daemon that has it, and what a daemon that cannot be read raises.
         """
-        row, machine = tester.facts.object, tester.facts.get(MachineFacts)
-        daemon = (row.identity.get("daemon") if row else None) or (machine.daemon if machine else None)
-        if daemon is None:
-            return None
+        row = tester.facts.object
         wanted_id = row.identity.get("gateway_id") if row else None
         name = row.name if row else self.name_for(tester.desired, tester.facts, 1, 1)
         what = f"gateway {name}" if row and row.identity.get("daemon") else "the machine"
-        check_daemon_named(tester.facts.fleet.spec.compute, daemon, f"{what} of {tester.name}")
-        for gateway in await looks.gateways(daemon):
-            if gateway.gateway_id == wanted_id if wanted_id else gateway.name == name:
-                return _seen(gateway, daemon, tester.facts)
+        for daemon in _daemons(tester.facts):
+            check_daemon_named(tester.facts.fleet.spec.compute, daemon, f"{what} of {tester.name}")
+            for gateway in await looks.gateways(daemon):
+                if gateway.gateway_id == wanted_id if wanted_id else gateway.name == name:
+                    return _seen(gateway, daemon, tester.facts)
         return None
 
     def plan(self, desired: DesiredTester | None, observed: SeenGateway | None, facts: Facts) -> tuple[Step, ...]:
@@ -103,6 +110,8 @@ class GatewayReconciler(Base):
         machine = tester.facts.need(MachineFacts)
         grid_node = grid_node_of(tester.facts.fleet.spec.compute, machine.daemon, machine.node_sid)
         order = GatewayOrder(name=action.args[0], grid_node=grid_node, backend_address=machine.address)
+        # Whatever becomes of the call and of the machine: from now on it is known where to look for it.
+        await ports.place({"daemon": machine.daemon, _MADE_FOR: machine.key})
         made = await self.backends.daemon(machine.daemon).deploy_gateway(order)
         return replace(_seen(made, machine.daemon, tester.facts), machine=machine.key)
 
@@ -144,9 +153,19 @@ class GatewayReconciler(Base):
         return {**known, _MADE_FOR: observed.machine} if observed.machine else known
 
     async def listed(self, tester: TesterView, looks: TesterLooks) -> frozenset[str]:
-        row, machine = tester.facts.object, tester.facts.get(MachineFacts)
-        daemon = (row.identity.get("daemon") if row else None) or (machine.daemon if machine else None)
-        return frozenset(gateway.name for gateway in await looks.gateways(daemon)) if daemon else frozenset()
+        """At the daemons where it may be. Raises what one that cannot be read raises."""
+        daemons = _daemons(tester.facts)
+        return frozenset([gateway.name for daemon in daemons for gateway in await looks.gateways(daemon)])
+
+
+def _daemons(facts: Facts) -> tuple[str, ...]:
+    """Where a gateway is, or may be. Nowhere before there is a machine and anything was begun."""
+    row, machine = facts.object, facts.get(MachineFacts)
+    if row is not None and row.identity.get("daemon"):
+        return (row.identity["daemon"],)
+    if row is not None and row.state is not ObjectState.GONE:
+        return tuple(daemon.name for daemon in facts.fleet.spec.compute)
+    return (machine.daemon,) if machine is not None else ()
 
 
 def _seen(gateway: Gateway, daemon: str, facts: Facts) -> SeenGateway:
@@ -182,7 +201,7 @@ def _cut(facts: Facts) -> bool:
     """Whether the door was cut off and has not been seen shut since: the front door's step sees to that, as the gate itself
     cannot be looked at while there is no address to prove."""
     gate, door = facts.get(SignInGateFacts), facts.get(FrontDoorFacts)
-    return gate is not None and gate.cut and not (door is not None and door.shut_since_cut)
+    return gate is not None and gate.cut and not (door is not None and is_since_cut(door.seen_shut_at, gate))
 
 
 def _door_is_cut(facts: Facts) -> Wait:

@@ -22,6 +22,8 @@ NO_SUCH_REQUEST = (404, 405, 501)
 RUNNING = "running"
 STARTING = "starting"
 UNKNOWN_VERSION = "unknown"
+WAITS_FOR_PLACE = "waits for one of "
+"""How the line of a job begins that waits for its turn on the machine (`backends/machine_jobs.py`)."""
 USUAL_CHANNEL = "latest"
 
 

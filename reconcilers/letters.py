@@ -27,21 +27,24 @@ OPENINGS = {
     WELCOME: "Welcome, ${account}!\n\nYour own Hero OS machine is ready. Open the link below in a browser and sign in.",
     ADDRESS: "Hello ${account},\n\nyour Hero OS machine is reached at another address from now on; the old one does not "
     "answer any more. If the machine was built anew, what was on the old one is gone. You sign in as before.",
-    PASSWORD: "Hello ${account},\n\nyour account has a new one-time password. The one before does not work any more.",
+    PASSWORD: "Hello ${account},\n\nyour account, named below, has a new one-time password. What you had before "
+    "does not work any more.",
 }
 OWN_PASSWORD = "your own password"  # noqa: S105
+EARLIER_PASSWORD = "the one-time password of the earlier letter, or the one you chose since"  # noqa: S105
 SANDBOX = "This is a sandbox for trying things out, not for production: what you keep there may be lost."
 FIRST_SIGN_IN = "At the first sign-in you choose a password of your own."
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a letter tells. `password` None: the tester has one already."""
+    """What a letter tells. `password` None: the tester has one already, and `theirs` says which."""
 
     name: str
     account: str
     link: str
     password: Secret | None = None
+    theirs: str = OWN_PASSWORD
 
 
 def cockpit_link(fqdn: str) -> str:
@@ -64,7 +67,7 @@ def write_letter(kind: str, to: str, told: Told, template: LetterTemplate, key: 
 
 
 def _facts(told: Told) -> tuple[tuple[str, str], ...]:
-    known = ("Password", OWN_PASSWORD) if told.password is None else ("One-time password", told.password.text())
+    known = ("Password", told.theirs) if told.password is None else ("One-time password", told.password.text())
     return (("Account", told.account), known, ("Link", told.link))
 
 

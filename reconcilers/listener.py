@@ -25,8 +25,9 @@ def shut_actions(*, set_open: bool, why: str) -> tuple[Action, ...]:
         "listener of the front door",
         changes=(FieldChange("listener", "open", "shut"),),
         disruption=Disruption.REMOVE,
-        consequences=(why, "nobody reaches the machine through the gateway"),
+        consequences=("nobody reaches the machine through the gateway",),
         reason="DoorShut",
+        why=why,
         urgent=True,
     )
     restart = Action(
@@ -35,6 +36,7 @@ def shut_actions(*, set_open: bool, why: str) -> tuple[Action, ...]:
         disruption=Disruption.RESTART,
         consequences=("the listener goes away",),
         reason="ServiceRestarted",
+        why="" if set_open else why,
         urgent=True,
     )
     return (off, restart) if set_open else (restart,)

@@ -7,6 +7,7 @@ request was *begun*, so that a write made while it was under way is never mistak
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -61,6 +62,7 @@ class Looks:
         self.clock = clock
         self.max_age = max_age
         self.promised: Callable[[], Awaitable[tuple[Promise, ...]]] = _nothing_promised
+        self.placing = asyncio.Lock()  # the engine lends its own, which outlives these looks
         self._kept: dict[str, Look[Any]] = {}
         self._kept_until: dict[str, datetime] = {}  # those that are of use beyond the age that `read` allows
         self._swept_at = clock.now()
@@ -156,6 +158,7 @@ class TesterLooks:
     shared: Looks
     query: MachineQuery = field(default_factory=MachineQuery)  # what this pass wants to know of the tester's machine
     newer_than: datetime | None = None
+    machine_at: datetime | None = None  # when the machine's last look was begun
     oldest: datetime = field(
         init=False
     )  # how old what was observed may be at most: nothing of it was seen before (law 11)
@@ -173,6 +176,12 @@ class TesterLooks:
     async def accounts(self) -> tuple[Account, ...]:
         """Every account on Forge. Raises OutsideError."""
         return await self._read("forge/accounts", self.shared.backends.forge.accounts)
+
+    async def collaborators(self, repository: str) -> frozenset[str]:
+        """Logins, casefolded, of who was given access to a repository (`owner/name`). Raises OutsideError."""
+        owner, _, name = repository.partition("/")
+        ask = functools.partial(self.shared.backends.forge.collaborators, owner, name)
+        return frozenset(each.login.casefold() for each in await self._read(f"forge/collaborators/{repository}", ask))
 
     async def forge_owner(self) -> str:
         """The account whose token we use; OAuth apps belong to it. No write of ours changes that, so that any look will do."""
@@ -212,16 +221,21 @@ class TesterLooks:
     async def machine(self, address: MachineAddress) -> MachineLook:
         """One round trip over SSH that answers everything this pass wants to know of the machine."""
         question = f"machine/{address.key}/{self.query.digest}"
-        return await self._read(question, lambda: self.shared.backends.machines.look(address, self.query))
+        taken = await self._taken(question, lambda: self.shared.backends.machines.look(address, self.query))
+        self.machine_at = taken.taken_at
+        return taken.value
 
     async def outside(self, fqdn: str, paths: tuple[str, ...]) -> dict[str, ProbeAnswer]:
         """What the public address answers, now: never from a cache."""
         return dict(await self.shared.backends.outside.probe(fqdn, paths))
 
     async def _read(self, question: str, ask: Callable[[], Awaitable[T]]) -> T:
+        return (await self._taken(question, ask)).value
+
+    async def _taken(self, question: str, ask: Callable[[], Awaitable[T]]) -> Look[T]:
         taken = await self.shared.read(question, self.newer_than, ask)
         self.oldest = min(self.oldest, taken.taken_at)
-        return taken.value
+        return taken
 
 
 async def _nothing_promised() -> tuple[Promise, ...]:

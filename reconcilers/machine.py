@@ -5,7 +5,6 @@ Its identity is daemon *and* id (lesson 9); its name derives from its row, so th
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
@@ -58,7 +57,8 @@ ReadPromises = Callable[[], Awaitable[tuple[Promise, ...]]]
 class MachineReconciler(Base):
     """Keeps one VM. What differs in size is said and never repaired silently: that would cost the tester's data.
 
-    Placing is done by one tester at a time: between choosing a node and writing the promise down nobody else may choose.
+    Placing is done by one tester at a time (`Ports.placing`): between choosing a node and writing the promise down nobody
+    else may choose.
     """
 
     name = "machine"
@@ -68,8 +68,6 @@ class MachineReconciler(Base):
 
     def __init__(self, backends: Backends) -> None:
         self.backends = backends
-        self._placing = asyncio.Lock()
-        self._calling: set[str] = set()  # testers whose deploy is under way, however long it waits for its turn
 
     async def observe(self, tester: TesterView, looks: TesterLooks) -> SeenMachine | None:
         """By id where it is known, else by name where it was ordered, else by name at every daemon.
@@ -176,26 +174,22 @@ class MachineReconciler(Base):
     async def _create(self, name: str, tester: TesterView, ports: Ports) -> SeenMachine:
         wanted = tester.desired.machine
         own_keys = await self._own_keys(tester)
-        async with self._placing:
+        async with ports.placing():
             place = await self._choose(tester, self._nodes, ports.promises)
             kept = order_of(place, wanted, never_reached_before(tester.facts, wanted))
             await ports.place(kept)
-            self._calling.add(tester.name)
-        try:
-            await ports.note(f"{name} goes to node {place}")
-            order = VmOrder(
-                name=name,
-                node_sid=place.node_sid,
-                image=wanted.image,
-                cpu=wanted.cpu,
-                memory_mb=wanted.memory_mb,
-                disk_gb=wanted.disk_gb,
-                rootfs_gb=wanted.rootfs_gb,
-                ssh_keys=(*tester.desired.ssh_keys, *own_keys, installer_public_key(tester.facts)),
-            )
-            return SeenMachine(place.daemon, await self.backends.daemon(place.daemon).deploy_vm(order), kept=kept)
-        finally:
-            self._calling.discard(tester.name)
+        await ports.note(f"{name} goes to node {place}")
+        order = VmOrder(
+            name=name,
+            node_sid=place.node_sid,
+            image=wanted.image,
+            cpu=wanted.cpu,
+            memory_mb=wanted.memory_mb,
+            disk_gb=wanted.disk_gb,
+            rootfs_gb=wanted.rootfs_gb,
+            ssh_keys=(*tester.desired.ssh_keys, *own_keys, installer_public_key(tester.facts)),
+        )
+        return SeenMachine(place.daemon, await self.backends.daemon(place.daemon).deploy_vm(order), kept=kept)
 
     async def _check_buildable(self, tester: TesterView, looks: TesterLooks, freed: Room | None) -> None:
         """Raises what stands in the way of a new machine; `freed` is the room of the one that it would replace."""
@@ -223,7 +217,7 @@ class MachineReconciler(Base):
         """From what the daemons say and what the books have promised. Raises Blocked, or what the daemons raise."""
         wanted, fleet = tester.desired.machine, tester.facts.fleet.spec
         nodes = await _read_all(daemons_for(wanted, fleet.compute), read)
-        promised = not_shown_yet(await promises(), fleet.timing.capacity_lag, frozenset(self._calling))
+        promised = not_shown_yet(await promises(), fleet.timing.capacity_lag)
         shunned = nodes_of(never_reached_before(tester.facts, wanted))
         return choose(wanted, fleet.compute, nodes, Beside(promised, freed, shunned))
 

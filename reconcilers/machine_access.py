@@ -1,8 +1,13 @@
-"""SSH into the machine: reachable, its host key pinned, exactly the right authorised keys (lesson 5)."""
+"""SSH into the machine: reachable, its host key pinned, exactly the right authorised keys (lesson 5).
+
+A removed tester's machine may be kept for a while, and her own keys go from it at once: what stays are the admins' and
+the installer's.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from reconcilers.account_keys import account_keys, key_page
 from reconcilers.actions import Action, FieldChange, Finding, Step, Wait
@@ -10,12 +15,15 @@ from reconcilers.backends import Backends
 from reconcilers.backends.machine import MachineLook
 from reconcilers.contract import Base, Ports, TesterView
 from reconcilers.errors import OutsideError, Unreachable
-from reconcilers.facts import AccountFacts, Facts, MachineAccessFacts
+from reconcilers.facts import AccountFacts, Facts, MachineAccessFacts, MachineFacts
 from reconcilers.installer_key import installer_public_key
 from reconcilers.looks import TesterLooks
 from reconcilers.machine_look import look_at, machine_address
 from specs.desired import DesiredTester
 from specs.ssh_keys import key_identity
+
+TRIED_EVERY = timedelta(minutes=2)
+"""How often a removed tester's machine is tried that is kept and does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +46,15 @@ class MachineAccessReconciler(Base):
 
     name = "machine_access"
     needs: tuple[str, ...] = ("machine",)
+    leaves = "access"
 
     def __init__(self, backends: Backends) -> None:
         self.backends = backends
 
-    async def observe(self, tester: TesterView, looks: TesterLooks) -> SeenAccess:
-        """Raises Transient (LoginRefused), Blocked (HostKeyChanged)."""
+    async def observe(self, tester: TesterView, looks: TesterLooks) -> SeenAccess | None:
+        """None: the tester leaves, and there is no machine. Raises Transient (LoginRefused), Blocked (HostKeyChanged)."""
+        if tester.facts.leaving and tester.facts.get(MachineFacts) is None:
+            return None
         try:
             look = await look_at(tester, looks)
         except Unreachable:
@@ -61,20 +72,16 @@ class MachineAccessReconciler(Base):
             return None
 
     def plan(self, desired: DesiredTester | None, observed: SeenAccess | None, facts: Facts) -> tuple[Step, ...]:
-        """Wait for the network, or set the keys. Goes with the machine. Raises Blocked InstallerKeyUnusable."""
-        if desired is None or observed is None:
+        """Wait for the network, or set the keys. On removal the tester's own go, should the machine ever answer.
+
+        Raises Blocked InstallerKeyUnusable.
+        """
+        if observed is None:
             return ()
         if observed.look is None:
-            return (
-                Wait(
-                    "WaitingForNetwork",
-                    "the machine runs, and cannot be reached over Mycelium yet",
-                    facts.fleet.spec.timing.reachable_limit,
-                    blames="the grid's network",
-                ),
-            )
+            return (_keys_may_be_left(facts) if desired is None else _waiting_for_network(facts),)
         there = _by_identity(observed.look.authorized_keys)
-        wanted = _wanted(desired, observed, there, facts)
+        wanted = _of_admins(facts) if desired is None else _wanted(desired, observed, there, facts)
         changes = _differences(there, wanted)
         if not changes:
             return ()
@@ -111,6 +118,32 @@ class MachineAccessReconciler(Base):
             return (Finding("SshKeyPresent", False, "SshKeyRequired", text),)
         text = f"{len(observed.own_keys)} of the account's keys from Forge are authorised"
         return (Finding("SshKeyPresent", True, "SshKeyPresent", text),)
+
+
+def _waiting_for_network(facts: Facts) -> Wait:
+    return Wait(
+        "WaitingForNetwork",
+        "the machine runs, and cannot be reached over Mycelium yet",
+        facts.fleet.spec.timing.reachable_limit,
+        blames="the grid's network",
+    )
+
+
+def _keys_may_be_left(facts: Facts) -> Wait:
+    """Nobody's removal waits for a dead machine; one that is kept is tried for as long as it is."""
+    return Wait(
+        "KeysMayBeLeft",
+        "the tester's own keys cannot be taken from the machine until it can be reached; they go with it at the latest",
+        facts.fleet.spec.timing.reachable_limit,
+        blames="the grid's network",
+        poll=TRIED_EVERY,
+    )
+
+
+def _of_admins(facts: Facts) -> dict[str, str]:
+    """By identity: the admins' keys and the installer's."""
+    admins = (key for admin in facts.fleet.spec.admins for key in admin.ssh_keys)
+    return {key_identity(key): key for key in (*admins, installer_public_key(facts))}
 
 
 def _wanted(desired: DesiredTester, observed: SeenAccess, there: dict[str, str], facts: Facts) -> dict[str, str]:

@@ -33,7 +33,7 @@ SHORTEST_HIDDEN = 8
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A machine at a moment (UTC, by our clock).
+    """A machine at a moment (UTC, by our clock): when the look at it was begun, which may be some time ago.
 
     newest  component → its newest published version, as far as Forge has told
     wanted  the components that the step keeps
@@ -148,7 +148,6 @@ def _without_cut_off(text: str, piece: str) -> str:
 
 async def look_supervised(tester: TesterView, looks: TesterLooks) -> Seen:
     """As `look_at`, for steps that can say nothing while hero_proc does not answer. Raises Transient SupervisorDown then."""
-    at = looks.now()
     look = await look_at(tester, looks)
     if not look.supervisor_up:
         raise Transient(
@@ -156,4 +155,4 @@ async def look_supervised(tester: TesterView, looks: TesterLooks) -> Seen:
             system=machine_system(tester.facts),
             reason="SupervisorDown",
         )
-    return Seen(at, look)
+    return Seen(looks.machine_at or looks.now(), look)

@@ -85,17 +85,15 @@ def daemons_for(wanted: DesiredMachine, fleet: Sequence[ComputeDaemon]) -> tuple
     return (wanted.placement[0],) if wanted.placement else tuple(daemon.name for daemon in fleet)
 
 
-def not_shown_yet(
-    promises: Iterable[Promise], lag: timedelta, calling: frozenset[str] = frozenset()
-) -> tuple[Room, ...]:
-    """The promises that a node's readout need not show yet: younger than `lag`, or of a tester whose call is still under way.
+def not_shown_yet(promises: Iterable[Promise], lag: timedelta) -> tuple[Room, ...]:
+    """The promises that a node's readout need not show yet: younger than `lag`, or of a create that is not answered.
 
     All others are in the readout, and would be counted twice.
     """
     return tuple(
         Room((each.daemon, each.node_sid), each.memory_mb, each.disk_gb, each.tester)
         for each in promises
-        if each.age < lag or each.tester in calling
+        if each.age < lag or each.making
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 
 from reconcilers.actions import Action, Finding, Step
 from reconcilers.backends import Backends
@@ -28,7 +29,8 @@ from reconcilers.door import (
 )
 from reconcilers.door_rules import plan_door, plan_first, plan_leaving
 from reconcilers.errors import OutsideError
-from reconcilers.facts import Facts, GatewayFacts, MachineFacts, SignInAppFacts, SignInGateFacts
+from reconcilers.facts import Facts, GatewayFacts, MachineFacts, SignInAppFacts, SignInGateFacts, is_since_cut
+from reconcilers.installs import WAITS_FOR_PLACE, last_line
 from reconcilers.intervals import outside_interval
 from reconcilers.listener import LISTENER_KEY, LISTENER_OFF, LISTENER_ON, PROXY, write_gate_settings
 from reconcilers.looks import TesterLooks
@@ -82,6 +84,7 @@ class SignInGateReconciler(Base):
             inner=self._side("inner", look.probes, tester),
             next_path=gate_facts(facts).checked_path,
             kept=is_kept(desired, facts, values, look.domains),
+            looked_at=looks.machine_at,
         )
 
     def _side(self, side: Side, answers: Mapping[Probe, ProbeAnswer], tester: TesterView) -> SideProof:
@@ -159,21 +162,23 @@ class SignInGateReconciler(Base):
     # -------------------------------------------------------------- learn, findings
 
     def learn(self, observed: SeenDoor, facts: Facts) -> SignInGateFacts:
-        """What was proven, since when the door has been open unproven, how often it was shut in a row."""
+        """What was proven, since when the door has been open unproven, how often it was shut in a row, who was let in."""
         before = gate_facts(facts)
         enforce = enforces_inner(facts)
-        changes: dict[str, object] = {}
+        where = seen_open(observed, enforce)
+        changes: dict[str, object] = {"let_in": where or before.let_in}
         if observed.outside is not None:
             changes |= _public(observed)
         if not observed.controllable:
-            changes["proven"] = "" if seen_open(observed, enforce) else before.proven
+            changes["proven"] = "" if where else before.proven
             return before.model_copy(update=changes)
         proven = _proven(observed, before, enforce)
         changes |= {"proven": proven, "listening": observed.listening}
         changes["opened_at"] = None if proven or not observed.listening else before.opened_at or observed.at
-        changes["cut"] = before.cut and (observed.listening or observed.stale)
+        seen_shut = is_since_cut(observed.looked_at, before) and not observed.listening and not observed.stale
+        changes["cut"] = before.cut and not seen_shut
         if proven:
-            changes |= {"shuts": 0, "shut_at": None}
+            changes |= {"shuts": 0, "shut_at": None, "let_in": ""}
         elif before.listening and not observed.listening:
             changes |= {"shuts": before.shuts + 1, "shut_at": observed.at}
         return before.model_copy(update=changes)
@@ -187,7 +192,8 @@ class SignInGateReconciler(Base):
 
 def _is_being_installed(look: MachineLook) -> bool:
     job = look.jobs.get(install_job(PROXY))
-    return job is not None and job.state is JobState.RUNNING
+    # One that waits for its turn on the machine may do so for long, and replaces nothing yet.
+    return job is not None and job.state is JobState.RUNNING and not last_line(job.log).startswith(WAITS_FOR_PLACE)
 
 
 def _due(door: SeenDoor, asked: tuple[Demand, ...], facts: Facts) -> tuple[Demand, ...]:
@@ -199,7 +205,8 @@ def _due(door: SeenDoor, asked: tuple[Demand, ...], facts: Facts) -> tuple[Deman
     settled = gate.proven == door.digest and door.set_open and door.kept and not door.stale and gate.public
     if not settled or gate.checked_at is None:
         return asked
-    if door.at - gate.checked_at < outside_interval(facts):
+    # A moment in the future was written down before the clock was set back.
+    if timedelta(0) <= door.at - gate.checked_at < outside_interval(facts):
         return ()
     return (asked[door.next_path % len(asked)],)
 
@@ -222,7 +229,8 @@ def _proven(observed: SeenDoor, before: SignInGateFacts, enforce_inner: bool) ->
 
 
 def _sign_in_protected(observed: SeenDoor, facts: Facts) -> Finding:
-    kind, enforce = "SignInProtected", enforces_inner(facts)
+    """An open door is shut in the very turn that sees it: that it was open is said until it is proven anew (law 4)."""
+    kind, enforce, let_in = "SignInProtected", enforces_inner(facts), gate_facts(facts).let_in
     where = seen_open(observed, enforce)
     if where:
         return Finding(kind, False, "SeenOpen", f"a stranger was let in {where}")
@@ -230,6 +238,8 @@ def _sign_in_protected(observed: SeenDoor, facts: Facts) -> Finding:
         return Finding(kind, None, "DoorCut", "the gateway was taken away; nobody reaches the machine from outside")
     if not observed.controllable:
         return Finding(kind, None, "MachineOutOfReach", "the door cannot be looked at from inside")
+    if not observed.listening and let_in:
+        return Finding(kind, False, "SeenOpen", f"a stranger was let in {let_in}; it is shut until it is proven anew")
     if not observed.listening:
         return Finding(kind, None, "DoorShut", "the door is shut: nobody reaches the machine through the gateway")
     if is_proven(observed, facts):

@@ -1,4 +1,5 @@
-"""The one mail that a tester gets, once the door is proven and everything is well; a later one when the address changes.
+"""The one mail that a tester gets, once the door is proven and everything is well; a later one when the address changes,
+and when there is a one-time password that none has told.
 
 Exactly once: that a letter is being sent is written down, and the letter itself sealed, before it is handed over. Whether
 one whose answer was lost went out is asked for by sending the same letter with the same key, where the provider knows it
@@ -28,7 +29,18 @@ from reconcilers.facts import (
     SignInGateFacts,
     WelcomeFacts,
 )
-from reconcilers.letters import ADDRESS, PASSWORD, WELCOME, Told, cockpit_link, packed, unpacked, write_letter
+from reconcilers.letters import (
+    ADDRESS,
+    EARLIER_PASSWORD,
+    OWN_PASSWORD,
+    PASSWORD,
+    WELCOME,
+    Told,
+    cockpit_link,
+    packed,
+    unpacked,
+    write_letter,
+)
 from reconcilers.looks import TesterLooks
 from reconcilers.secret import HIDDEN, Secret
 from specs.desired import DesiredTester
@@ -101,24 +113,26 @@ class WelcomeReconciler(Base):
 
     async def apply(self, action: Action, tester: TesterView, ports: Ports) -> SeenPost | None:
         """Hand one letter over, or erase the password of one that went out."""
+        known = tester.facts.get(WelcomeFacts) or WelcomeFacts()
         if action.verb == "erase":
-            for name in action.args:
+            for name in _spent(known, tester.facts):  # as things are by now
                 await ports.erase(name)
             return None
-        known = tester.facts.get(WelcomeFacts) or WelcomeFacts()
         sealed = tester.facts.sealed(SEALED_LETTER)
         if action.verb == "send_again" and sealed is not None:
-            await self._hand_over(unpacked(sealed), known, known, ports)
+            await self._hand_over(unpacked(sealed), known, known, tester.facts, ports)
             return None
         letter, begun = _compose(action.args[0], tester, self.backends.mail.kind, action.args[1])
         if known.key == letter.key and known.state in (SENT, LOGGED):
             return None  # this very letter went out already
         await ports.seal(SEALED_LETTER, packed(letter))
         await ports.record(begun)
-        await self._hand_over(letter, begun, known, ports)
+        await self._hand_over(letter, begun, known, tester.facts, ports)
         return None
 
-    async def _hand_over(self, letter: Letter, begun: WelcomeFacts, before: WelcomeFacts, ports: Ports) -> None:
+    async def _hand_over(
+        self, letter: Letter, begun: WelcomeFacts, before: WelcomeFacts, facts: Facts, ports: Ports
+    ) -> None:
         """A definite no leaves things as they were; an unknown end leaves the letter on its way."""
         try:
             letter_id = await self.backends.mail.send(letter)
@@ -128,11 +142,10 @@ class WelcomeReconciler(Base):
             await ports.record(before)
             raise
         state = LOGGED if begun.how == "none" else SENT
-        told = begun if state == SENT else begun.model_copy(update={"password": ""})
-        await ports.record(told.model_copy(update={"state": state, "letter_id": letter_id}))
-        await ports.erase(SEALED_LETTER)
-        if state == SENT and begun.password:
-            await ports.erase(ONE_TIME_PASSWORD)
+        ended = begun if state == SENT else begun.model_copy(update={"password": ""})
+        await ports.record(ended.model_copy(update={"state": state, "letter_id": letter_id}))
+        for name in (SEALED_LETTER, *(_told(begun, facts) if state == SENT else ())):
+            await ports.erase(name)
 
     def learn(self, observed: SeenPost, facts: Facts) -> WelcomeFacts | None:
         """That nobody is written to; all else is recorded as it is done."""
@@ -173,9 +186,11 @@ def due_letter(desired: DesiredTester, facts: Facts, known: WelcomeFacts) -> str
     gateway, account = facts.get(GatewayFacts), facts.get(AccountFacts)
     if gateway is not None and cockpit_link(gateway.fqdn) != known.link:
         return ADDRESS
-    reset = account is not None and account.password_reset > known.password_reset
-    password = facts.sealed(ONE_TIME_PASSWORD)
-    return PASSWORD if reset and password is not None and _mark(password, facts) != known.password else None
+    password = _carried(facts)
+    if account is None or password is None or _mark(password, facts) == known.password:
+        return None
+    # A letter that was only logged told nobody a password: the one that it could not tell is no news.
+    return PASSWORD if known.state == SENT or account.password_reset > known.password_reset else None
 
 
 def _not_yet(desired: DesiredTester, facts: Facts) -> tuple[Wait, ...]:
@@ -225,10 +240,20 @@ def _ask_again(desired: DesiredTester, observed: SeenPost, facts: Facts, known: 
 
 def _spent(known: WelcomeFacts, facts: Facts) -> tuple[str, ...]:
     """What is still sealed though it is done with: the letter, and the very password that was told in one that went out."""
-    password = facts.sealed(ONE_TIME_PASSWORD)
-    told = known.state == SENT and password is not None and known.password == _mark(password, facts)
     done = known.state in (SENT, LOGGED) and facts.sealed(SEALED_LETTER) is not None
-    return (*((SEALED_LETTER,) if done else ()), *((ONE_TIME_PASSWORD,) if told else ()))
+    return (*((SEALED_LETTER,) if done else ()), *(_told(known, facts) if known.state == SENT else ()))
+
+
+def _told(known: WelcomeFacts, facts: Facts) -> tuple[str, ...]:
+    """The one-time password, if it is the one that the letter of `known` tells: another may have taken its place since."""
+    password = facts.sealed(ONE_TIME_PASSWORD)
+    return (ONE_TIME_PASSWORD,) if password is not None and _mark(password, facts) == known.password else ()
+
+
+def _carried(facts: Facts) -> Secret | None:
+    """The one-time password that a letter of now would tell: that of an account which we made."""
+    account = facts.get(AccountFacts)
+    return facts.sealed(ONE_TIME_PASSWORD) if account is not None and account.made_by_us else None
 
 
 def _mark(password: Secret, facts: Facts) -> str:
@@ -243,12 +268,14 @@ def _compose(kind: str, tester: TesterView, way: MailKind, at: str) -> tuple[Let
     """The letter, and what is written down before it is handed over."""
     desired, facts = tester.desired, tester.facts
     account, gateway = facts.need(AccountFacts), facts.need(GatewayFacts)
-    password = facts.sealed(ONE_TIME_PASSWORD) if account.made_by_us else None
-    link = cockpit_link(gateway.fqdn)
-    told = Told(desired.account.full_name or account.account, account.account, link, password)
+    known = facts.get(WelcomeFacts) or WelcomeFacts()
+    password, link = _carried(facts), cockpit_link(gateway.fqdn)
+    mark = _mark(password, facts) if password is not None else known.password
+    theirs = EARLIER_PASSWORD if account.made_by_us else OWN_PASSWORD
+    told = Told(desired.account.full_name or account.account, account.account, link, password, theirs)
     mail = facts.fleet.spec.mail
     counter = desired.welcome.resend
-    key = _key(kind, facts, counter, account.password_reset, link)
+    key = _key(kind, facts, counter, account.password_reset, f"{link} {mark}")
     letter = write_letter(kind, desired.account.email, told, mail.template if mail else LetterTemplate(), key)
     begun = WelcomeFacts(
         counter=counter,
@@ -258,16 +285,17 @@ def _compose(kind: str, tester: TesterView, way: MailKind, at: str) -> tuple[Let
         key=key,
         at=datetime.fromisoformat(at),
         link=link,
-        password=_mark(password, facts) if password is not None else "",
+        password=mark,
         password_reset=account.password_reset,
     )
     return letter, begun
 
 
-def _key(kind: str, facts: Facts, counter: int, reset: int, link: str) -> str:
-    """One letter, one key: the same after a restart, another one for every other letter."""
-    address = hashlib.sha256(link.encode()).hexdigest()[:10]
-    return f"hero-{kind}-{facts.tester}-{facts.uid}-{counter}-{reset}-{address}"
+def _key(kind: str, facts: Facts, counter: int, reset: int, told: str) -> str:
+    """One letter, one key: the same after a restart, another one for every other letter. `told`: address and mark of the
+    password, which may change without a counter of the spec."""
+    digest = hashlib.sha256(told.encode()).hexdigest()[:10]
+    return f"hero-{kind}-{facts.tester}-{facts.uid}-{counter}-{reset}-{digest}"
 
 
 def _send(kind: str, desired: DesiredTester, facts: Facts, observed: SeenPost | None) -> Action:
@@ -287,8 +315,16 @@ def _send(kind: str, desired: DesiredTester, facts: Facts, observed: SeenPost | 
         consequences=told,
         args=(kind, observed.at.isoformat() if observed is not None else ""),
         reason="LetterLogged" if logs_only else "LetterSent",
-        only_while=ALL_OTHERS if kind == WELCOME else (),
+        only_while=_only_while(kind, facts),
     )
+
+
+def _only_while(kind: str, facts: Facts) -> tuple[str, ...]:
+    """A password is sealed before Forge hears of it: it is told once the account is seen to be as it should. Whoever only
+    moved is not kept waiting."""
+    if kind == WELCOME:
+        return ALL_OTHERS
+    return ("account",) if _carried(facts) is not None else ()
 
 
 def _erase(names: tuple[str, ...]) -> Action:

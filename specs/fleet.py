@@ -83,7 +83,7 @@ class Forge(Frozen):
     components_owner: ForgeName = "lhumina_code"
     """The owner of the components' repositories and releases."""
     feedback_repository: Repository | None = None
-    """The repository to which testers are given access for feedback."""
+    """The repository to which testers are given access for feedback, and lose it when they go or it is another one."""
 
 
 class Node(Frozen):

@@ -197,12 +197,17 @@ def _doubtful(found: list[Found[Tester]], contents: Mapping[str, FileContent]) -
 
 
 def _shared(found: Iterable[Found[Tester]], known: frozenset[str]) -> Iterator[Judged]:
-    """Two testers with one account or one address. Who was there before stands; the newcomer is in the wrong."""
+    """Two testers with one account, one mail address (Forge takes it once) or one web address.
+
+    Who was there before stands; the newcomer is in the wrong.
+    """
     taken: dict[tuple[str, str], Found[Tester]] = {}
     for each in sorted(found, key=lambda one: (one.model.name not in known, one.file, one.document.line)):
         tester = each.model
         account = ("spec", "identity", "account") if tester.spec.identity.account else ("metadata", "name")
         claims: dict[tuple[str, str], tuple[str, ...]] = {("account", tester.account.casefold()): account}
+        if tester.spec.identity.email:
+            claims["e-mail address", tester.spec.identity.email.casefold()] = ("spec", "identity", "email")
         if tester.spec.address != "auto":
             claims["address", tester.spec.address] = ("spec", "address")
         for claim, path in claims.items():

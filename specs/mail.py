@@ -87,7 +87,7 @@ class Mail(Frozen):
     reply_to: Email | None = None
     """Where answers go. Without it: to the sender."""
     send: Flag = True
-    """false: nobody of the fleet is sent anything; `testerctl reveal` then shows a one-time password once."""
+    """false: nobody of the fleet is sent anything; `testerctl reveal` then shows a one-time password, each time with an event."""
     resend_key: SecretRef | None = None
     """Where Resend's key is kept."""
     resend_url: Url = "https://api.resend.com"

@@ -28,5 +28,8 @@ def command(
         str, typer.Option("--listen", help="Where the read API and the page answer; loopback only.")
     ] = LISTEN,
 ) -> None:
-    """Show three testers come to life: simulator, controller and read API together. Ctrl-C stops; the next start goes on."""
+    """Show three testers come to life.
+
+    Simulator, controller and read API together. Ctrl-C stops; the next start goes on.
+    """
     asyncio.run(show(Wishes(state, speed, ends, keep, fresh, timedelta(seconds=timeout)), listen))

@@ -35,7 +35,10 @@ def command(
     state: StateFolder = STATE,
     output: OutputForm = Output.TEXT,
 ) -> None:
-    """Show one tester whole: conditions, facts, outside objects, writes, events."""
+    """Show one tester whole.
+
+    Its conditions, facts, outside objects, writes, events.
+    """
     asyncio.run(_describe(name, state, output))
 
 
@@ -116,7 +119,7 @@ def _conditions(detail: TesterDetail, now: datetime) -> Table:
 def _facts(detail: TesterDetail, now: datetime) -> Table:
     made = table("STEP", "FACT", "VALUE", "CHANGED")
     for known in detail.facts:
-        for key, value in known.facts.model_dump(mode="json").items():
+        for key, value in known.facts.shown().items():
             if value not in ("", None, {}, []):
                 when = text(ago(known.changed_at, now))
                 made.add_row(text(known.facts.step), text(key), text(_value(value)), when)

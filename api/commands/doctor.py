@@ -26,7 +26,10 @@ def command(
     state: StateFolder = STATE,
     output: OutputForm = Output.TEXT,
 ) -> None:
-    """Check every endpoint and credential of the Fleet, and say what to mend. Exit code 0: all well, 1: something is wrong."""
+    """Check all endpoints and credentials.
+
+    Says what to mend. Exit code 0: all well, 1: something is wrong.
+    """
     with progress("asking everybody"):
         found = asyncio.run(_examine(places(fleet, state)))
     if output is Output.JSON:

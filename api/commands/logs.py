@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -12,12 +13,12 @@ from rich.text import Text
 
 from api.books import books, places
 from api.complaint import Complaint
-from api.job_logs import JobLog, end_of_each, news, whole
+from api.job_logs import JobLog, asked, news, read
 from api.options import FLEET, STATE, FleetFolder, OutputForm, StateFolder
 from api.outside_models import JobLog as JobLogAnswer
 from api.styles import JOB_STYLE
 from api.terminal import Output, out, print_json, progress, text
-from api.words import one_line
+from api.words import ago, one_line
 from api.worlds import opened_world, stored_fleet
 from controller.engine import fleet_references
 from controller.records import TesterBooks
@@ -54,29 +55,24 @@ def command(
 async def _logs(name: str, component: str | None, where: Places, output: Output, *, follow: bool) -> None:
     async with books(where.state) as store:
         of_tester = await _books(store, name)
-        async with opened_world(await stored_fleet(store), where.folder, store, SystemClock()) as world:
+        clock = SystemClock()
+        async with opened_world(await stored_fleet(store), where.folder, store, clock) as world:
             with progress("asking the machine"):
-                found = await read(of_tester, component, world, await _hidden(of_tester, world, store, where.folder))
+                hidden = await _hidden(of_tester, world, store, where.folder)
+                found = await read(of_tester, world, hidden, component)
             if output is Output.JSON:
                 print_json([JobLogAnswer.of(one).model_dump(mode="json") for one in found])
                 return
             for one in found:
                 _print(heading(one))
+                if one.kept_at is not None:
+                    _print(text(f"  {kept_words(one, clock.now())}", "yellow"))
                 _print_log(one.log)
             while follow:
                 await asyncio.sleep(LOOK_EVERY)
                 of_tester = await _books(store, name)
                 hidden = await _hidden(of_tester, world, store, where.folder)
                 found = tell_news(found, await read_patiently(found, of_tester, component, world, hidden))
-
-
-async def read(
-    of_tester: TesterBooks, component: str | None, world: World, hidden: tuple[Secret, ...]
-) -> tuple[JobLog, ...]:
-    """One component's whole log, or the end of each."""
-    if component is not None:
-        return (await whole(of_tester, world, hidden, component),)
-    return await end_of_each(of_tester, world, hidden)
 
 
 async def read_patiently(
@@ -86,9 +82,9 @@ async def read_patiently(
     world: World,
     hidden: tuple[Secret, ...],
 ) -> tuple[JobLog, ...]:
-    """As `read`; what was known before while the machine does not answer for a moment."""
+    """As `asked`; what was known before while the machine does not answer for a moment."""
     try:
-        return await read(of_tester, component, world, hidden)
+        return await asked(of_tester, world, hidden, component)
     except Transient:
         return before
 
@@ -138,6 +134,12 @@ def heading(one: JobLog) -> Text:
     made.append_text(text(f": {one.job.state} ", JOB_STYLE[one.job.state]))
     made.append_text(text(" ".join(part for part in (*parts, f"began {one_line(one.job.began)}") if part), "dim"))
     return made
+
+
+def kept_words(one: JobLog, now: datetime) -> str:
+    """`from our books, seen 3 h ago on gent/0007; the machine cannot be asked: …`"""
+    why = f"the machine cannot be asked: {one_line(one.why)}" if one.why else "the machine of today knows nothing of it"
+    return f"from our books, seen {ago(one.kept_at, now)} on {one_line(one.machine)}; {why}"
 
 
 def _began(job: Job | None) -> str:

@@ -36,7 +36,10 @@ def command(
     ] = LISTEN,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
-    """Run the controller: make the world match the folder, and keep it so, until SIGTERM or Ctrl-C."""
+    """Run the controller.
+
+    It makes the world match the folder, and keeps it so, until SIGTERM or Ctrl-C.
+    """
     if not fleet.is_dir():
         raise Complaint(
             f"{fleet} is not a folder. Point --fleet (or TESTERCTL_FLEET) to the folder of your YAML files."

@@ -18,7 +18,10 @@ def command(
     folder: Annotated[Path, typer.Argument(envvar="TESTERCTL_FLEET", help="The folder to check.")] = FLEET,
     output: OutputForm = Output.TEXT,
 ) -> None:
-    """Check a folder of specs: every error of every file, with its place and what would be right."""
+    """Check a folder of specs.
+
+    Tells every error of every file, with its place and what would be right.
+    """
     loaded = load_folder(folder, SystemClock().now().date())
     if output is Output.JSON:
         print_json(_as_json(loaded))
@@ -32,7 +35,9 @@ def command(
 def tell_errors(errors: tuple[SpecError, ...], folder: Path) -> None:
     """Every error on standard error, each with its place first so that editors can jump there."""
     for error in errors:
-        err().print(text(f"{folder / error.file}{str(error)[len(error.file) :]}", "yellow"), soft_wrap=True)
+        # An error of the folder itself bears the folder's own name.
+        place = folder if error.file in (folder.name, str(folder)) else folder / error.file
+        err().print(text(f"{place}{str(error)[len(error.file) :]}", "yellow"), soft_wrap=True)
     if errors:
         files = len({error.file for error in errors})
         err().print(text(f"{counted(len(errors), 'error')} in {counted(files, 'file')}", "bold yellow"))

@@ -131,6 +131,7 @@ async def opened(folder: Path, speed: float, log: Path) -> World:
         told = Addresses.read(folder / "addresses.json")
         if told is not None and told.pid == process.pid:
             return World(told, found=False)
+    await _ended(process)
     raise Complaint(f"The make-believe world does not start; {log} says why.")
 
 
@@ -143,14 +144,28 @@ async def alive(folder: Path) -> Addresses | None:
 
 
 def _start(folder: Path, speed: float, log: Path) -> subprocess.Popen[bytes]:
-    """In a session of its own: Ctrl-C is for the controller, and a killed demo finds its world alive again."""
-    command = [sys.executable, "-m", "examples.simulator", "--state", str(folder), "--speed", str(speed)]
+    """In a session of its own: Ctrl-C is for the controller, and a killed demo finds its world alive again. It runs in the
+    repository, so its folder is named from the root."""
+    command = [sys.executable, "-m", "examples.simulator", "--state", str(folder.resolve()), "--speed", str(speed)]
     root = Path(__file__).parents[2]
     folder.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=root, start_new_session=True
         )
+
+
+async def _ended(process: subprocess.Popen[bytes]) -> None:
+    """End what did not come up: nobody would find it again."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    for _ in range(int(ENDS_WITHIN / LOOK_EVERY)):
+        if process.poll() is not None:
+            return
+        await asyncio.sleep(LOOK_EVERY)
+    process.kill()
+    process.wait()
 
 
 async def _ask(addresses: Addresses, path: str) -> dict[str, Any] | None:

@@ -4,8 +4,18 @@ Reads return the records of `controller.records`; every write is one `Store.writ
 """
 
 from controller.store.alone import alone
-from controller.store.errors import SealingError, StoreError
+from controller.store.errors import SealingError, SpecChanged, StoreError
 from controller.store.sealing import Keyring, KeySource, open_keyring
 from controller.store.store import Hook, Store
 
-__all__ = ["Hook", "KeySource", "Keyring", "SealingError", "Store", "StoreError", "alone", "open_keyring"]
+__all__ = [
+    "Hook",
+    "KeySource",
+    "Keyring",
+    "SealingError",
+    "SpecChanged",
+    "Store",
+    "StoreError",
+    "alone",
+    "open_keyring",
+]

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import psycopg
 from sqlalchemy import URL, text
@@ -68,10 +68,8 @@ async def alone(url: str, clock: Clock) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _file_lock(address: URL) -> AsyncIterator[None]:
-    path = Path(str(address.database)).with_suffix(".lock")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
+        file = _lock_file(Path(str(address.database)))
     except OSError as error:
         raise StoreError(f"The store {place_of(address)} cannot be locked: {error.strerror or error}.") from error
     with file:
@@ -84,6 +82,13 @@ async def _file_lock(address: URL) -> AsyncIterator[None]:
         file.write(f"{_us()}\n")
         file.flush()
         yield
+
+
+def _lock_file(database: Path) -> TextIO:
+    """Beside the database itself: who comes to it by a link meets the same lock. Raises OSError."""
+    path = database.resolve().with_suffix(".lock")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path.open("a+", encoding="utf-8")
 
 
 @asynccontextmanager

@@ -2,6 +2,8 @@
 
 StoreError            the store cannot be read or written as asked
 └── SealingError      the sealing key, or a sealed value, is not as it should be
+
+SpecChanged           nothing was written, because a write was to be made only while its tester's spec is as it was
 """
 
 from __future__ import annotations
@@ -37,6 +39,10 @@ class StoreError(Exception):
 
 class SealingError(StoreError):
     """A sealing key is missing, unfit or unsafe, or a sealed value does not open."""
+
+
+class SpecChanged(Exception):
+    """The tester's spec has changed meanwhile, or it leaves, or does not leave any more: nothing was written."""
 
 
 def readable(place: str, error: SQLAlchemyError) -> StoreError:

@@ -20,6 +20,7 @@ from controller.records import (
     DropTester,
     Event,
     NameForgeOwner,
+    OnlyWhile,
     PutCondition,
     PutFacts,
     PutFleet,
@@ -32,6 +33,7 @@ from controller.records import (
     Unseal,
     Void,
 )
+from controller.store.errors import SpecChanged
 from controller.store.rows import Values, owner_of, tester_values, values
 from controller.store.sealing import Keyring
 from controller.store.statements import (
@@ -90,6 +92,15 @@ def make(connection: Connection, changes: Iterable[Change], ring: Ring) -> None:
 def _put_testers(connection: Connection, changes: Sequence[PutTester], _: Ring) -> None:
     rows = [tester_values(testers, change.record) for change in changes]
     connection.execute(PUT_TESTER, rows)
+
+
+def _check_specs(connection: Connection, changes: Sequence[OnlyWhile], _: Ring) -> None:
+    """An intake that comes later waits for the end of this write."""
+    for change in changes:
+        asked = select(testers.c.generation, testers.c.removed_at).where(testers.c.name == change.tester)
+        row = connection.execute(asked.with_for_update(read=True)).first()
+        if row is None or (row.generation, row.removed_at is not None) != (change.generation, change.leaving):
+            raise SpecChanged(f"the spec of {change.tester} has changed meanwhile")
 
 
 def _set_statuses(connection: Connection, changes: Sequence[SetStatus], _: Ring) -> None:
@@ -270,6 +281,7 @@ def _owned(change: ClaimForge | NameForgeOwner) -> Values:
 
 HANDLERS: Final[Mapping[type[Any], Handler]] = {
     PutTester: _put_testers,
+    OnlyWhile: _check_specs,
     SetStatus: _set_statuses,
     DropTester: _drop_testers,
     PutObject: _put_objects,

@@ -12,6 +12,7 @@ from examples.simulator.catalogue import COMPONENTS, OWNER, PROXY, SUPERVISOR, s
 from examples.simulator.compute import used
 from examples.simulator.engines import REGISTRY, token_digest
 from examples.simulator.records import Fault, Gateway, Installed, Node, Service, Vm
+from examples.simulator.standin import STAND_IN
 
 if TYPE_CHECKING:
     from examples.simulator.world import World
@@ -66,6 +67,7 @@ class Drift:
         if component not in COMPONENTS:
             raise KeyError(f"no component {component!r}")
         machine.state.components[component] = Installed(version=version, running=version)
+        machine.files.write(f"hero/bin/{component}", STAND_IN.encode(), 0o755)
         for name in services_of(component):
             row = machine.state.services.setdefault(name, Service(component=component))
             machine.begin(name, row)

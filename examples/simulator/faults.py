@@ -162,6 +162,18 @@ async def _half_json(fault: Fault, clock: WorldClock, handler: Handler, request:
     return Answer(done.status, done.body[: max(1, len(done.body) // 2)], done.headers)
 
 
+async def _echo(fault: Fault, clock: WorldClock, handler: Handler, request: Request) -> Answer:
+    """A refusal that repeats the request, as servers do that were built to be easy to talk to."""
+    body = request.body.decode("utf-8", "replace")
+    begins = max(0, body.find(str(fault.options.get("after", ""))))
+    message = f"cannot take {request.headers.get('authorization', '')} {body[begins:]}"
+    if "jsonrpc" in (sent := _object(request.body)):
+        error = {"code": int(fault.options.get("code", -32000)), "message": message}
+        return json_answer({"jsonrpc": "2.0", "id": sent.get("id"), "error": error})
+    status = int(fault.options.get("status", 400))
+    return json_answer({"statusCode": status, "name": "validation_error", "message": message, "url": ""}, status)
+
+
 async def _restart_required(fault: Fault, clock: WorldClock, handler: Handler, request: Request) -> Answer:
     asked = _object(request.body).get("id")
     message = "connection to the chain is dead, restart required"
@@ -187,5 +199,6 @@ WIRE: dict[str, Spoiler] = {
     "half_json": _half_json,
     "restart_required": _restart_required,
     "says_done": _says_done,
+    "echo": _echo,
 }
 WIRE_KINDS = frozenset(WIRE)

@@ -159,6 +159,8 @@ class Machine:
         service, _, rest = request.path.lstrip("/").partition("/")
         if service == "":
             return page("Services", 200, "".join(f"<li>{name}</li>" for name in sorted(self.state.services)))
+        if service == "status":
+            return page("Status", 200, f"<p>{len(self.state.services)} services</p>")
         if service == "health":
             return text("ok\n")
         if service != SUPERVISOR and service not in self.state.services:
@@ -173,7 +175,7 @@ class Machine:
         if found is not None and not found.works:
             return text(f"{service}: internal error\n", 500)
         if request.path == "/hero_books/api/libraries":
-            held = self.state.secrets.get("hero_books", {}) | self.state.secrets.get("cockpit", {})
+            held = self.state.secrets.get("cockpit", {}) | self.state.secrets.get("books", {})
             names = held.get("BOOKS_LIBRARIES", b"hero").decode("utf-8", "replace")
             return json_answer({"libraries": [name.strip() for name in names.split(",") if name.strip()]})
         if request.path == "/hero_agent/api/tools":

@@ -58,6 +58,8 @@ class Post:
 
     async def answer(self, request: Request) -> Answer:
         """Errors are `{name, message, statusCode}` (P)."""
+        if (request.method, request.path) == ("GET", "/domains"):
+            return self._unknown_key(request) or self._domains()
         if request.path != "/emails":
             return refused(404, "not_found", "The requested endpoint does not exist")
         if request.method != "POST":
@@ -65,12 +67,22 @@ class Post:
         await self._realm.clock.sleep(TAKES)
         return self._unwelcome(request) or self._sent(request)
 
-    def _unwelcome(self, request: Request) -> Answer | None:
+    def _domains(self) -> Answer:
+        if self.state.only_sends:
+            return refused(401, "restricted_api_key", "This API key is restricted to only send emails")
+        return json_answer({"object": "list", "data": [{"name": "example.org", "status": "verified"}]})
+
+    def _unknown_key(self, request: Request) -> Answer | None:
         kind, _, key = request.headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not key.strip():
             return refused(401, "missing_api_key", "Missing API key in the authorization header")
         if key.strip() != self.state.resend_key:
             return refused(403, "invalid_api_key", "API key is invalid")
+        return None
+
+    def _unwelcome(self, request: Request) -> Answer | None:
+        if unknown := self._unknown_key(request):
+            return unknown
         if "idempotency-key" in request.headers and not 1 <= len(request.headers["idempotency-key"]) <= LONGEST_KEY:
             return refused(400, "invalid_idempotency_key", "The key must be between 1 and 256 characters")
         busy = self.faults.take("mail", "POST /emails", ("rate_limited",))

@@ -303,6 +303,8 @@ class PostState(Record):
 
     resend_key: str = ""
     smtp_password: str = ""
+    only_sends: bool = False
+    """The key may do nothing else: a question for the domains is refused."""
     mailbox: list[Mail] = Field(default_factory=list)
     keys: dict[str, Remembered] = Field(default_factory=dict)
 

@@ -26,6 +26,7 @@ from reconcilers.backends.compute_answers import (
     rows_of,
     vm_of,
 )
+from reconcilers.backends.hiding import without
 from reconcilers.backends.transport import DEFAULT_LIMIT, Wire
 from reconcilers.errors import Blocked, NameTaken, OutcomeUnknown, OutsideError, Rejected, Transient
 from reconcilers.secret import Secret
@@ -156,7 +157,7 @@ class ComputeClient:
         """The result of one call. `plain`: without our secret. `lane`: it waits for the chain. Raises an OutsideError."""
         number = next(self._ids)
         if not plain:
-            params = {**params, self.dialect.secret_param: self.secret.text()}
+            params = {**params, self.dialect.secret_param: self.secret}
         body = {"jsonrpc": "2.0", "id": number, "method": self.dialect.method(method), "params": params}
         wire, limit = (self.wire, DEFAULT_LIMIT) if lane is None else (self.lanes.get(lane, self.wire), self.slow_limit)
         answer = await wire.send("POST", "/rpc", writing=writing, body=body, name=method, limit=limit)
@@ -184,8 +185,9 @@ class ComputeClient:
         `sought`: the call named one object, so that "not found" speaks of it.
         """
         code = error.get("code") if isinstance(error, Mapping) else None
-        text = self._clean(error)
-        lower = text.lower()
+        message = error.get("message") if isinstance(error, Mapping) else error
+        text = without(str(message), (self.secret,))[:500]
+        lower = " ".join(str(message).split()).lower()
         system = self.wire.system
         if any(words in lower for words in self.dialect.connection_dead):
             return Blocked(
@@ -208,13 +210,6 @@ class ComputeClient:
         definite = code in self.dialect.definite_codes
         kind: type[OutsideError] = OutcomeUnknown if writing and not definite else Transient
         return kind(f"{method} failed: {text}", system=system)
-
-    def _clean(self, error: Any) -> str:
-        """The daemon's message on one line, bounded, and without our secret should it be repeated there."""
-        message = error.get("message") if isinstance(error, Mapping) else error
-        text = " ".join(str(message).split())
-        secret = self.secret.text()
-        return (text.replace(secret, "(secret)") if secret else text)[:500]
 
     def _made(self, make: Callable[[Any], T], body: Any, *, writing: bool) -> T:
         try:

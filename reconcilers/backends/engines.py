@@ -286,7 +286,7 @@ class EngineClient:
         except Throttled:
             return None, "it asked us to slow down"
         except httpx.HTTPError as error:
-            return None, f"no proper answer ({why(error)})"
+            return None, f"no proper answer ({why(error, request)})"
         if answer.status_code == 429:
             return None, "it asked us to slow down"
         return answer.status_code, ""

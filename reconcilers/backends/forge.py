@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -25,6 +25,10 @@ from reconcilers.backends.forge_answers import (
     new_app_of,
     release_of,
 )
+from reconcilers.backends.forge_calls import asked as _asked
+from reconcilers.backends.forge_calls import part as _part
+from reconcilers.backends.forge_calls import scope_of as _scope_of
+from reconcilers.backends.forge_calls import total as _total
 from reconcilers.backends.transport import Wire, said
 from reconcilers.errors import Blocked, NameTaken, OutcomeUnknown, OutsideError, Rejected, Transient
 from reconcilers.secret import Secret
@@ -62,20 +66,21 @@ class ForgeClient:
 
     async def accounts(self) -> tuple[Account, ...]:
         """Every account, no organisations. Read again when it shifts under our hands. Raises Transient ListingShifts."""
+        return await self._whole("/admin/users", "the list of accounts")
+
+    async def _whole(self, path: str, what: str) -> tuple[Account, ...]:
         for _ in range(LISTING_TRIES):
-            found = await self._all_accounts()
+            found = await self._all_accounts(path)
             if found is not None:
                 return found
-        raise Transient(
-            "the list of accounts changes faster than it can be read", system=self.wire.system, reason="ListingShifts"
-        )
+        raise Transient(f"{what} changes faster than it can be read", system=self.wire.system, reason="ListingShifts")
 
-    async def _all_accounts(self) -> tuple[Account, ...] | None:
+    async def _all_accounts(self, path: str) -> tuple[Account, ...] | None:
         """All pages, or None when they do not fit together: an account went or came between two of them."""
         found: dict[int, Account] = {}
         totals: set[int] = set()
         for page in range(1, PAGES_LIMIT):
-            answer = await self._read(f"/admin/users?page={page}&limit={PAGE}")
+            answer = await self._read(f"{path}?page={page}&limit={PAGE}")
             if answer.status_code != 200:
                 raise self._refusal(answer, writing=False)
             rows = self._rows(answer)
@@ -115,7 +120,7 @@ class ForgeClient:
         body = {
             "username": name,
             "email": email,
-            "password": password.text(),
+            "password": password,
             "full_name": full_name,
             "must_change_password": True,
             "send_notify": False,
@@ -150,7 +155,7 @@ class ForgeClient:
 
     async def reset_password(self, account: Account, password: Secret) -> Account:
         """One-time: it must be changed at the next sign-in. Raises Blocked ForeignSource."""
-        return await self._edit(account, {"password": password.text(), "must_change_password": True})
+        return await self._edit(account, {"password": password, "must_change_password": True})
 
     async def _edit(self, account: Account, changes: dict[str, Any]) -> Account:
         if account.source_id != 0:
@@ -286,6 +291,26 @@ class ForgeClient:
             await self._explain_refused_reader(f"{owner}/{repo}", path, user, answer)
         raise self._refusal(answer, writing=True)
 
+    async def remove_reader(self, owner: str, repo: str, user: str) -> None:
+        """The account is no collaborator any more (P). Was none, or is no more: fine."""
+        path = f"/repos/{_part(owner)}/{_part(repo)}/collaborators/{_part(user)}"
+        answer = await self._write("DELETE", path)
+        if answer.status_code in (200, 204, 404):
+            return
+        if answer.status_code != 422 or await self.account(user) is not None:
+            raise self._refusal(answer, writing=True)
+
+    async def collaborators(self, owner: str, repo: str) -> tuple[Account, ...]:
+        """Who was given access to a repository, to read or to more; its owner is not among them (P). Nobody, when there is
+        no such repository."""
+        path = f"/repos/{_part(owner)}/{_part(repo)}"
+        try:
+            return await self._whole(f"{path}/collaborators", f"the list of who may read {owner}/{repo}")
+        except Rejected:
+            if (await self._read(path)).status_code != 404:
+                raise
+            return ()
+
     async def _explain_refused_reader(self, name: str, path: str, user: str, answer: httpx.Response) -> NoReturn:
         """404 and 422 say alike that the repository or the account is missing, by version: a second look tells."""
         if (await self._read(path)).status_code == 404:
@@ -361,31 +386,3 @@ class ForgeClient:
 def _app_body(name: str, redirect_uri: str) -> dict[str, Any]:
     # Left out, confidential_client would become false, also in a PATCH (V).
     return {"name": name, "redirect_uris": [redirect_uri], "confidential_client": True}
-
-
-def _part(text: str) -> str:
-    """One segment of a path. Dots alone would climb."""
-    return quote(text, safe="") if text.strip(".") else text.replace(".", "%2E")
-
-
-def _total(answer: httpx.Response) -> int | None:
-    text = answer.headers.get("X-Total-Count", "")
-    return int(text) if text.isascii() and text.isdigit() else None
-
-
-def _asked(answer: httpx.Response) -> str:
-    return f"{answer.request.method} {answer.request.url.path}"
-
-
-def _scope_of(answer: httpx.Response) -> str:
-    """Which right the call needs (P)."""
-    path = answer.request.url.path
-    if "/admin/" in path:
-        return "the scope write:admin, and its owner the rights of a site admin"
-    if "/applications/" in path:
-        return "the scope write:user"
-    if "/repos/" in path and answer.request.method != "GET":
-        return "the scope write:repository, and its owner the right to manage the repository"
-    if "/repos/" in path:
-        return "the scope read:repository"
-    return "the scope read:user"

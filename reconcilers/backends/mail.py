@@ -13,11 +13,10 @@ from typing import Literal, NoReturn, Protocol
 import httpx
 
 from reconcilers.backends.transport import Wire, said
-from reconcilers.errors import Blocked, OutcomeUnknown, OutsideError, Rejected
-from reconcilers.secret import HIDDEN
+from reconcilers.errors import Blocked, OutsideError, Rejected
+from reconcilers.secret import Secret
 
 NOT_SENT = "dev-mode-no-send"  # the id of a letter that was only logged (S)
-SHORTEST_HIDDEN = 12  # characters; a one-time password has twice as many
 MailKind = Literal["resend", "smtp", "none"]
 
 logger = logging.getLogger(__name__)
@@ -93,21 +92,18 @@ class ResendMailer:
 
     async def send(self, letter: Letter) -> str:
         """See `Mailer.send`. Sent again with the same key within 24 hours: the first one's id (P)."""
-        body = {
+        body: dict[str, object] = {
             "from": self.sender,
             "to": [letter.to],
             "subject": letter.subject,
-            "text": letter.text,
-            "html": letter.html,
+            "text": Secret(letter.text),
+            "html": Secret(letter.html),
         }
         if self.reply_to:
             body["reply_to"] = self.reply_to
-        try:
-            answer = await self.wire.send(
-                "POST", "/emails", writing=True, body=body, name="send", headers={"Idempotency-Key": letter.key}
-            )
-        except OutcomeUnknown as error:
-            raise OutcomeUnknown(hidden(error.message, letter), system=error.system, reason=error.reason) from None
+        answer = await self.wire.send(
+            "POST", "/emails", writing=True, body=body, name="send", headers={"Idempotency-Key": letter.key}
+        )
         if answer.status_code not in (200, 201):
             self._refused(answer, letter)
         sent = self.wire.json(answer, writing=True)
@@ -117,12 +113,12 @@ class ResendMailer:
 
     def _refused(self, answer: httpx.Response, letter: Letter) -> NoReturn:
         status = answer.status_code
-        words = hidden(said(answer), letter)
+        words = said(answer)
         if status in (401, 403):
             raise self._error(
                 Blocked, f"the key or the sender {self.sender} is refused{words}: an admin mends it", "Mail"
             )
-        if status == 409 and _kind_of(answer) == "invalid_idempotent_request":
+        if status == 409 and self.problem(answer) == "invalid_idempotent_request":
             message = "another letter went out under the same key: raise welcomeEmail.resend to send this one as well"
             raise Blocked(message, system=self.wire.system, reason="LetterDiffers")
         if status == 409 or not 400 <= status < 500:
@@ -130,27 +126,17 @@ class ResendMailer:
             self.wire.unclear(True, f"the answer is {status}{words}")
         raise self._error(Rejected, f"the letter to {letter.to} is refused{words}", "Letter")
 
+    def problem(self, answer: httpx.Response) -> str:
+        """The stable name of one of Resend's errors, "" when the answer tells none (P)."""
+        try:
+            body = answer.json()
+        except ValueError:
+            return ""
+        return str(body.get("name", "")) if isinstance(body, dict) else ""
+
     def _error(self, kind: type[OutsideError], message: str, what: str) -> OutsideError:
         return kind(message, system=self.wire.system, reason=f"{what}Refused")
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self.wire.aclose()
-
-
-def hidden(message: str, letter: Letter) -> str:
-    """The message without any long word of the letter: servers may repeat what they refuse."""
-    words = {form for word in letter.text.split() for form in (word, word.strip(".,;:!?()<>\"'"))}
-    for word in sorted(words - {letter.to}, key=len, reverse=True):
-        if len(word) >= SHORTEST_HIDDEN:
-            message = message.replace(word, HIDDEN)
-    return message
-
-
-def _kind_of(answer: httpx.Response) -> str:
-    """The stable name of one of Resend's errors."""
-    try:
-        body = answer.json()
-    except ValueError:
-        return ""
-    return str(body.get("name", "")) if isinstance(body, dict) else ""

@@ -20,10 +20,11 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
 
+from reconcilers.backends.hiding import without
 from reconcilers.backends.limits import Call, Gate
-from reconcilers.backends.mail import Letter, MailKind, hidden
+from reconcilers.backends.mail import Letter, MailKind
 from reconcilers.errors import Blocked, OutcomeUnknown, OutsideError, Rejected, Transient, Unreachable
-from reconcilers.secret import HIDDEN, Secret
+from reconcilers.secret import Secret
 
 ANSWER_LIMIT = 20.0  # seconds for one answer of the server
 LETTER_LIMIT = 60.0  # seconds for a whole letter
@@ -138,7 +139,9 @@ class _Talk:
         except ssl.SSLError as error:
             raise self._untrusted(error) from None
         except (OSError, smtplib.SMTPException) as error:
-            raise self._error(Unreachable, f"no connection to {server.host}:{server.port} ({_brief(error)})") from None
+            raise self._error(
+                Unreachable, f"no connection to {server.host}:{server.port} ({self._brief(error)})"
+            ) from None
         self._keep(smtp.sock)
         if code != 220:
             smtp.close()
@@ -163,13 +166,13 @@ class _Talk:
         except ssl.SSLError as error:
             raise self._untrusted(error) from None
         except smtplib.SMTPServerDisconnected as error:
-            raise self._error(Transient, f"the conversation broke off at the sign-in ({_brief(error)})") from None
+            raise self._error(Transient, f"the conversation broke off at the sign-in ({self._brief(error)})") from None
         except smtplib.SMTPException as error:
             # It offers no STARTTLS, or no way to sign in that we know.
-            words = f"{_brief(error).rstrip('.')}: an admin changes spec.mail.smtp"
+            words = f"{self._brief(error).rstrip('.')}: an admin changes spec.mail.smtp"
             raise self._error(Blocked, words, "MailRefused") from None
         except OSError as error:
-            raise self._error(Transient, f"the conversation broke off at the sign-in ({_brief(error)})") from None
+            raise self._error(Transient, f"the conversation broke off at the sign-in ({self._brief(error)})") from None
 
     def _handed_in(self, smtp: smtplib.SMTP) -> None:
         sender, to = self.mailer.sender, self.letter.to
@@ -180,7 +183,7 @@ class _Talk:
         except smtplib.SMTPDataError as error:
             raise self._refusal("the letter", error.smtp_code, error.smtp_error, Rejected, "LetterRefused") from None
         except (OSError, smtplib.SMTPException) as error:
-            message = f"the connection was lost while it took the letter ({_brief(error)})"
+            message = f"the connection was lost while it took the letter ({self._brief(error)})"
             raise self._error(OutcomeUnknown, message) from None
         if not 200 <= code < 600:
             raise self._error(OutcomeUnknown, "it took the letter and answered what nobody understands")
@@ -196,7 +199,7 @@ class _Talk:
         try:
             code, words = ask()
         except (OSError, smtplib.SMTPException) as error:
-            raise self._error(Transient, f"the conversation broke off at {what} ({_brief(error)})") from None
+            raise self._error(Transient, f"the conversation broke off at {what} ({self._brief(error)})") from None
         if not 200 <= code < 300:
             raise self._refusal(what, code, words, kind, reason)
 
@@ -209,7 +212,7 @@ class _Talk:
     def _refusal(self, what: str, code: int, words: bytes | str, kind: type[OutsideError], reason: str) -> OutsideError:
         """A no: for ever with 5xx, for now with 4xx."""
         text = words.decode("utf-8", "replace") if isinstance(words, bytes) else words
-        message = f"{what} is refused: {code} {' '.join(text.split())[:300]}"
+        message = f"{what} is refused: {code} {self._without(text)[:300]}"
         if 500 <= code < 600:
             # 530 and its like: sign in first, which is nobody's fault but the Fleet's (RFC 4954).
             unauthenticated = code in (530, 534, 535, 538)
@@ -219,21 +222,26 @@ class _Talk:
         return self._error(Transient, message)
 
     def _untrusted(self, error: ssl.SSLError) -> OutsideError:
-        message = f"its certificate or encryption is not accepted ({_brief(error)})"
+        message = f"its certificate or encryption is not accepted ({self._brief(error)})"
         return self._error(Transient, message, "CertificateRefused")
 
     def _error(self, kind: type[OutsideError], message: str, reason: str | None = None) -> OutsideError:
-        password = self.mailer.server.password
-        if password:
-            message = message.replace(password.text().strip(), HIDDEN)
-        return kind(hidden(message, self.letter), system=self.mailer.gate.system, reason=reason)
+        return kind(self._without(message), system=self.mailer.gate.system, reason=reason)
+
+    def _brief(self, error: Exception) -> str:
+        return self._without(str(error))[:200] or type(error).__name__
+
+    def _without(self, text: str) -> str:
+        """The server's words without what it was told: the password, in AUTH PLAIN's form too, and what the letter says."""
+        server = self.mailer.server
+        secrets: list[Secret | str] = [Secret(self.letter.text)]
+        if server.password:
+            password = server.password.text().strip()
+            secrets += [password, f"\0{server.user}\0{password}"]
+        return without(text, secrets)
 
 
 def _id_of(key: str) -> str:
     """A key as the left half of a Message-ID."""
     safe = re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", key) is not None and len(key) <= 64
     return key if safe else hashlib.sha256(key.encode()).hexdigest()
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -7,6 +7,9 @@ httpx raises and what servers answer to the tree of `reconcilers.errors`:
     429                                                         Throttled, and the whole bucket rests
     anything odd once bytes may have left, 5xx, garbage         reading: Transient · writing: OutcomeUnknown
     asyncio.CancelledError                                      passes through
+
+No words of a server's get into an error with what it was told in confidence: the key that opens it, and every Secret of a body,
+which becomes text here and nowhere before (law 10).
 """
 
 from __future__ import annotations
@@ -21,9 +24,11 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from reconcilers.backends.hiding import without
 from reconcilers.backends.limits import Call, Gate
 from reconcilers.clock import Clock
 from reconcilers.errors import OutcomeUnknown, OutsideError, Throttled, Transient, Unreachable
+from reconcilers.secret import Secret
 
 BODY_LIMIT = 8 * 1024 * 1024
 DEFAULT_REST = timedelta(seconds=5)
@@ -130,22 +135,27 @@ class Wire:
         limit: float = DEFAULT_LIMIT,
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
-        """The answer, if it is one: neither 429 nor 5xx. `limit`: seconds for the whole call. Raises OutsideError."""
+        """The answer, if it is one: neither 429 nor 5xx. `limit`: seconds for the whole call. Raises OutsideError.
+
+        `body` becomes JSON; the secrets in it stand in no error, and not in what `said` tells of the answer.
+        """
+        hidden: list[Secret] = []
         call = Call(self.system, name or f"{method} {urlsplit(path).path}", writing)
         request = self._client.build_request(
             method,
             path,
-            json=body,
+            json=_revealed(body, hidden),
             headers=headers,
             timeout=httpx.Timeout(limit, connect=10.0, pool=30.0),
-            extensions={"call": call, "limit": limit},
+            extensions={"call": call, "limit": limit, "hidden": hidden},
         )
         try:
             answer = await self._client.send(request)
         except _NOTHING_SENT as error:
-            raise Unreachable(f"no connection for {call.name} ({why(error)})", system=self.system) from error
+            raise Unreachable(f"no connection for {call.name} ({why(error, request)})", system=self.system) from None
         except httpx.HTTPError as error:
-            self.unclear(writing, f"{call.name} got no complete answer ({why(error)})", error)
+            # Not "from error": what broke the connection may hold the server's words as they came.
+            self.unclear(writing, f"{call.name} got no complete answer ({why(error, request)})")
         if answer.status_code == 429:
             asked = retry_after(answer.headers, self.gate.clock)
             raise Throttled(f"{call.name}: too many calls (429)", system=self.system, retry_after=asked or DEFAULT_REST)
@@ -163,31 +173,52 @@ class Wire:
         except ValueError:
             self.unclear(writing, f"{_asked(answer)} answered {answer.status_code} with what is not whole JSON")
 
-    def unclear(self, writing: bool, message: str, cause: Exception | None = None) -> NoReturn:
+    def unclear(self, writing: bool, message: str) -> NoReturn:
         """Raises what an unclear end means: after a write look again, after a read try again."""
         kind: type[OutsideError] = OutcomeUnknown if writing else Transient
-        raise kind(message, system=self.system) from cause
+        raise kind(message, system=self.system) from None
 
     async def aclose(self) -> None:
         await self._client.aclose()
 
 
-def why(error: Exception) -> str:
-    """A few words on a transport error, without addresses of ours or anything that was sent."""
-    text = " ".join(str(error).split())
+def why(error: Exception, request: httpx.Request | None = None) -> str:
+    """A few words on a transport error, without anything that was sent in confidence with the request."""
+    text = _cleaned(str(error), request)
     return text[:200] or {"ConnectTimeout": "timed out", "ReadTimeout": "timed out"}.get(
         type(error).__name__, type(error).__name__
     )
 
 
 def said(answer: httpx.Response) -> str:
-    """The server's own message, ": …", when it sent one as JSON; bounded."""
+    """The server's own message, ": …", when it sent one as JSON; bounded, and without what it was told in confidence."""
     try:
         body = json.loads(answer.content)
     except ValueError:
         return ""
     message = body.get("message") if isinstance(body, dict) else None
-    return f": {' '.join(message.split())[:300]}" if isinstance(message, str) and message.strip() else ""
+    if not isinstance(message, str) or not message.strip():
+        return ""
+    return f": {_cleaned(message, answer.request)[:300]}"
+
+
+def _revealed(body: object, found: list[Secret]) -> object:
+    """The body with its secrets as text. They are added to those found."""
+    if isinstance(body, Secret):
+        found.append(body)
+        return body.text()
+    if isinstance(body, Mapping):
+        return {key: _revealed(value, found) for key, value in body.items()}
+    if isinstance(body, list):
+        return [_revealed(value, found) for value in body]
+    return body
+
+
+def _cleaned(text: str, request: httpx.Request | None) -> str:
+    if request is None:
+        return without(text, ())
+    keys = request.headers.get("Authorization", "").split()[1:]
+    return without(text, (*keys, *request.extensions.get("hidden", ())))
 
 
 def _asked(answer: httpx.Response) -> str:

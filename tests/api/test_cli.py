@@ -117,12 +117,25 @@ def test_every_command_helps(testerctl: Terminal) -> None:
         assert "Usage: testerctl" in testerctl.out + testerctl.err, command
 
 
+def test_the_list_of_commands_cuts_nothing_off(testerctl: Terminal) -> None:
+    testerctl("--help")
+    assert "..." not in testerctl.out.partition("Commands:")[2]
+
+
 # ------------------------------------------------------------------------------------------------ validate, schema
 
 
 def test_sound_files_are_sound(testerctl: Terminal) -> None:
     assert testerctl("validate", EXAMPLES) == 0
     assert testerctl.out == "3 sound testers: alice, bob, carol\n"
+
+
+def test_what_is_wrong_with_the_folder_itself_is_told_of_the_folder(testerctl: Terminal, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for folder in (empty, tmp_path / "nowhere"):
+        assert testerctl("validate", folder) == 1
+        assert testerctl.err.startswith(f"{folder} "), testerctl.err
 
 
 def test_broken_files_are_told_with_their_places(testerctl: Terminal, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,8 +14,25 @@ from pathlib import Path
 import pytest
 
 from api.complaint import Complaint
+from api.demo import world as world_of_demo
 from api.demo.world import Addresses, World, alive, opened
 
+ADDRESSES = {
+    "speed": 60,
+    "forge_url": "",
+    "forge_token": "",
+    "compute": [],
+    "socks": "",
+    "ca_file": "",
+    "installer_key_file": "",
+    "control_url": "http://127.0.0.1:9",
+    "lab_url": "",
+    "admin_machine": {"host": "", "host_key": ""},
+    "engines": [],
+    "resend_url": "",
+    "resend_key": "",
+}
+"""As a world tells them, but for its process."""
 LIMIT = 150  # real seconds: generous, since only a failure waits so long
 
 
@@ -96,26 +114,43 @@ async def test_a_world_that_does_not_start_is_a_complaint(tmp_path: Path, monkey
         await opened(tmp_path / "world", 60, tmp_path / "world.log")
 
 
+def stand_in(path: Path, work: str) -> str:
+    """A program in the simulator's place, which does this and then stays."""
+    path.write_text(f"#!/bin/sh\n{work}\nexec sleep 600\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+async def test_a_relative_folder_is_the_one_below_where_we_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The simulator runs elsewhere; its arguments are `-m examples.simulator --state FOLDER …`."""
+    told = json.dumps({**ADDRESSES, "pid": 0}).replace('"pid": 0', "\"pid\": '$$'")
+    simulator = stand_in(tmp_path / "simulator", f"printf %s '{told}' >\"$4/addresses.json\"")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", simulator)
+    world = await opened(Path("demo/world"), 60, Path("world.log"))
+    os.kill(world.addresses.pid, signal.SIGKILL)
+    assert (tmp_path / "demo" / "world" / "addresses.json").exists()
+
+
+async def test_a_world_that_never_says_where_it_is_does_not_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", stand_in(tmp_path / "simulator", "trap '' TERM"))
+    monkeypatch.setattr(world_of_demo, "STARTS_WITHIN", 0.2)
+    monkeypatch.setattr(world_of_demo, "ENDS_WITHIN", 0.2)
+    begun: list[subprocess.Popen[bytes]] = []
+    start = world_of_demo._start
+    monkeypatch.setattr(world_of_demo, "_start", lambda *given: begun.append(start(*given)) or begun[-1])
+    with pytest.raises(Complaint, match="does not start"):
+        await opened(tmp_path / "world", 60, tmp_path / "world.log")
+    (process,) = begun
+    assert process.poll() is not None
+
+
 async def test_a_process_that_does_not_answer_as_the_world_is_left_alone(tmp_path: Path) -> None:
     """The number of a dead world's process may belong to anybody today."""
     stranger = await asyncio.create_subprocess_exec("sleep", "600")
-    told = {
-        "pid": stranger.pid,
-        "speed": 60,
-        "forge_url": "",
-        "forge_token": "",
-        "compute": [],
-        "socks": "",
-        "ca_file": "",
-        "installer_key_file": "",
-        "control_url": "http://127.0.0.1:9",
-        "lab_url": "",
-        "admin_machine": {"host": "", "host_key": ""},
-        "engines": [],
-        "resend_url": "",
-        "resend_key": "",
-    }
-    (tmp_path / "addresses.json").write_text(json.dumps(told))
+    (tmp_path / "addresses.json").write_text(json.dumps({**ADDRESSES, "pid": stranger.pid}))
     try:
         assert await alive(tmp_path) is None
         addresses = Addresses.read(tmp_path / "addresses.json")

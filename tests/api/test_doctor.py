@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from api import examining
 from api.commands import doctor, run
 from api.examining import in_words
 from controller.doctor import Finding, Verdict
+from controller.records import PutObject
 from controller.running import Controller, Places
+from reconcilers.facts import ObjectState, OutsideObject
 from tests.api.conftest import CANARY, HOSTILE, Terminal
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "fleet"
 GOOD = Finding("Forge", "answers", Verdict.GOOD, "https://forge.example.org")
 WRONG = Finding("compute gent", "nodes of the Fleet", Verdict.WRONG, f"0009 is unknown {HOSTILE}", "correct the nodes")
 UNKNOWN = Finding("mail", "way out", Verdict.UNKNOWN, "no way out is configured")
@@ -82,6 +87,27 @@ async def test_a_folder_without_a_fleet_does_not_stop_run(
     await run._warn(Places(tmp_path / "nowhere", tmp_path), controller.store, controller.clock)
     assert "fleet, can be read: " in caplog.text
     assert CANARY not in caplog.text
+
+
+async def test_the_check_up_is_told_how_many_machines_our_books_have(
+    controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    async def examined(*given: object) -> tuple[Finding, ...]:
+        asked.append(given[-1])
+        return ()
+
+    states = (("0008", ObjectState.EXISTING), ("0009", ObjectState.EXISTING), ("0010", ObjectState.GONE))
+    for number, (vm_id, state) in enumerate(states, start=1):
+        identity = {"daemon": "gent", "vm_id": vm_id}
+        row = OutsideObject("bob", "machine", number, 1, f"bob_{number}", state, identity, controller.clock.now())
+        await controller.store.write(PutObject(row))
+    monkeypatch.setattr(examining, "examine", examined)
+    await examining.examine_folder(Places(EXAMPLE, controller.places.state), controller.store, controller.clock)
+    (standing_at,) = asked
+    assert isinstance(standing_at, Mapping)
+    assert standing_at["gent"] == 2
 
 
 def test_a_finding_in_words() -> None:

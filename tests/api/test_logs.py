@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ import httpx
 import pytest
 
 from api.commands import logs
-from api.commands.logs import lines_of_news
+from api.commands.logs import kept_words, lines_of_news
 from api.complaint import Complaint
 from api.job_logs import OVERLAP, JobLog, NoLog, end_of_each, news, whole
 from api.terminal import Output
@@ -22,7 +23,7 @@ from controller.running import Controller
 from controller.world import World
 from reconcilers.backends.machine import SUPERVISOR_JOB, Job, JobState, MachineAddress, MachineLook, MachineQuery
 from reconcilers.errors import Unreachable
-from reconcilers.facts import MachineAccessFacts
+from reconcilers.facts import InstallLogsFacts, KeptLog, MachineAccessFacts
 from reconcilers.secret import HIDDEN, Secret
 from tests.api.conftest import CANARY
 from tests.controller.fakes import FLEET, START
@@ -144,6 +145,9 @@ async def test_the_api_answers_with_both(browser: httpx.AsyncClient, world: Worl
         "wanted": "v0.3.1",
         "result": None,
         "log": "the end\n",
+        "keptAt": None,
+        "keptWhy": None,
+        "machine": None,
     }
     one = (await browser.get("/api/v1/testers/alice/logs/hero_books")).json()
     assert one["log"].startswith("all of it, ")
@@ -172,6 +176,40 @@ async def test_the_api_says_no(
 
 async def test_without_a_world_the_api_says_when_to_ask_again(browser: httpx.AsyncClient) -> None:
     assert (await browser.get("/api/v1/testers/alice/logs")).status_code == 503
+
+
+# ------------------------------------------------------------------------------------------------ from our books
+
+
+def kept(*jobs: str) -> InstallLogsFacts:
+    log = KeptLog(machine="gent/0007", state="failed", rc=7, began=BOOKS.began, log=f"cause, {CANARY}\x1b\n", at=START)
+    return InstallLogsFacts(kept=dict.fromkeys(jobs, log))
+
+
+async def test_while_the_machine_is_away_our_books_tell_the_last_failures(
+    controller: Controller, browser: httpx.AsyncClient, world: World, machines: Machines
+) -> None:
+    await controller.store.write(PutFacts("alice", kept("component-hero_books", "component-of_old"), "", START))
+    machines.dead = True
+    (one,) = (await browser.get("/api/v1/testers/alice/logs")).json()
+    assert (one["component"], one["state"], one["exitCode"], one["machine"]) == ("hero_books", "failed", 7, "gent/0007")
+    assert (datetime.fromisoformat(one["keptAt"]), one["keptWhy"]) == (START, "machine of alice: nobody there")
+    assert one["log"].startswith(f"cause, {HIDDEN}")
+    assert "\x1b" not in one["log"]
+    assert (await browser.get("/api/v1/testers/alice/logs/hero_books")).json() == [one][0]
+    assert (await browser.get("/api/v1/testers/alice/logs/hero_db")).status_code == 502, "of it nothing is kept"
+    assert (await browser.get("/api/v1/testers/alice/logs/nonsense")).status_code == 404
+
+
+async def test_what_the_machine_itself_tells_goes_before_what_our_books_kept(
+    controller: Controller, world: World, machines: Machines
+) -> None:
+    await controller.store.write(PutFacts("alice", kept("component-hero_books", "component-hero_db"), "", START))
+    found = {one.component: one for one in await logs.read(await books_of(controller), world, (Secret(CANARY),))}
+    assert (found["hero_books"].log, found["hero_books"].kept_at) == ("the end\n", None)
+    assert (found["hero_db"].kept_at, found["hero_db"].why) == (START, ""), "the machine of today never installed it"
+    words = kept_words(found["hero_db"], START + timedelta(hours=3))
+    assert words == "from our books, seen 3 h ago on gent/0007; the machine of today knows nothing of it"
 
 
 # ------------------------------------------------------------------------------------------------ following
@@ -212,11 +250,11 @@ async def test_following_goes_on_while_the_machine_is_away(
     controller: Controller, world: World, machines: Machines
 ) -> None:
     books = await books_of(controller)
-    before = await logs.read(books, "hero_books", world, ())
+    before = await logs.read(books, world, (), "hero_books")
     machines.dead = True
     assert await logs.read_patiently(before, books, "hero_books", world, ()) == before
     with pytest.raises(Unreachable):
-        await logs.read(books, None, world, ())
+        await logs.read(books, world, ())
 
 
 # ------------------------------------------------------------------------------------------------ the command

@@ -320,6 +320,29 @@ async def test_a_reader_that_cannot_be_added_says_what_is_missing(status: int) -
     assert rejected.value.reason == "ReaderRefused"
 
 
+async def test_nobody_may_read_a_repository_that_is_not_there() -> None:
+    forge = Forge(httpx.Response(404), httpx.Response(404))
+    assert await forge.client.collaborators("geomind", "gone") == ()
+    assert [path for _, path, _ in forge.asked][1] == "/api/v1/repos/geomind/gone"
+    with pytest.raises(Rejected):
+        await Forge(httpx.Response(404), httpx.Response(200, json={})).client.collaborators("geomind", "feedback")
+    with pytest.raises(Blocked, match="read:repository"):
+        await Forge(httpx.Response(403)).client.collaborators("geomind", "feedback")
+    many = Forge(page(range(50), 60), page(range(50, 60), 60))
+    assert len(await many.client.collaborators("geomind", "feedback")) == 60
+
+
+async def test_a_reader_that_is_no_more_needs_not_be_removed() -> None:
+    for answers in ([httpx.Response(404)], [httpx.Response(422), httpx.Response(404)]):
+        await Forge(*answers).client.remove_reader("geomind", "feedback", "bob")
+    with pytest.raises(Rejected):
+        await Forge(httpx.Response(422), httpx.Response(200, json=user(4))).client.remove_reader("geomind", "f", "bob")
+    with pytest.raises(Blocked, match="write:repository"):
+        await Forge(httpx.Response(403)).client.remove_reader("geomind", "feedback", "bob")
+    with pytest.raises(OutcomeUnknown):
+        await Forge(httpx.Response(500)).client.remove_reader("geomind", "feedback", "bob")
+
+
 async def test_a_reader_needs_other_rights_than_reading() -> None:
     with pytest.raises(Blocked, match="write:repository"):
         await Forge(httpx.Response(403)).client.add_reader("geomind", "feedback", "bob")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -14,8 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
+from reconcilers.backends.hiding import without
 from reconcilers.backends.limits import Gate
-from reconcilers.backends.mail import NOT_SENT, Letter, NoMailer, ResendMailer, hidden
+from reconcilers.backends.mail import NOT_SENT, Letter, NoMailer, ResendMailer
 from reconcilers.backends.mail_smtp import SmtpMailer
 from reconcilers.backends.mail_smtp import SmtpServer as Where
 from reconcilers.backends.transport import Wire
@@ -150,8 +152,8 @@ async def test_a_server_that_repeats_the_letter_gives_nothing_away(status: int) 
 
 
 def test_only_long_words_of_the_letter_are_hidden() -> None:
-    assert hidden(f"no {PASSWORD}, no {PASSWORD}.", LETTER) == "no (secret), no (secret)"
-    assert hidden("Invalid `to` field: alice@example.org, password", LETTER) == (
+    assert without(f"no {PASSWORD}, no {PASSWORD}.", [Secret(LETTER.text)]) == "no (secret), no (secret)"
+    assert without("Invalid `to` field: alice@example.org, password", [Secret(LETTER.text)]) == (
         "Invalid `to` field: alice@example.org, password"
     )
 
@@ -236,6 +238,11 @@ async def test_a_refused_sign_in_blocks_and_shows_no_password(server: SmtpServer
     assert caught.value.reason == "MailRefused"
     assert SMTP_PASSWORD.text().strip() not in str(caught.value)
     assert SMTP_PASSWORD.text().strip() not in repr(mailer_at(server, user="hero", password=SMTP_PASSWORD))
+    told = b64encode(f"\0hero\0{SMTP_PASSWORD.text().strip()}".encode()).decode()
+    server.answers["AUTH"] = f"535 5.7.8 cannot take {told}"
+    with pytest.raises(Blocked, match=r"cannot take \(secret\)"):
+        await mailer_at(server, user="hero", password=SMTP_PASSWORD).send(LETTER)
+    assert any(told in line for line in server.said)
     server.user = None
     with pytest.raises(Blocked):
         await mailer_at(server, user="hero", password=SMTP_PASSWORD).send(LETTER)

@@ -173,6 +173,15 @@ ACCEPTED: dict[tuple[str, str], tuple[Ask, Callable[[Any], bool]]] = {
     (F, "release_of_no_repository"): (lambda f: f.release("lhumina_code", "nothing", "latest"), lambda r: r is None),
     (F, "add_collaborator"): (lambda f: f.add_reader("geomind", "fleet", "bob"), lambda nothing: nothing is None),
     (F, "add_collaborator_twice"): (lambda f: f.add_reader("geomind", "fleet", "bob"), lambda nothing: nothing is None),
+    (F, "list_collaborators"): (
+        lambda f: f.collaborators("geomind", "fleet"),
+        lambda people: [each.login for each in people] == ["bob"],
+    ),
+    (F, "remove_collaborator"): (lambda f: f.remove_reader("geomind", "fleet", "bob"), lambda nothing: nothing is None),
+    (F, "remove_collaborator_twice"): (
+        lambda f: f.remove_reader("geomind", "fleet", "bob"),
+        lambda nothing: nothing is None,
+    ),
     (C, "deploy_vm"): (lambda c: c.deploy_vm(vm_order()), lambda vm: vm.vm_id == "0001" and vm.state == "running"),
     (C, "get_vm"): (lambda c: c.get_vm("0001"), lambda vm: vm.address == "400:1::1"),
     (C, "get_vm_unknown"): (lambda c: c.get_vm("0042"), lambda vm: vm is None),

@@ -12,21 +12,17 @@ import asyncio
 import hashlib
 import json
 import secrets
-import shlex
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import asyncssh
 import httpx
-from python_socks.async_.asyncio import Proxy
 
-from tests.bench.worlds import Outside
+from tests.bench.ways import LOOK_EVERY, Link, Way
 
 PAUSE = 10.0  # simulated seconds after each start
-LOOK_EVERY = 5.0  # simulated seconds between two tries to log in
-TRIES = 400
 ACCOUNT, VM, GATEWAY = "by-hand", "byhand_1", "byhand1"
 RPC = "hero/var/sockets/hero_proxy/rpc.sock"
 
@@ -35,7 +31,7 @@ RPC = "hero/var/sockets/hero_proxy/rpc.sock"
 class ByHand:
     """`marks`: when each part was over, by the world's clock. `paused`: simulated seconds of fixed waits."""
 
-    outside: Outside
+    outside: Way
     began: float
     paused: float = 0.0
     marks: dict[str, float] = field(default_factory=dict)
@@ -56,15 +52,15 @@ class ByHand:
         self.paused += self.outside.now() - before
 
 
-async def by_hand(outside: Outside, components: Sequence[str], settings: Mapping[str, str]) -> ByHand:
+async def by_hand(outside: Way, components: Sequence[str], settings: Mapping[str, str]) -> ByHand:
     """From nothing to the letter. Raises what a call raises: nothing is tried twice but the login."""
     run = ByHand(outside, outside.now())
-    async with httpx.AsyncClient(trust_env=False, timeout=600) as client:
+    async with outside.client() as client:
         await _account(run, client)
         vm = await _machine(run, client)
         fqdn = await _gateway(run, client, vm)
         await _engines(run)
-        async with _login(run, vm["mycelium_ip"]) as link:
+        async with outside.login(vm["mycelium_ip"]) as link:
             run.over("network")
             await _stack(run, link, components, settings)
             await _sign_in(run, client, link, fqdn)
@@ -81,7 +77,8 @@ async def _account(run: ByHand, client: httpx.AsyncClient) -> None:
 
 async def _machine(run: ByHand, client: httpx.AsyncClient) -> dict[str, Any]:
     addresses = run.outside.addresses
-    key = asyncssh.read_private_key(addresses.installer_key_file).export_public_key().decode().strip()
+    private = asyncssh.import_private_key(Path(addresses.installer_key_file).read_bytes())
+    key = private.export_public_key().decode().strip()
     order = {"name": VM, "node_sid": addresses.daemons[0].nodes[0][0], "image": "Ubuntu 24.04", "ssh_keys": [key]}
     size = {"cpu": 4, "memory_mb": 8192, "disk_gb": 50, "rootfs_gb": 10}
     vm = await _compute(run, client, "deploy_vm", {**order, **size})
@@ -104,29 +101,25 @@ async def _gateway(run: ByHand, client: httpx.AsyncClient, vm: Mapping[str, Any]
 async def _engines(run: ByHand) -> None:
     """The token of each shared engine, on the admin machine."""
     addresses = run.outside.addresses
-    async with _login(run, addresses.admin_host) as link:
+    async with run.outside.login(addresses.admin_host) as link:
         for engine in addresses.engines:
-            get = f"hero_proc secret get --context {engine.context} TENANT_TOKENS"
-            held = json.loads(await _do(link, get) or "{}")
+            get = await link.run(["hero_proc", "secret", "get", "--context", engine.context, "TENANT_TOKENS"])
+            held = json.loads(get or "{}")
             held["byhand"] = hashlib.sha256(secrets.token_bytes(16)).hexdigest()
             await _set(link, engine.context, "TENANT_TOKENS", json.dumps(held))
-            await _do(link, f"hero_proc service restart {engine.service}")
+            await link.run(["hero_proc", "service", "restart", engine.service])
             await run.pause()
     run.over("engines")
 
 
-async def _stack(
-    run: ByHand, link: asyncssh.SSHClientConnection, components: Sequence[str], settings: Mapping[str, str]
-) -> None:
-    await _do(link, "apt-get update")
-    await _do(link, "apt-get install -y --no-install-recommends curl ca-certificates")
+async def _stack(run: ByHand, link: Link, components: Sequence[str], settings: Mapping[str, str]) -> None:
+    await link.run(["apt-get", "update"])
+    await link.run(["apt-get", "install", "-y", "--no-install-recommends", "curl", "ca-certificates"])
     run.over("packages")
-    lab = '"$HOME/hero/bin/lab"'
-    url = shlex.quote(run.outside.addresses.lab_url)
-    await _do(link, f'mkdir -p "$HOME/hero/bin" && curl -fsSL -o {lab} {url} && chmod +x {lab}')
+    await link.fetch("hero/bin/lab", run.outside.addresses.lab_url)
     for component in components:
-        await _do(link, f"lab build {component} --download --install")
-        await _do(link, f"lab service {component} start")
+        await link.run(["lab", "build", component, "--download", "--install"])
+        await link.run(["lab", "service", component, "start"])
         await run.pause()
         if component == "hero_proc":
             for key, value in settings.items():
@@ -134,7 +127,7 @@ async def _stack(
     run.over("components")
 
 
-async def _sign_in(run: ByHand, client: httpx.AsyncClient, link: asyncssh.SSHClientConnection, fqdn: str) -> None:
+async def _sign_in(run: ByHand, client: httpx.AsyncClient, link: Link, fqdn: str) -> None:
     address = f"https://{fqdn}/oauth/callback"
     body = {"name": "by hand", "redirect_uris": [address], "confidential_client": True}
     app = await _forge(run, client, "user/applications/oauth2", body)
@@ -150,19 +143,16 @@ async def _sign_in(run: ByHand, client: httpx.AsyncClient, link: asyncssh.SSHCli
         await _set(link, "core", key, value)
     domain = {"domain": fqdn, "auth_mode": "oauth", "backend": "http://127.0.0.1:9988", "public_paths": []}
     call = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "domain.add", "params": domain})
-    await _do(
-        link, f'curl -fsS -X POST --unix-socket "$HOME/{RPC}" --data-binary {shlex.quote(call)} http://localhost/rpc'
-    )
-    await _do(link, "hero_proc service restart hero_proxy")
+    curl = ["curl", "-fsS", "-X", "POST", "--unix-socket", f"{link.home}/{RPC}"]
+    await link.run([*curl, "--data-binary", call, "http://localhost/rpc"])
+    await link.run(["hero_proc", "service", "restart", "hero_proxy"])
     await run.pause()
     run.over("sign-in")
 
 
 async def _check_outside(run: ByHand, fqdn: str) -> None:
     """One look at the address, as a person would take it. Raises RuntimeError when it does not ask for sign-in."""
-    addresses = run.outside.addresses
-    proxy = addresses.socks.replace("socks5:", "socks5h:")
-    async with httpx.AsyncClient(proxy=proxy, verify=addresses.ca_file, trust_env=False, timeout=60) as client:
+    async with run.outside.client(public=True) as client:
         answer = await client.get(f"https://{fqdn}/hero_cockpit/web/")
     if answer.status_code != 302:
         raise RuntimeError(f"made by hand, and the door answers {answer.status_code}")
@@ -200,30 +190,5 @@ async def _compute(run: ByHand, client: httpx.AsyncClient, method: str, order: M
     return found
 
 
-@asynccontextmanager
-async def _login(run: ByHand, host: str) -> AsyncIterator[asyncssh.SSHClientConnection]:
-    """Tried until somebody answers."""
-    addresses = run.outside.addresses
-    for _ in range(TRIES):
-        try:
-            sock = await Proxy.from_url(addresses.socks, rdns=True).connect(dest_host=host, dest_port=22)
-            break
-        except Exception as error:
-            failure: Exception = error
-            await run.wait(LOOK_EVERY)
-    else:
-        raise failure
-    keys = [addresses.installer_key_file]
-    async with asyncssh.connect(
-        host, sock=sock, username="root", client_keys=keys, known_hosts=None, config=None
-    ) as link:
-        yield link
-
-
-async def _do(link: asyncssh.SSHClientConnection, command: str) -> str:
-    ran = await link.run(f'PATH="$HOME/hero/bin:$PATH"; export PATH; {command}', check=True)
-    return str(ran.stdout or "")
-
-
-async def _set(link: asyncssh.SSHClientConnection, context: str, key: str, value: str) -> None:
-    await _do(link, f"hero_proc secret set --quiet --context {context} {key} {shlex.quote(value)}")
+async def _set(link: Link, context: str, key: str, value: str) -> None:
+    await link.run(["hero_proc", "secret", "set", "--quiet", "--context", context, key, value])

@@ -7,10 +7,8 @@ once as the Fleet allows, packed as well as they can be by somebody who knows be
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from examples.simulator.catalogue import services_of
@@ -156,10 +154,3 @@ def _by_kind(draws: Draws, machine: str) -> tuple[dict[str, float], dict[str, li
             case (key, service, pid) if pid.isdigit() and not key.startswith("admin"):
                 colds.setdefault(service, []).append(seconds)
     return installs, starts, colds
-
-
-def of_books(state: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The one VM and the one gateway of a world. Raises ValueError when there are more."""
-    (daemon,) = json.loads(state.read_text())["daemons"].values()
-    (vm,), (gateway,) = daemon["vms"].values(), daemon["gateways"].values()
-    return vm, gateway

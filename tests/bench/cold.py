@@ -6,24 +6,28 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
 import yaml
 
-from api.demo.folder import LEAST, write_fleet
+from api.demo.folder import EXAMPLES, LEAST, write_fleet
 from controller.records import Event, Phase
 from controller.running import Controller, Places, opened_store
 from controller.store import Store
 from reconcilers.clock import SystemClock
 from specs.fleet import Timing
+from specs.loading import load_folder
 from specs.quantities import duration_text
+from tests.bench.chain import SUPERVISOR
 from tests.bench.worlds import Outside
 
 T = TypeVar("T")
 
 TESTER = "alice"
+SETTINGS = ("HERO_EMBEDDER_URL", "SHARED_EMBEDDER_TOKEN", "HERO_VOICE_URL", "SHARED_VOICE_TOKEN", "OPENROUTER_API_KEY")
 LIMIT = 900.0  # real seconds: only a failure takes so long
 LOOK_EVERY = 0.1
 
@@ -44,6 +48,23 @@ class Cold:
     @property
     def took(self) -> float:
         return self.ready - self.began
+
+    def told(self) -> tuple[str, ...]:
+        """The events in words, each with its moment since the beginning."""
+        return tuple(f"{at - self.began:8.1f} {e.step:<20} {e.reason:<20} {e.message[:100]}" for at, e in self.events)
+
+
+@cache
+def components() -> tuple[str, ...]:
+    """Alice's, the supervisor first."""
+    loaded = load_folder(EXAMPLES, datetime.now(UTC).date(), frozenset(), None)
+    names = [component.name for component in loaded.testers[TESTER].desired.components]
+    return tuple(sorted(names, key=lambda name: name != SUPERVISOR))
+
+
+def settings_by_hand() -> dict[str, str]:
+    """What is written into a machine's secrets besides the sign-in."""
+    return dict.fromkeys(SETTINGS, "made-by-hand")
 
 
 def usual_times(fleet: Path, speed: float) -> None:

@@ -1,19 +1,26 @@
-"""A fresh world for one run: its process, its addresses, its draws and its log, told in its own seconds."""
+"""A fresh world for one run over sockets: its process, its addresses, its draws, its log in its own seconds, and the ways in."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asyncssh
+import httpx
+from python_socks.async_.asyncio import Proxy
+
 from api.demo.world import Addresses
 from tests.bench.outside import DRAWS, EPOCH
+from tests.bench.ways import LOOK_EVERY as LOGIN_EVERY
+from tests.bench.ways import TRIES
 
 ROOT = Path(__file__).parents[2]
 STARTS_WITHIN = 30.0  # real seconds
@@ -29,6 +36,26 @@ class Entry:
     method: str
     what: str
     status: int
+
+
+@dataclass(frozen=True)
+class ShellLink:
+    """Commands over a real SSH connection."""
+
+    connection: asyncssh.SSHClientConnection
+    home: str
+
+    async def run(self, words: Sequence[str]) -> str:
+        """Raises asyncssh.ProcessError."""
+        command = f'PATH="$HOME/hero/bin:$PATH"; export PATH; {shlex.join(words)}'
+        return str((await self.connection.run(command, check=True)).stdout or "")
+
+    async def fetch(self, path: str, url: str) -> None:
+        """Raises asyncssh.ProcessError."""
+        place = f"{self.home}/{path}"
+        await self.run(["mkdir", "-p", place.rpartition("/")[0]])
+        await self.run(["curl", "-fsSL", "-o", place, url])
+        await self.run(["chmod", "+x", place])
 
 
 @dataclass(frozen=True)
@@ -50,6 +77,32 @@ class Outside:
 
     def now(self) -> float:
         return self.at(time.time())
+
+    def client(self, *, public: bool = False) -> httpx.AsyncClient:
+        """Public names are reached through the world's proxy, and known by its authority."""
+        if not public:
+            return httpx.AsyncClient(trust_env=False, timeout=600)
+        proxy = self.addresses.socks.replace("socks5:", "socks5h:")
+        return httpx.AsyncClient(proxy=proxy, verify=self.addresses.ca_file, trust_env=False, timeout=60)
+
+    @asynccontextmanager
+    async def login(self, host: str) -> AsyncIterator[ShellLink]:
+        """Tried until somebody answers."""
+        for _ in range(TRIES):
+            try:
+                sock = await Proxy.from_url(self.addresses.socks, rdns=True).connect(dest_host=host, dest_port=22)
+                break
+            except Exception as error:
+                failure: Exception = error
+                await asyncio.sleep(LOGIN_EVERY / self.speed)
+        else:
+            raise failure
+        keys = [self.addresses.installer_key_file]
+        async with asyncssh.connect(
+            host, sock=sock, username="root", client_keys=keys, known_hosts=None, config=None
+        ) as connection:
+            home = str((await connection.run('printf %s "$HOME"', check=True)).stdout)
+            yield ShellLink(connection, home)
 
     def draws(self) -> list[tuple[tuple[str, ...], float]]:
         """Every span that was drawn: what for, and its simulated seconds."""

@@ -113,10 +113,23 @@ async def test_a_daemon_in_use_stays_and_the_error_says_whose(town: Town) -> Non
 async def test_what_nobody_uses_may_leave(town: Town) -> None:
     await town.has("alice", "machine", ObjectState.GONE, daemon="gent", node_sid="0001")
     await town.has("bob", "machine", daemon="york", node_sid="0001")
-    await town.has("carol", "machine", ObjectState.INTENDED)  # its place is not chosen yet
+    await town.has("carol", "machine", ObjectState.LOST)  # it was given up before it had a place
     town.fleet(compute=[YORK], engines=[])
     assert (await town.read()).errors == ()
     assert await town.daemons() == ["york"]
+
+
+@pytest.mark.parametrize("state", [ObjectState.INTENDED, ObjectState.RETIRING])
+async def test_what_has_no_place_yet_may_be_on_its_way_to_any(town: Town, state: ObjectState) -> None:
+    await town.has("alice", "machine", state)
+    town.fleet(compute=[YORK])
+    (error,) = (await town.read()).errors
+    assert "daemon gent is left out while in use by alice;" in error
+    town.fleet(compute=[{**GENT, "nodes": GENT["nodes"][:1]}, YORK])
+    (error,) = (await town.read()).errors
+    assert "node gent/0002 is left out while in use by alice;" in error
+    await town.has("alice", "machine", state, daemon="york", node_sid="0001")
+    assert (await town.read()).errors == ()
 
 
 @pytest.mark.parametrize("state", [state for state in ObjectState if state is not ObjectState.GONE])

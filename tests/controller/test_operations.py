@@ -133,11 +133,20 @@ async def test_the_end_of_an_operation_wakes_its_tester_whatever_it_was() -> Non
     assert operations.take_failed("alice", "machine") == []
 
 
-async def test_an_operation_that_is_cut_off_before_it_began_has_ended() -> None:
+async def test_an_operation_that_is_cut_off_before_its_first_step_can_write_down_that_it_has_ended() -> None:
     woken: list[str] = []
+    written: list[str] = []
     operations = Operations(woken.append)
     operation = Operation("alice", "machine", "create it", START, LIMIT)
-    operations.start(operation, asyncio.Event().wait)  # type: ignore[arg-type]
+
+    async def call() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            written.append(operation.cut)
+
+    operations.start(operation, call)
     await operations.cut_off([operation], "the tester leaves")
+    assert written == ["the tester leaves"]
     assert operations.of("alice") == []
     assert woken == ["alice"]

@@ -227,3 +227,19 @@ async def test_an_account_that_was_kept_and_a_tester_that_came_back_are_nobody_s
 async def test_without_a_world_there_is_nothing_to_compare(scene: Scene) -> None:
     await scene.orphans.look(None)
     assert await scene.told() == ()
+
+
+async def test_what_was_told_of_a_place_is_not_told_any_more_once_the_fleet_has_left_it(scene: Scene) -> None:
+    scene.outside.shown = {**KNOWN, "tenants": ["alicex7k2p90123456789"]}
+    for _ in range(3):
+        await scene.after()
+    assert await scene.told()
+    old = scene.world
+    scene.world = World(FLEET, old.backends, Looks(old.backends, scene.clock, timedelta(seconds=30)), ())
+    await scene.orphans.look(scene.world)
+    looks = TesterLooks(scene.world.looks)
+    await looks.vms("gent")
+    await looks.gateways("gent")
+    await looks.oauth_apps()
+    await scene.orphans.look(scene.world)
+    assert await scene.told() == ()

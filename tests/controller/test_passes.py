@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from controller.acting import Draining
-from controller.records import PutTester
+from controller.records import PutTester, Severity
 from controller.store import Store
-from reconcilers.actions import Action, Wait
+from reconcilers.actions import Action, Step, Wait
 from reconcilers.errors import Blocked, OutcomeUnknown, Rejected, Transient
 from reconcilers.facts import Facts
 from tests.controller.fakes import (
@@ -250,6 +252,24 @@ async def test_drift_is_told_with_what_was_found_and_what_was_done(one: Rig) -> 
     await one.run_pass()
     (event,) = [e for e in await one.store.events("alice") if e.reason == "DriftRepaired"]
     assert event.message == "drift: change gateway-alice-1-1 (value: wrong → right)"
+
+
+async def test_what_could_not_wait_is_a_warning_that_says_why(one: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    await one.until_quiet()
+    gateway = one.steps["gateway"]
+    plan = gateway.plan
+
+    def at_once(*given: Any) -> tuple[Step, ...]:
+        return tuple(
+            replace(each, urgent=True, why="seen open") if isinstance(each, Action) else each for each in plan(*given)
+        )
+
+    monkeypatch.setattr(gateway, "plan", at_once)
+    one.outside.things["gateway-alice-1-1"]["value"] = "wrong"
+    await one.run_pass()
+    (event,) = [e for e in await one.store.events("alice") if e.reason == "DriftRepaired"]
+    assert event.message == "drift: change gateway-alice-1-1 (value: wrong → right): seen open"
+    assert event.severity is Severity.WARNING
 
 
 async def test_a_stopping_controller_begins_no_new_action(one: Rig) -> None:

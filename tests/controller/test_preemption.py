@@ -11,8 +11,20 @@ import pytest
 from controller.records import Change, Outcome, PutJournal, PutTester
 from controller.store import Store
 from reconcilers.actions import Action
+from reconcilers.errors import OutcomeUnknown, OutsideError, Transient
 from reconcilers.facts import ObjectState
-from tests.controller.fakes import FLEET, GRACE, FakeStep, ManualClock, Outside, Rig, a_tester, record_of, rig
+from tests.controller.fakes import (
+    FLEET,
+    GRACE,
+    FakeStep,
+    ManualClock,
+    Outside,
+    Rig,
+    a_tester,
+    failing,
+    record_of,
+    rig,
+)
 
 LIMIT = timedelta(minutes=5)
 SECOND = timedelta(seconds=1)
@@ -169,6 +181,34 @@ async def test_an_answer_that_is_being_written_down_when_its_call_is_cut_off_is_
     assert not too_soon
     assert await one.rows("machine") == [(VM, ObjectState.EXISTING)]
     assert await one.store.unfinished() == ()
+
+
+@pytest.mark.parametrize(
+    "error", [OutcomeUnknown("504", system="the grid"), Transient("502", system="the grid")], ids=["unknown", "refused"]
+)
+async def test_how_a_call_ended_badly_is_written_down_though_it_is_cut_off_meanwhile(
+    one: Rig, error: OutsideError
+) -> None:
+    writing, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(moment: str, changes: tuple[Change, ...]) -> None:
+        if any(isinstance(c, PutJournal) and c.entry.target == VM and c.entry.ended_at for c in changes):
+            writing.set()
+            await go_on.wait()
+
+    one.outside.before.extend([at_once, failing(error)])
+    one.store.hooks.append(slow)
+    look = asyncio.ensure_future(one.engine.look("alice"))
+    await writing.wait()
+    (operation,) = one.engine.operations.of("alice")
+    cutting = asyncio.ensure_future(one.engine.operations.cut_off([operation], "the tester leaves"))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(cutting, look)
+    assert await one.store.unfinished() == ()
+    (entry, *_) = await one.store.journal("alice")
+    assert str(error) in entry.detail
 
 
 async def test_how_an_operation_ended_is_not_told_to_a_namesake(one: Rig) -> None:

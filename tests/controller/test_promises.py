@@ -14,7 +14,19 @@ from reconcilers.actions import Action
 from reconcilers.contract import Ports, TesterView
 from reconcilers.errors import OutcomeUnknown
 from reconcilers.facts import ObjectState, Promise
-from tests.controller.fakes import FLEET, FakeStep, Fault, ManualClock, Outside, Rig, Seen, a_tester, failing, rig
+from tests.controller.fakes import (
+    FLEET,
+    OTHER_FLEET,
+    FakeStep,
+    Fault,
+    ManualClock,
+    Outside,
+    Rig,
+    Seen,
+    a_tester,
+    failing,
+    rig,
+)
 
 SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
 LAG = FLEET.spec.timing.capacity_lag
@@ -60,7 +72,9 @@ async def test_a_promise_is_told_to_whoever_chooses_a_place_and_says_whose_it_is
     await one.run_pass()
     step = one.steps["machine"]
     assert isinstance(step, PlacedStep)
-    assert step.promised == (Promise("alice", "gent", "0001", 8192, 60, timedelta(0)),)
+    assert step.promised == (Promise("alice", "gent", "0001", 8192, 60, timedelta(0), making=True),)
+    assert one.engine.world is not None
+    assert [each.making for each in await one.engine.world.looks.promised()] == [False], "it is answered"
 
 
 async def test_it_grows_old_from_its_choice_on_not_from_the_end_of_the_call(one: Rig) -> None:
@@ -110,3 +124,19 @@ async def test_a_row_that_does_not_tell_counts_from_its_last_change(one: Rig) ->
     assert await ages(one) == [3 * SECOND]
     await one.store.write(PutObject(replace(row, identity={"id": "1"})))
     assert await ages(one) == [], "its place was not chosen yet"
+
+
+async def test_places_are_chosen_one_at_a_time_also_across_a_change_of_the_fleet(one: Rig) -> None:
+    """The calls of the world before go on, and nobody may choose between another's choice and its promise."""
+    assert one.engine.world is not None
+    before = one.engine.world.looks.placing
+    await one.engine.adopt(OTHER_FLEET)
+    assert one.engine.world.looks.placing is before
+
+
+async def test_a_call_that_still_waits_for_its_turn_is_told_to_be_unanswered(one: Rig) -> None:
+    one.outside.after.append(failing(OutcomeUnknown("cut", system="the grid")))
+    await one.run_pass()
+    one.clock.pass_by(LAG)
+    assert one.engine.world is not None
+    assert [promise.making for promise in await one.engine.world.looks.promised()] == [True]

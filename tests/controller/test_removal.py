@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from controller.records import DropFacts, PutTester
+from controller.records import DropFacts, PutTester, Severity
 from controller.store import Store
-from reconcilers.actions import Action, Step
-from reconcilers.errors import Blocked, OutcomeUnknown, Transient
-from reconcilers.facts import Facts, ObjectState
+from reconcilers.actions import Action, Disruption, Effect, Step
+from reconcilers.errors import Blocked, OutcomeUnknown, Transient, Unreachable
+from reconcilers.facts import Facts, MachineAccessFacts, ObjectState, StepFacts
 from specs.desired import DesiredTester
 from tests.controller.fakes import (
     FLEET,
@@ -386,6 +386,8 @@ async def test_a_last_day_that_is_near_is_said(one: Rig) -> None:
     one.clock.pass_by(timedelta(days=14))
     await one.run_pass()
     assert await one.condition("Lasting") == ("False", "ExpiresSoon")
+    said = {event.reason: event.severity for event in await one.store.events("alice") if event.step == "Lasting"}
+    assert said == {"ExpiresLater": Severity.NORMAL, "ExpiresSoon": Severity.WARNING}
 
 
 async def test_what_may_not_be_deleted_still_exists_when_its_file_is_put_back(one: Rig) -> None:
@@ -401,3 +403,69 @@ async def test_what_may_not_be_deleted_still_exists_when_its_file_is_put_back(on
     await one.until_quiet()
     assert "delete Alice" not in one.outside.calls
     assert "Alice" in one.outside.things
+
+
+async def test_who_is_put_back_while_the_removal_looks_loses_nothing_more(one: Rig) -> None:
+    """A listing may take minutes: what stands is deleted only if it must go still when the delete is written down."""
+    await leave(one)
+    machine = one.steps["machine"]
+
+    async def put_back() -> None:
+        machine.on_observe = None
+        await one.store.write(PutTester(record_of(a_tester("alice"), generation=3)))
+
+    machine.on_observe = put_back
+    assert await one.run_pass() == timedelta(0), "looked at again at once"
+    assert "delete machine-alice-1-1" not in one.outside.calls
+    assert ("machine-alice-1-1", ObjectState.EXISTING) in await one.rows("machine")
+    assert await one.store.unfinished() == ()
+    await one.until_quiet()
+    assert set(one.outside.things) >= {"Alice", "machine-alice-1-1"}
+
+
+async def test_a_rebuild_is_not_begun_for_a_spec_that_has_changed_meanwhile(one: Rig) -> None:
+    machine = one.steps["machine"]
+    planned = machine.plan
+
+    def rebuild(desired: DesiredTester | None, observed: Seen | None, facts: Facts) -> tuple[Step, ...]:
+        return (Action("delete", "machine-alice-1-1", Effect.DELETE, disruption=Disruption.REBUILD),)
+
+    async def taken_back() -> None:
+        machine.on_observe = None
+        await one.store.write(PutTester(record_of(a_tester("alice"), generation=2)))
+
+    machine.plan, machine.on_observe = rebuild, taken_back  # type: ignore[method-assign]
+    assert await one.run_pass() == timedelta(0), "looked at again at once"
+    machine.plan = planned  # type: ignore[method-assign]
+    await one.until_quiet()
+    assert one.outside.calls == []
+    assert len(one.outside.things) == 4
+
+
+class OnTheMachine(FakeStep):
+    """Keeps something that lives there, and is taken from it at once when it answers."""
+
+    def learn(self, observed: Seen, facts: Facts) -> StepFacts:
+        return MachineAccessFacts(host_key="key")
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_what_lives_on_the_machine_goes_after_other_access_and_is_not_waited_for(
+    store: Store, clock: ManualClock, answers: bool
+) -> None:
+    outside = Outside()
+    steps = [
+        FakeStep("account", outside, leaves="access", fixed_name="Alice"),
+        FakeStep("machine", outside),
+        OnTheMachine("machine_access", outside, needs=("machine",), leaves="access", fixed_name="keys"),
+    ]
+    one = rig(store, clock, steps, outside)
+    await one.engine.adopt(FLEET)
+    await one.add(a_tester("alice"))
+    await one.until_quiet()
+    outside.calls.clear()
+    steps[2].error = None if answers else Unreachable("no SSH connection", system="machine of alice")
+    await leave(one)
+    await one.until_quiet()
+    assert outside.calls == ["delete Alice", *(["delete keys"] if answers else []), "delete machine-alice-1-1"]
+    assert await store.tester("alice") is None

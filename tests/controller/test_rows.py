@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from controller.records import Outcome
+from controller.records import JournalEntry, Outcome, PutJournal, PutObject
 from controller.store import Store
 from reconcilers.actions import Action
 from reconcilers.errors import NameTaken, OutcomeUnknown, Transient
-from reconcilers.facts import ObjectState
+from reconcilers.facts import ObjectState, OutsideObject
 from tests.controller.fakes import FLEET, GRACE, FakeStep, ManualClock, Outside, Rig, a_tester, failing, rig
 
 UNKNOWN = OutcomeUnknown("no answer within the limit", system="the grid")
@@ -266,3 +266,18 @@ async def test_a_create_begun_before_a_crash_may_still_have_its_effect_for_its_w
     await again.until_quiet()
     assert outside.calls == ["create machine-alice-1-2"]
     await one.engine.operations.aclose()
+
+
+async def test_after_a_crash_the_longest_of_a_steps_calls_counts_for_its_rows(one: Rig) -> None:
+    """A delete of the predecessor and a create may have been under way at once, in whatever order they were begun."""
+    now, limit = one.clock.now(), timedelta(minutes=5)
+    row = OutsideObject("alice", "machine", 2, 1, "second", ObjectState.INTENDED, since=now, deadline=now)
+    entries = [
+        JournalEntry(f"{n:032x}", "alice", "machine", verb, verb, now + timedelta(seconds=n), limit_at=now + span)
+        for n, (verb, span) in enumerate([("create", limit), ("delete", timedelta(seconds=90))])
+    ]
+    await one.store.write(PutObject(row), *(PutJournal(entry) for entry in entries))
+    one.clock.pass_by(timedelta(minutes=1))
+    await one.engine._recover()
+    (found,) = await one.store.objects("machine")
+    assert found.deadline == one.clock.now() + limit

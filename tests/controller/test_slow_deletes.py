@@ -240,12 +240,33 @@ async def test_a_gateway_that_cannot_go_does_not_keep_the_machine(one: Rig) -> N
     assert slow(one, "machine").begun == ["machine-alice-1-1"]
     hang(one, "gateway-alice-1-1")
     one.outside.things["machine-alice-1-1"] = {"value": "right", "id": "it was not gone"}
-    one.clock.pass_by(timedelta(minutes=1))
+    one.clock.pass_by(GRACE)
     await look(one)
     await look(one)
     assert len(slow(one, "gateway").begun) == 2
     assert len(slow(one, "machine").begun) == 2  # though the gateway's second try has no answer
     await one.engine.operations.aclose()
+
+
+async def test_a_delete_that_was_answered_is_not_repeated_while_the_listing_may_lag(one: Rig) -> None:
+    """Else it would be called again and again, as fast as it is answered."""
+
+    async def answers_and_leaves_it_there(_: Action) -> None:
+        one.outside.things["machine-alice-1-1"] = {"value": "right", "id": "it was not gone"}
+
+    one.outside.after.extend([answers_and_leaves_it_there] * 50)
+    await leave(one)
+    begun = one.clock.now()
+    while one.clock.now() - begun < 3 * GRACE:
+        wait = await one.run_pass()
+        assert wait is not None, "it is still there"
+        one.clock.pass_by(max(wait, POLL))
+    assert 3 <= len(slow(one, "machine").begun) <= 4
+    assert await one.condition("Machine") == ("False", "Removing")
+    one.outside.after.clear()
+    one.clock.pass_by(GRACE)
+    await one.until_quiet()
+    assert await one.store.tester("alice") is None
 
 
 async def test_what_is_deleted_is_gone_only_when_it_is_seen_to_be(one: Rig) -> None:

@@ -51,6 +51,22 @@ def test_ready_names_what_fails_before_what_merely_waits_for_it() -> None:
     assert (ready.reason, ready.message) == ("Transient", "Machine: busy")
 
 
+def test_what_stays_unknown_is_tried_more_and_more_seldom() -> None:
+    """Once, what came of a call is looked for at once. A delete that a dead relay answers for days is not hammered."""
+    unknown = replace(failing(), reason="OutcomeUnknown", again=timedelta(seconds=2))
+    first = judged(unknown)
+    assert conditions(first)["Machine"].retry_at == START + MINUTE + timedelta(seconds=2)
+    old, pauses = conditions(first), []
+    for _ in range(8):
+        verdict = judged(unknown, old={**old})
+        old = conditions(verdict)
+        retry_at = old["Machine"].retry_at
+        assert retry_at is not None
+        pauses.append(retry_at - (START + MINUTE))
+        assert verdict.next_look <= pauses[-1]
+    assert pauses[-1] > timedelta(minutes=3)
+
+
 def test_the_same_outcomes_again_change_nothing() -> None:
     outcomes = (replace(in_sync("sign_in_gate"), findings=(PROTECTED,)), in_sync("machine"))
     first = judged(*outcomes)
@@ -165,3 +181,14 @@ async def test_nobody_is_ready_whom_nobody_can_reach(store: Store, clock: Manual
     await one.add(a_tester("alice"))
     await one.until_quiet()
     assert await one.condition("Ready") == ("False", "GridRouting")
+
+
+def test_an_open_door_that_cannot_be_shut_is_tried_at_every_poll() -> None:
+    """However many tries have failed: the backoff is not for it."""
+    stuck, old, now = replace(failing(), again=TIMING.poll, urgent=True), dict[str, Condition](), START
+    for _ in range(12):
+        verdict = judge_pass(RECORD, old, [stuck], now, WORKS)
+        assert verdict.next_look == TIMING.poll
+        old = {each.type: each for each in verdict.steps}
+        now += verdict.next_look
+    assert old["Machine"].failures == 12

@@ -366,6 +366,44 @@ async def test_a_slow_step_is_waited_for_by_what_may_only_be_done_with_it(store:
     assert outside.calls == ["rotate sign_in_app-alice-1-1"]
 
 
+class Answers(FakeStep):
+    """Looks as those do whose question many testers share; `silent`: nobody answers any more."""
+
+    silent = False
+    asked = 0
+
+    async def observe(self, tester: TesterView, looks: TesterLooks) -> Seen | None:
+        async def ask() -> str:
+            self.asked += 1
+            if self.silent:
+                raise Transient("no route", system="the machine")
+            return "there"
+
+        looks.oldest = (await looks.shared.read("machine", looks.newer_than, ask)).taken_at
+        return await super().observe(tester, looks)
+
+
+async def test_nothing_is_rotated_on_the_word_of_a_look_from_before_the_pass(store: Store, clock: ManualClock) -> None:
+    outside = Outside()
+    machine = Answers("machine", outside)
+    one = await started(store, clock, machine, RotatingStep("sign_in_app", outside, needs=("machine",)))
+    await one.until_quiet()
+    await one.run_pass()
+    clock.pass_by(FLEET.spec.timing.look_age / 3)
+    machine.silent = True
+    outside.things["sign_in_app-alice-1-1"]["value"] = "wrong"
+    outside.calls.clear()
+    asked = machine.asked
+    await one.run_pass()
+    assert outside.calls == []
+    assert machine.asked == asked + 1
+    assert await one.condition("SignInApp") == ("False", "WaitsForStep")
+    machine.silent = False
+    clock.pass_by(POLL)
+    await one.run_pass()
+    assert outside.calls == ["rotate sign_in_app-alice-1-1"]
+
+
 async def test_an_absence_shorter_than_the_grace_proves_nothing_however_often_it_is_seen(
     store: Store, clock: ManualClock
 ) -> None:

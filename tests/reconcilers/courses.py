@@ -8,12 +8,12 @@ from typing import Any
 
 from examples.simulator.records import Domain
 from reconcilers.engine_tokens import tenant_of
-from tests.reconcilers.data import ADMIN_KEY, OTHER_KEY
+from tests.reconcilers.data import ADMIN_KEY, OTHER_KEY, OWN_KEY
 from tests.reconcilers.driver import Life, both_engines, by_resend
 
 SPEC: Mapping[str, Any] = {
     "components": {"settings": {"hero_db": {"DB_CACHE": "64"}}, "publicPaths": ["/hero_db/share/"]},
-    "keys": {"providers": {"openrouter": "default"}},
+    "keys": {"providers": {"openrouter": "default"}, "ssh": [OWN_KEY]},
 }
 FLEET: Mapping[str, Any] = {
     "admins": [{"account": "mik", "sshKeys": [ADMIN_KEY]}],
@@ -76,6 +76,10 @@ def _ask(life: Life, part: str, **fields: int) -> None:
     """The spec changes: counters are raised."""
     changed = getattr(life.desired, part).model_copy(update=fields)
     life.desired = life.desired.model_copy(update={part: changed})
+
+
+def _thrown_out(life: Life) -> None:
+    life.world.state.forge.repositories["geomind/feedback"].collaborators.clear()
 
 
 def _feedback_elsewhere(life: Life) -> None:
@@ -159,9 +163,10 @@ COURSES: Mapping[str, Course] = {
             "a new password is asked for": Drift(
                 lambda life: _ask(life, "account", password_reset=1), done(1, "reset_password")
             ),
-            "the feedback repository is another one": Drift(_feedback_elsewhere, done(1, "give_access")),
+            "thrown out of the feedback repository": Drift(_thrown_out, done(1, "give_access")),
+            "the feedback repository is another one": Drift(_feedback_elsewhere, done(2, "give_access", "take_access")),
         },
-        removal=done(1, "disable"),
+        removal=done(2, "disable", "take_access"),
     ),
     "engine_access": Course(
         birth=done(4, "register", "register"),
@@ -196,7 +201,7 @@ COURSES: Mapping[str, Course] = {
             "a key lost": Drift(_lose_an_admin_key, KEYS_SET),
             "keys with a command before them": Drift(_no_key_but_the_installers_with_a_command, KEYS_SET),
         },
-        removal=NOTHING,
+        removal=KEYS_SET,
     ),
     "gateway": Course(
         birth=done(1, "create"),

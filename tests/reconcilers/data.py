@@ -35,6 +35,7 @@ from specs.tester import Tester
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ADMIN_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGFkbWluYWRtaW5hZG1pbmFkbWluYWRtaW5hZG1pbmFk mik"
 OTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIG90aGVyb3RoZXJvdGhlcm90aGVyb3RoZXJvdGhlcm90 other"
+OWN_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIG93bm93bm93bm93bm93bm93bm93bm93bm93bm93bm93 alice"
 ADDRESS = "400:1::2"
 FQDN = "alicex7k2p9.gent.example.org"
 UID = "x7k2p9"

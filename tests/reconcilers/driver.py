@@ -27,6 +27,7 @@ from specs.fleet import Fleet
 from tests.reconcilers.data import UID, a_tester, merged
 
 POLL = 0.02
+PLACING = asyncio.Lock()
 LIMIT = 60.0  # real seconds for one step to settle; generous, never reached
 
 
@@ -187,6 +188,7 @@ class Life:
                 int(row.identity["memory_mb"]),
                 int(row.identity["disk_gb"]),
                 now - (row.since or now),
+                row.state is ObjectState.INTENDED,
             )
             for row in rows
             if "node_sid" in row.identity and row.state in (ObjectState.INTENDED, ObjectState.EXISTING)
@@ -307,6 +309,9 @@ class Ports:
     async def place(self, identity: dict[str, str]) -> None:
         row = self.life.rows[self.step]
         self.life.rows[self.step] = replace(row, identity={**row.identity, **identity})
+
+    def placing(self) -> asyncio.Lock:
+        return PLACING
 
     async def promises(self) -> tuple[Promise, ...]:
         return await self.life.promises()

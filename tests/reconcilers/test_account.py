@@ -17,7 +17,7 @@ from reconcilers.facts import AccountFacts, Facts, ObjectState, StepFacts
 from reconcilers.looks import TesterLooks
 from reconcilers.secret import HIDDEN, Secret
 from specs.desired import DesiredTester
-from tests.reconcilers.data import OWNER, a_fleet, a_row, a_tester, actions, brief, some_facts
+from tests.reconcilers.data import OWNER, a_row, a_tester, actions, brief, some_facts
 
 ALICE = Account(7, "alice-b", "Alice@Example.org", prohibited=False)
 DISABLED = Account(7, "alice-b", "Alice@Example.org", prohibited=True)
@@ -33,7 +33,6 @@ class FakeForge:
         self.organisations = organisations
         self.fails = fails
         self.calls: list[tuple[Any, ...]] = []
-        self.readers: set[tuple[str, str, str]] = set()
 
     async def accounts(self) -> tuple[Account, ...]:
         return self.held
@@ -67,12 +66,6 @@ class FakeForge:
         if self.fails:
             raise self.fails
         return account
-
-    async def may_read(self, owner: str, repo: str, user: str) -> bool:
-        return (owner, repo, user) in self.readers
-
-    async def add_reader(self, owner: str, repo: str, user: str) -> None:
-        self.calls.append(("reader", owner, repo, user))
 
 
 class NotedPorts:
@@ -375,7 +368,7 @@ async def test_a_disabled_account_comes_back_with_its_tester() -> None:
     there = await seen(FakeForge(DISABLED), a_tester(), facts)
     assert there is not None
     assert brief(step().plan(a_tester(), there, facts)) == ["enable account alice-b"]
-    assert step().identity(there) == {"forge_id": "7", "made_by_us": "yes", "password_reset": "0"}
+    assert step().identity(there) == {"forge_id": "7", "made_by_us": "yes", "password_reset": "0", "feedback": ""}
 
 
 async def test_an_account_that_owns_repositories_says_how_it_can_go() -> None:
@@ -419,46 +412,3 @@ async def test_whose_the_address_is_is_said_also_when_it_was_taken_meanwhile() -
     with pytest.raises(Blocked, match="zoe") as caught:
         await step(forge).apply(action, TesterView(a_tester(), fresh()), NotedPorts(forge.calls))
     assert caught.value.reason == "EmailTaken"
-
-
-# ---------------------------------------------------------------- the feedback repository
-
-REPOSITORY = "geomind/feedback"
-READING: dict[str, tuple[str | None, str, bool, list[str]]] = {
-    "the fleet has none": (None, "", False, []),
-    "not yet": (REPOSITORY, "", False, ["give_access account alice-b"]),
-    "given": (REPOSITORY, REPOSITORY, False, []),
-    "another one": (REPOSITORY, "geomind/old", False, ["give_access account alice-b"]),
-    "an adopted account too": (REPOSITORY, "", True, ["give_access account alice-b"]),
-    "taken out of the fleet": (None, REPOSITORY, False, []),
-}
-
-
-def reading(repository: str | None, given: str) -> Facts:
-    known = AccountFacts(account="alice-b", forge_id=7, made_by_us=True, reads_feedback=given)
-    return some_facts(known, fleet=a_fleet(forge={"feedbackRepository": repository}))
-
-
-@pytest.mark.parametrize("name", READING)
-def test_who_reads_the_feedback_repository(name: str) -> None:
-    repository, given, existing, expected = READING[name]
-    there = SeenAccount(ALICE, not existing, existing, "disable")
-    assert brief(step().plan(a_tester(identity={"existing": existing}), there, reading(repository, given))) == expected
-
-
-@pytest.mark.parametrize("may_already", [False, True])
-async def test_access_is_given_once_and_never_lessened(may_already: bool) -> None:
-    """Whoever may write there would be made a reader by asking."""
-    forge, facts = FakeForge(ALICE), reading(REPOSITORY, "")
-    if may_already:
-        forge.readers.add(("geomind", "feedback", "alice-b"))
-    there = await seen(forge, a_tester(), facts)
-    (action,) = actions(step().plan(a_tester(), there, facts))
-    await step(forge).apply(action, TesterView(a_tester(), facts), NotedPorts(forge.calls))
-    *asked, (recording, learnt) = forge.calls
-    assert asked == ([] if may_already else [("reader", "geomind", "feedback", "alice-b")])
-    assert (recording, learnt.reads_feedback) == ("record", REPOSITORY)
-    assert there is not None
-    later = Facts("alice", facts.uid, facts.fleet, {"account": learnt})
-    assert step().learn(there, later) == learnt, "the next look does not forget it"
-    assert step().plan(a_tester(), there, later) == ()

@@ -97,8 +97,12 @@ def assert_nothing_left(life: Life, step: str) -> None:
     match step:
         case "account":
             assert books["disabled_accounts"] == ["Alice-B"]
+            assert books["collaborators"] == {}
         case "machine":
             assert (books["vms"], books["machines"]) == (0, {})
+        case "machine_access":
+            left = life.world.machine_named(life.vm).files.read(".ssh/authorized_keys") or b""
+            assert [line.split()[-1] for line in left.splitlines()] == [b"mik", b"installer"]
         case "gateway":
             assert books["gateways"] == 0
         case "sign_in_app":

@@ -170,6 +170,29 @@ TABLE: Mapping[str, tuple[SeenDoor, Facts, list[str]]] = {
     "not proven in time": (door(outside=DEAD, whole=True), facts(OVERDUE), SHUT),
     "not proven in time, and in disorder": (door(values=NOBODY), facts(OVERDUE), SHUT),
     "proven at the last moment": (door(outside=GOOD, whole=True), facts(OVERDUE), []),
+    "opened before the clock was set back": (
+        door(outside=ILL, whole=True),
+        facts(SignInGateFacts(listening=True, opened_at=NOW + timedelta(days=1))),
+        SHUT,
+    ),
+    "shut before the clock was set back": (
+        shut_door(),
+        facts(SignInGateFacts(shuts=9, shut_at=NOW + timedelta(days=1))),
+        OPEN_IT,
+    ),
+    # set open, and the process ended before the restart
+    "set open, silent, to be restarted": (
+        door(loopback=DEAD, inner=DEAD, domains=None, stale=True),
+        facts(FRESH),
+        SHUT,
+    ),
+    "set open, ill, to be restarted": (door(loopback=ILL, inner=DEAD, stale=True), facts(FRESH), SHUT),
+    "set open, silent, to be written": (
+        door(loopback=DEAD, inner=DEAD, values={**ON, ISSUER_KEY: Secret("x")}),
+        facts(FRESH),
+        SHUT,
+    ),
+    "set open, asking, to be restarted": (door(inner=DEAD, stale=True), facts(FRESH), RESTART),
     "proven for another address": (door(digest="other"), facts(), ["wait ProvingDoor"]),
     "proven, and the inside is silent now": (door(loopback=DEAD, inner=DEAD), facts(), ["wait ProvingDoor"]),
     "listening though it was never set to": (shut_door(inner=GOOD), facts(FRESH), RESTART),
@@ -225,6 +248,8 @@ def lawful(seen: SeenDoor, given: Facts, enforce: bool, steps: tuple[Planned, ..
         return "" if shutting and all(each.urgent for each in doing) else "what is open is shut before anything else"
     if "open" in verbs and not (seen.loopback is GOOD and seen.kept and not seen.stale and not seen.listening):
         return "it is opened only when loopback asks for sign-in and everything is in place"
+    if "restart_proxy" in verbs and seen.set_open and not seen.inner.alive and seen.loopback is not GOOD:
+        return "" if "shut" in verbs else "no restart opens what was not seen to ask for sign-in"
     if not steps:
         inside = seen.loopback is GOOD and (seen.inner is GOOD or not enforce)
         outside = seen.outside is GOOD and seen.whole
@@ -264,6 +289,21 @@ def test_leaving(name: str) -> None:
     steps = plan_leaving(seen, facts(leaving=True))
     assert brief(steps) == expected
     assert all(each.urgent for each in actions(steps) if each.verb in ("shut", "cut_gateway"))
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        (door(outside=OPEN), "seen open from outside /status answered 200"),
+        (shut_door(inner=OPEN), "seen open over the inner network /status answered 200"),
+        (door(controllable=False, outside=OPEN), "seen open from outside /status answered 200, and the machine"),
+    ],
+)
+def test_an_open_door_is_told_with_the_place(seen: SeenDoor, words: str) -> None:
+    first = plan_door(DESIRED, seen, facts())[0]
+    assert isinstance(first, Action)
+    assert first.urgent
+    assert first.why.startswith(words)
 
 
 def test_cutting_off_may_take_minutes_and_is_in_the_books_from_its_beginning() -> None:

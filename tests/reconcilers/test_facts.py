@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import PydanticSchemaGenerationError, ValidationError
 
-from reconcilers.facts import FACTS, StepFacts, WelcomeFacts
+from reconcilers.facts import FACTS, SettingsFacts, StepFacts, WelcomeFacts
 from reconcilers.secret import Secret
 
 
@@ -16,6 +16,13 @@ def test_no_fact_can_be_declared_to_be_a_secret() -> None:
         class Leaky(StepFacts):
             step = "leaky"
             token: Secret
+
+
+def test_marks_of_secrets_are_not_shown() -> None:
+    shown = WelcomeFacts(state="sent", password="f111451d").shown()
+    assert shown["state"] == "sent"
+    assert "password" not in shown
+    assert "handed" not in SettingsFacts(handed={"cockpit/OPENROUTER_API_KEY": "81d2"}).shown()
 
 
 def test_a_secret_is_not_taken_for_a_text() -> None:

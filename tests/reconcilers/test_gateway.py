@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from reconcilers.actions import Disruption, Effect
 from reconcilers.backends import Backends
 from reconcilers.backends.compute import Gateway, GatewayOrder
 from reconcilers.contract import TesterView
+from reconcilers.errors import Blocked, Transient
 from reconcilers.facts import (
     Facts,
     FrontDoorFacts,
@@ -21,7 +24,7 @@ from reconcilers.facts import (
 )
 from reconcilers.gateway import GatewayReconciler, SeenGateway
 from reconcilers.looks import TesterLooks
-from tests.reconcilers.data import ADDRESS, FQDN, a_fleet, a_row, a_tester, actions, brief, some_facts
+from tests.reconcilers.data import ADDRESS, FQDN, NOW, a_fleet, a_row, a_tester, actions, brief, some_facts
 
 NAME = "alicex7k2p9"
 OURS = f"http://[{ADDRESS}]:9988"
@@ -29,16 +32,27 @@ CREATE, DELETE = [f"create gateway {NAME}"], [f"delete gateway {NAME}"]
 
 
 class FakeDaemon:
-    def __init__(self, *gateways: Gateway) -> None:
-        self.held = gateways
+    """Gent's daemon, the looks at it and at york's, and the ports. `did`: in which order."""
+
+    def __init__(self, *gateways: Gateway, york: tuple[Gateway, ...] | Exception = ()) -> None:
+        self.held, self.york = gateways, york
         self.ordered: list[GatewayOrder] = []
+        self.did: list[object] = []
 
     async def gateways(self, daemon: str) -> tuple[Gateway, ...]:
-        return self.held if daemon == "gent" else ()
+        if daemon == "gent":
+            return self.held
+        if isinstance(self.york, Exception):
+            raise self.york
+        return self.york
 
     async def deploy_gateway(self, order: GatewayOrder) -> Gateway:
         self.ordered.append(order)
+        self.did.append("deploy")
         return Gateway("4", order.name, FQDN, (OURS,))
+
+    async def place(self, identity: dict[str, str]) -> None:
+        self.did.append(identity)
 
 
 def step(daemon: FakeDaemon | None = None) -> GatewayReconciler:
@@ -89,11 +103,12 @@ def test_a_deploy_is_an_operation_and_a_wrong_one_is_rebuilt() -> None:
     assert step().plan(None, None, facts()) == ()
 
 
-SHUT = FrontDoorFacts(router="v1", proxy="v1", shut_since_cut=True)
+SHUT = FrontDoorFacts(router="v1", proxy="v1", seen_shut_at=NOW + timedelta(seconds=1))
 NOT_YET = FrontDoorFacts(router="v1", proxy="v1")
 CUTS: dict[str, tuple[bool, FrontDoorFacts, list[str]]] = {
     "cut, and not seen shut since": (True, NOT_YET, ["wait DoorCut"]),
     "cut, and seen shut since": (True, SHUT, CREATE),
+    "cut, and seen shut before": (True, SHUT.model_copy(update={"seen_shut_at": NOW}), ["wait DoorCut"]),
     "not cut": (False, NOT_YET, CREATE),
 }
 
@@ -101,7 +116,7 @@ CUTS: dict[str, tuple[bool, FrontDoorFacts, list[str]]] = {
 @pytest.mark.parametrize("name", CUTS)
 def test_no_new_address_leads_to_an_open_door(name: str) -> None:
     cut, door, expected = CUTS[name]
-    assert brief(step().plan(a_tester(), None, facts(SignInGateFacts(cut=cut), door))) == expected
+    assert brief(step().plan(a_tester(), None, facts(SignInGateFacts(cut=cut, cut_at=NOW), door))) == expected
 
 
 def test_a_preview_says_that_the_address_of_the_machine_is_not_known_yet() -> None:
@@ -124,6 +139,38 @@ async def test_by_id_where_it_is_known_else_by_name() -> None:
 async def test_without_a_machine_there_is_nothing_to_look_for() -> None:
     bare = some_facts(without=("machine", "gateway"))
     assert await seen(FakeDaemon(Gateway("3", NAME)), bare) is None
+
+
+UNPLACED: dict[str, Any] = {"state": ObjectState.INTENDED, "identity": {}}
+
+
+async def test_one_that_was_begun_is_looked_for_at_all_daemons_while_it_is_not_known_where() -> None:
+    """Also when the machine for which it was made is forgotten, or is another one by now."""
+    there = FakeDaemon(york=(Gateway("7", NAME, FQDN, (OURS,)),))
+    for known in (some_facts(), some_facts(without=("machine", "gateway"))):
+        row = a_row("gateway", name=NAME, **UNPLACED)
+        found = await seen(there, replace(known, object=row))
+        assert found is not None
+        assert (found.daemon, found.gateway.gateway_id) == ("york", "7")
+        looks: TesterLooks = there  # type: ignore[assignment]
+        assert await step().listed(TesterView(a_tester(), replace(known, object=row)), looks) == {NAME}
+
+
+async def test_it_is_not_absent_as_long_as_one_of_them_cannot_be_read() -> None:
+    silent = FakeDaemon(york=Transient("502", system="compute york"))
+    with pytest.raises(Transient, match="502"):
+        await seen(silent, facts(**UNPLACED))
+    at_gent = facts(state=ObjectState.INTENDED, identity={"daemon": "gent"})
+    assert await seen(silent, at_gent) is None, "the other one was never asked for it"
+
+
+async def test_it_is_looked_for_where_it_was_ordered_wherever_the_machine_is_now() -> None:
+    there = FakeDaemon(Gateway("3", NAME, FQDN), york=(Gateway("7", NAME, FQDN),))
+    found = await seen(there, facts(state=ObjectState.INTENDED, identity={"daemon": "york"}))
+    assert found is not None
+    assert found.gateway.gateway_id == "7"
+    with pytest.raises(Blocked, match="the fleet names no daemon bruges any more, and gateway"):
+        await seen(there, facts(state=ObjectState.INTENDED, identity={"daemon": "bruges"}))
 
 
 async def test_an_address_that_is_not_told_is_computed_and_said_to_be() -> None:
@@ -154,8 +201,10 @@ async def test_an_address_that_was_told_once_is_not_computed_again() -> None:
 async def test_a_gateway_is_ordered_with_the_grids_node_id() -> None:
     daemon = FakeDaemon()
     (create,) = actions(step().plan(a_tester(), None, facts()))
-    made = await step(daemon).apply(create, TesterView(a_tester(), facts()), None)  # type: ignore[arg-type]
+    made = await step(daemon).apply(create, TesterView(a_tester(), facts()), daemon)  # type: ignore[arg-type]
     (order,) = daemon.ordered
+    machine = facts().need(MachineFacts)
+    assert daemon.did == [{"daemon": "gent", "machine": machine.key}, "deploy"], "known before the call"
     assert (order.name, order.grid_node, order.backend_address) == (NAME, "2", ADDRESS)
     assert made is not None
     assert made.fqdn == FQDN

@@ -135,7 +135,7 @@ async def test_how_an_account_goes(lives: Lives, when: str, owns: bool, left: li
 
 
 @pytest.mark.parametrize("existing", [False, True])
-async def test_testers_may_read_the_feedback_repository_and_nobody_asks_twice(lives: Lives, existing: bool) -> None:
+async def test_testers_may_read_the_feedback_repository_and_one_listing_tells(lives: Lives, existing: bool) -> None:
     identity = {"account": "BOB", "email": "bob@example.org", "existing": True} if existing else {}
     life = lives({"identity": identity}, forge={"feedbackRepository": FEEDBACK})
     await life.settle("account")
@@ -143,7 +143,11 @@ async def test_testers_may_read_the_feedback_repository_and_nobody_asks_twice(li
     assert life.world.books()["collaborators"][FEEDBACK] == {who: "read"}
     asked = len(life.world.log)
     assert await life.plan("account") == ()
-    assert not [entry for entry in life.world.log.entries[asked:] if "collaborators" in entry.what]
+    said = [(entry.method, entry.what) for entry in life.world.log.entries[asked:] if "collaborators" in entry.what]
+    assert said == [("GET", f"/api/v1/repos/{FEEDBACK}/collaborators")]
+    life.leaving = True
+    await life.settle("account")
+    assert life.world.books()["collaborators"] == {}
 
 
 async def test_whoever_writes_there_still_may(lives: Lives) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -103,6 +104,9 @@ class Quiet:
     async def erase(self, name: str) -> None: ...
 
     async def place(self, identity: dict[str, str]) -> None: ...
+
+    def placing(self) -> asyncio.Lock:
+        return asyncio.Lock()
 
     async def promises(self) -> tuple[Promise, ...]:
         return ()

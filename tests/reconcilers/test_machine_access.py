@@ -12,7 +12,7 @@ from reconcilers.errors import Blocked, OutsideError, Transient
 from reconcilers.facts import Facts, MachineAccessFacts
 from reconcilers.installer_key import installer_public_key
 from reconcilers.looks import TesterLooks
-from reconcilers.machine_access import MachineAccessReconciler, SeenAccess
+from reconcilers.machine_access import TRIED_EVERY, MachineAccessReconciler, SeenAccess
 from reconcilers.secret import Secret
 from tests.reconcilers.data import ADMIN_KEY, OTHER_KEY, a_fleet, a_look, a_tester, actions, brief, some_facts
 
@@ -72,9 +72,37 @@ def test_the_host_key_is_pinned_at_the_first_contact_and_stays(facts: Facts) -> 
     assert STEP.learn(look, facts) == MachineAccessFacts(host_key="ssh-ed25519 HOST")
 
 
-def test_it_goes_with_the_machine(facts: Facts) -> None:
-    assert STEP.plan(None, SeenAccess(a_look()), facts) == ()
-    assert STEP.plan(a_tester(), None, facts) == (), "a preview: the machine is made with its keys"
+def test_a_preview_knows_that_the_machine_is_made_with_its_keys(facts: Facts) -> None:
+    assert STEP.plan(a_tester(), None, facts) == ()
+
+
+LEFT = {
+    "her own": ((ADMIN_KEY, OTHER_KEY), SET),
+    "none of hers": ((ADMIN_KEY,), []),
+    "an admin's with a command before it": ((f'command="id" {ADMIN_KEY}',), SET),
+}
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_a_removed_testers_keys_go_and_those_of_the_admins_stay(
+    name: str, facts: Facts, installer_key: tuple[Secret, str]
+) -> None:
+    lines, expected = LEFT[name]
+    plan = actions(STEP.plan(None, SeenAccess(a_look(authorized_keys=(*lines, installer_key[1]))), facts))
+    assert brief(plan) == expected
+    assert [action.args for action in plan] == [(ADMIN_KEY, installer_key[1]) for _ in expected]
+
+
+async def test_on_removal_a_machine_out_of_reach_is_tried_again_and_one_that_is_gone_needs_nothing(
+    facts: Facts,
+) -> None:
+    (wait,) = STEP.plan(None, SeenAccess(None), facts)
+    assert isinstance(wait, Wait)
+    assert (wait.reason, wait.poll) == ("KeysMayBeLeft", TRIED_EVERY)
+    gone = some_facts(without=("machine",), leaving=True)
+    looks: TesterLooks = ForgeAndLooks()  # type: ignore[assignment]
+    assert await STEP.observe(TesterView(a_tester(), gone), looks) is None
+    assert STEP.plan(None, None, gone) == ()
 
 
 @pytest.mark.parametrize(
@@ -157,6 +185,7 @@ async def test_forge_is_asked_only_where_the_spec_says_so(name: str, facts: Fact
     step = MachineAccessReconciler(Backends(outside, {}, None, None))  # type: ignore[arg-type]
     looks: TesterLooks = outside  # type: ignore[assignment]
     seen = await step.observe(TesterView(desired, facts), looks)
+    assert seen is not None
     assert seen.own_keys == expected
     findings = step.findings(desired, seen, facts)
     assert [each.status for each in findings] == ([status] if required else [])

@@ -184,7 +184,11 @@ def test_after_a_cut_the_listener_goes_off_before_a_new_gateway_comes(name: str)
     assert all(action.urgent for action in actions(steps))
     learnt = FRONT_DOOR.learn(seen(look), facts)
     assert learnt is not None
-    assert learnt.shut_since_cut is shut
+    assert learnt.seen_shut_at == (NOW if shut else None)
+    before = some_facts(SignInGateFacts(cut=cut, cut_at=NOW), learnt)
+    again = FRONT_DOOR.learn(seen(look), before)
+    assert again is not None
+    assert again.seen_shut_at is None
 
 
 # ------------------------------------------------------------------ settings
@@ -336,9 +340,8 @@ def test_an_own_key_is_never_touched(
     desired: DesiredTester, value: bytes | None, remembered: bool, expected: list[str]
 ) -> None:
     look = with_secret(KEY, value)
-    look = replace(
-        look, secrets={key: held for key, held in look.secrets.items() if key == KEY}, owned_settings=frozenset({KEY})
-    )
+    ours = frozenset({KEY, LIBRARIES})
+    look = replace(look, secrets={key: held for key, held in look.secrets.items() if key in ours}, owned_settings=ours)
     known = SETTINGS.learn(seen(IN_ORDER), some_facts()) if remembered else SettingsFacts()
     facts = some_facts(known)
     assert brief(SETTINGS.plan(desired, seen(look), facts)) == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -123,8 +124,8 @@ def test_a_promise_counts_until_the_readout_is_believed(name: str) -> None:
     age, counts = AGES[name]
     promise = Promise("bob", "gent", "0001", 8 * GIB, 60, timedelta(seconds=age))
     assert bool(not_shown_yet((promise,), LAG)) is counts
-    assert not_shown_yet((promise,), LAG, frozenset({"bob"})) == (room("gent/0001"),), "it may still wait for its turn"
-    assert bool(not_shown_yet((promise,), LAG, frozenset({"carol"}))) is counts
+    making = replace(promise, making=True)
+    assert not_shown_yet((making,), LAG) == (room("gent/0001"),), "it may still wait for its turn"
 
 
 def test_a_daemon_or_node_that_left_the_fleet_is_named_with_what_is_there() -> None:
@@ -168,14 +169,24 @@ class Books:
 
     def __init__(self) -> None:
         self.places: dict[str, dict[str, str]] = {}
+        self.making: set[str] = set()
         self.age = timedelta(0)
+        self.placing = asyncio.Lock()
 
     def now(self) -> Any:
         return NOW
 
     async def promises(self) -> tuple[Promise, ...]:
         return tuple(
-            Promise(who, at["daemon"], at["node_sid"], int(at["memory_mb"]), int(at["disk_gb"]), self.age)
+            Promise(
+                who,
+                at["daemon"],
+                at["node_sid"],
+                int(at["memory_mb"]),
+                int(at["disk_gb"]),
+                self.age,
+                who in self.making,
+            )
             for who, at in self.places.items()
         )
 
@@ -190,6 +201,10 @@ class Ports:
     async def place(self, identity: dict[str, str]) -> None:
         await asyncio.sleep(0)
         self.books.places[self.tester] = identity
+        self.books.making.add(self.tester)
+
+    def placing(self) -> asyncio.Lock:
+        return self.books.placing
 
     async def promises(self) -> tuple[Promise, ...]:
         return await self.books.promises()
@@ -199,7 +214,7 @@ class Ports:
 
 class Looks(Books):
     def __init__(self, books: Books, daemon: SlowDaemon) -> None:
-        self.places, self.age, self.daemon = books.places, books.age, daemon
+        self.places, self.making, self.age, self.daemon = books.places, books.making, books.age, daemon
 
     async def vms(self, name: str) -> tuple[Vm, ...]:
         return ()
@@ -217,17 +232,21 @@ def view(name: str, key: Secret) -> TesterView:
 
 @pytest.fixture
 def rivals(installer_key: tuple[Secret, str]) -> tuple[SlowDaemon, Books, Any]:
-    """One host with room for one machine, and `order(name)`, which looks and then builds."""
+    """One host with room for one machine, and `order(name)`, which looks and then builds, each with a reconciler of its own,
+    as after a change of the Fleet."""
     daemon, books = SlowDaemon(node("0001", 12)), Books()
     none = SlowDaemon()
-    step = MachineReconciler(Backends(None, {"gent": daemon, "york": none}, None, None))  # type: ignore[arg-type, dict-item]
+    backends = Backends(None, {"gent": daemon, "york": none}, None, None)  # type: ignore[arg-type, dict-item]
 
     async def order(name: str) -> Any:
+        step = MachineReconciler(backends)
         tester = view(name, installer_key[0])
         looks: TesterLooks = Looks(books, daemon)  # type: ignore[assignment]
         assert await step.observe(tester, looks) is None
         (create,) = step.plan(tester.desired, None, tester.facts)
-        return await step.apply(create, tester, books.ports(name))  # type: ignore[arg-type]
+        made = await step.apply(create, tester, books.ports(name))
+        books.making.discard(name)
+        return made
 
     return daemon, books, order
 

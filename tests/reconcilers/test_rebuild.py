@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -231,6 +232,9 @@ class Outside:
 
     async def place(self, identity: dict[str, str]) -> None:
         self.placed = identity
+
+    def placing(self) -> asyncio.Lock:
+        return asyncio.Lock()
 
     async def note(self, text: str) -> None: ...
 

@@ -25,6 +25,7 @@ from reconcilers.facts import (
     SignInGateFacts,
     WelcomeFacts,
 )
+from reconcilers.letters import EARLIER_PASSWORD
 from reconcilers.secret import Secret
 from specs.desired import DesiredTester
 from tests.reconcilers.conftest import Lives
@@ -299,7 +300,7 @@ async def test_a_new_address_is_told_once_and_without_a_password(lives: Lives) -
         "Your Hero OS machine has a new address",
     ]
     assert "https://bnew.gent.example.org/hero_cockpit/web/" in letters(life)[1].text
-    assert "your own password" in letters(life)[1].text
+    assert EARLIER_PASSWORD in letters(life)[1].text
 
 
 # ------------------------------------------------------------------ releases, and what only a working app answers

@@ -51,6 +51,7 @@ class World:
         self, look: MachineLook | Exception, outside: Mapping[str, ProbeAnswer] | None = None, at: datetime = NOW
     ):
         self.look, self.answers, self.at = look, outside, at
+        self.machine_at = at
         self.asked: list[tuple[str, ...]] = []
         self.query: object = None
         self.gateway_listed = True
@@ -103,6 +104,11 @@ DUE: Mapping[str, tuple[World, SignInGateFacts, list[tuple[str, ...]]]] = {
     "proven a moment ago": (World(machine()), PROVEN, []),
     "proven, almost due": (World(machine(), at=LATER - timedelta(seconds=1)), PROVEN, []),
     "proven long ago: one path": (World(machine(), at=LATER), PROVEN, [EVERY[:1]]),
+    "proven before the clock was set back": (
+        World(machine()),
+        PROVEN.model_copy(update={"checked_at": NOW + timedelta(days=1)}),
+        [EVERY[:1]],
+    ),
     "the next one": (World(machine(), at=LATER), PROVEN.model_copy(update={"checked_path": 3}), [EVERY[3:4]]),
     "proven for something else": (World(machine()), PROVEN.model_copy(update={"proven": "other"}), [EVERY]),
     "proven, in disorder": (World(machine(secrets={LISTENER_KEY: LISTENER_ON})), PROVEN, [EVERY]),
@@ -185,7 +191,7 @@ GOOD = SideProof(Verdict.PROTECTED, alive=True)
 OPEN = SideProof(Verdict.OPEN, alive=True, example="/ answered 200")
 DEAD = SideProof(Verdict.UNPROVEN, alive=False, example="/ did not answer")
 ILL = SideProof(Verdict.UNPROVEN, alive=True, example="/status answered 404")
-FINE = SeenDoor(NOW, True, DIGEST, ON, (), False, GOOD, GOOD, kept=True)
+FINE = SeenDoor(NOW, True, DIGEST, ON, (), False, GOOD, GOOD, kept=True, looked_at=NOW)
 SHUT = replace(FINE, values=VALUES, inner=DEAD)
 AGO = NOW - timedelta(minutes=1)
 OPENED = SignInGateFacts(listening=True, opened_at=AGO)
@@ -239,12 +245,24 @@ LEARNING: Mapping[str, tuple[SeenDoor, SignInGateFacts, dict[str, Any], dict[str
         REPORT,
         {"proven": DIGEST, "opened_at": None, "public": True, "checked_at": NOW},
     ),
-    "seen open inside": (replace(FINE, inner=OPEN), PROVEN, {}, {"proven": "", "opened_at": NOW}),
+    "seen open inside": (
+        replace(FINE, inner=OPEN),
+        PROVEN,
+        {},
+        {"proven": "", "opened_at": NOW, "let_in": "over the inner network / answered 200"},
+    ),
     "seen open outside": (
         replace(FINE, outside=OPEN),
         PROVEN,
         {},
-        {"proven": "", "opened_at": NOW},
+        {"proven": "", "opened_at": NOW, "let_in": "from outside / answered 200"},
+    ),
+    "seen open once, and not proven since": (FINE, OPENED.model_copy(update={"let_in": "from outside"}), {}, {}),
+    "seen open once, and proven again": (
+        replace(FINE, outside=GOOD, whole=True),
+        PROVEN.model_copy(update={"proven": "", "let_in": "from outside"}),
+        {},
+        {"proven": DIGEST, "let_in": ""},
     ),
     "drifted": (replace(FINE, kept=False), PROVEN, {}, {"proven": "", "opened_at": NOW}),
     "another address": (replace(FINE, digest="other"), PROVEN, {}, {"proven": "", "opened_at": NOW}),
@@ -287,9 +305,11 @@ LEARNING: Mapping[str, tuple[SeenDoor, SignInGateFacts, dict[str, Any], dict[str
         replace(FINE, controllable=False, outside=OPEN),
         PROVEN,
         {},
-        {"proven": ""},
+        {"proven": "", "let_in": "from outside / answered 200"},
     ),
     "cut, back and shut": (SHUT, SignInGateFacts(cut=True), {}, {"cut": False}),
+    "cut, and seen shut before": (SHUT, SignInGateFacts(cut=True, cut_at=NOW), {}, {}),
+    "cut, and seen shut since": (SHUT, SignInGateFacts(cut=True, cut_at=AGO), {}, {"cut": False}),
     "cut, back and listening": (FINE, SignInGateFacts(cut=True, listening=True, opened_at=AGO), {}, {}),
     "cut, back and not restarted": (replace(SHUT, stale=True), SignInGateFacts(cut=True), {}, {}),
     "cut, out of reach": (replace(SHUT, controllable=False), SignInGateFacts(cut=True), {}, {}),
@@ -309,6 +329,7 @@ SAID: Mapping[str, tuple[SeenDoor, SignInGateFacts, tuple[bool | None, str], tup
     "just proven": (replace(FINE, outside=GOOD, whole=True), OPENED, (True, "Proven"), (True, "Answers")),
     "not proven yet": (FINE, OPENED, (None, "Proving"), (None, "NotAsked")),
     "shut": (SHUT, SignInGateFacts(), (None, "DoorShut"), (False, "DoorShut")),
+    "shut because it was open": (SHUT, SignInGateFacts(let_in="inside"), (False, "SeenOpen"), (False, "DoorShut")),
     "open": (replace(FINE, inner=OPEN), PROVEN, (False, "SeenOpen"), (True, "Answers")),
     "open from outside": (replace(FINE, outside=OPEN), PROVEN, (False, "SeenOpen"), (True, "Answers")),
     "proven, the way to it broken": (replace(FINE, outside=DEAD), PROVEN, (True, "Proven"), (False, "GridRouting")),

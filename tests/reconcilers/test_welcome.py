@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from reconcilers.actions import Action
+from reconcilers.backends.mail import Letter
+from reconcilers.contract import TesterView
 from reconcilers.door import proof_digest
 from reconcilers.errors import Blocked
 from reconcilers.facts import AccountFacts, ComponentsFacts, Facts, GatewayFacts, SignInGateFacts, WelcomeFacts
-from reconcilers.letters import ADDRESS, PASSWORD, SANDBOX, WELCOME, Told, packed, unpacked, write_letter
+from reconcilers.letters import (
+    ADDRESS,
+    EARLIER_PASSWORD,
+    OWN_PASSWORD,
+    PASSWORD,
+    SANDBOX,
+    WELCOME,
+    Told,
+    packed,
+    unpacked,
+    write_letter,
+)
 from reconcilers.secret import Secret
 from reconcilers.steps import all_steps
 from reconcilers.welcome import KEY_KEPT, SeenPost, WelcomeReconciler, _mark
@@ -51,6 +66,7 @@ def told(**changes: Any) -> WelcomeFacts:
 TO = "letter to alice@example.org"
 ELSEWHERE = GatewayFacts(daemon="gent", gateway_id="4", gateway_name="b", fqdn="b.gent.example.org")
 RESET = AccountFacts(account="Alice-B", made_by_us=True, password_reset=1)
+ADOPTED = AccountFacts(account="Alice-B", made_by_us=False)
 CASES: Mapping[str, tuple[Facts, SeenPost, list[str]]] = {
     "everything is ready": (facts(), post(), [f"send welcome {TO}"]),
     "by SMTP": (facts(), post("smtp"), [f"send welcome {TO}"]),
@@ -72,8 +88,20 @@ CASES: Mapping[str, tuple[Facts, SeenPost, list[str]]] = {
     "sent, the letter still there": (facts(SENT, password=False, letter=True), post(), ["erase what the letter told"]),
     "sent, and another password was made": (facts(told(password=MARK), RESET, password=False), post(), []),
     "a new password": (facts(SENT, RESET), post(), [f"send password {TO}"]),
-    "a new password that was told": (facts(told(password_reset=1), RESET), post(), []),
-    "a new password is under way": (facts(SENT), post(), []),
+    "a new password that was told": (
+        facts(told(password_reset=1, password=MARK), RESET),
+        post(),
+        ["erase what the letter told"],
+    ),
+    "a new account, and the letter told the old one's": (
+        facts(told(password="the mark of another")),
+        post(),
+        [f"send password {TO}"],
+    ),
+    "an account that we made after an adopted one": (facts(SENT), post(), [f"send password {TO}"]),
+    "an adopted account after one that we made": (facts(SENT, ADOPTED), post(), []),
+    "logged, and the account is made anew": (facts(told(state="logged")), post("none"), []),
+    "logged, and a new password": (facts(told(state="logged"), RESET), post("none"), [f"send password {TO}"]),
     "another address, proven": (
         facts(told(link="https://old.example.org/"), password=False),
         post(),
@@ -108,9 +136,12 @@ def test_the_welcome_waits_until_all_is_well_other_letters_do_not() -> None:
     """Ready is asked of every step, so the letter that says so is too. Whoever moved or lost a password needs to know now."""
     (welcome,) = actions(STEP.plan(ALICE, post(), facts()))
     assert set(welcome.only_while) == {step.name for step in all_steps(None)} - {STEP.name}  # type: ignore[arg-type]
-    moved = facts(told(link="https://old.example.org/"), password=False)
-    for letter in (STEP.plan(ALICE, post(), moved), STEP.plan(ALICE, post(), facts(SENT, RESET))):
-        assert [action.only_while for action in actions(letter)] == [()]
+    old = told(link="https://old.example.org/")
+    (moved,) = actions(STEP.plan(ALICE, post(), facts(old, password=False)))
+    assert moved.only_while == ()
+    for known in (facts(old), facts(SENT, RESET)):
+        (letter,) = actions(STEP.plan(ALICE, post(), known))
+        assert letter.only_while == ("account",), "a password is sealed before Forge hears of it"
 
 
 UNKNOWABLE: Mapping[str, tuple[WelcomeFacts, bool, SeenPost]] = {
@@ -183,6 +214,69 @@ def test_lesson_39_the_facts_are_always_there(kind: str, password: Secret | None
         assert SANDBOX in text
     assert letter.subject == ("Hi A" if kind == WELCOME else letter.subject)
     assert ("Nothing about it." in letter.text) == (kind == WELCOME)
+
+
+async def composed(known: Facts, kind: str = WELCOME) -> Letter:
+    """What is handed over."""
+    sent = Sent()
+    step = WelcomeReconciler(sent)  # type: ignore[arg-type]
+    view = TesterView(ALICE, known)
+    await step.apply(Action("send", TO, args=(kind, NOW.isoformat())), view, sent)
+    return sent.letters[0]
+
+
+class Sent:
+    """A way out that keeps what it is given, and ports that keep nothing."""
+
+    kind = "resend"
+
+    def __init__(self) -> None:
+        self.mail = self
+        self.letters: list[Letter] = []
+        self.erased: list[str] = []
+
+    async def send(self, letter: Letter) -> str:
+        self.letters.append(letter)
+        return "1"
+
+    async def seal(self, *_: Any) -> None:
+        pass
+
+    record = seal
+
+    async def erase(self, name: str) -> None:
+        self.erased.append(name)
+
+
+@pytest.mark.parametrize(("mark", "erased"), [(MARK, ["one_time_password"]), ("of the one that was told", [])])
+async def test_only_the_password_that_was_told_is_erased(mark: str, erased: list[str]) -> None:
+    """Another may have been sealed since, by the account's step."""
+    ports = Sent()
+    action = Action("erase", "what the letter told", args=("one_time_password",))
+    await STEP.apply(action, TesterView(ALICE, facts(told(password=mark))), ports)
+    again = Action("send_again", TO, args=(WELCOME,))
+    letter = packed(Letter("a@example.org", "Hi", "x", "<p>x</p>", "k"))
+    known = facts(SENDING.model_copy(update={"password": mark}))
+    known = replace(known, secrets={**known.secrets, "alice/welcome_letter": letter})
+    await WelcomeReconciler(ports).apply(again, TesterView(ALICE, known), ports)  # type: ignore[arg-type]
+    assert ports.erased == [*erased, "welcome_letter", *erased]
+
+
+async def test_a_repeated_welcome_names_the_password_that_is_really_theirs() -> None:
+    repeated = await composed(facts(SENT, password=False))
+    assert EARLIER_PASSWORD in repeated.text
+    assert OWN_PASSWORD not in repeated.text
+    adopted = await composed(facts(SENT, ADOPTED))
+    assert OWN_PASSWORD in adopted.text
+    assert ONE_TIME.text() not in adopted.text
+
+
+async def test_a_letter_with_another_password_has_another_key_that_does_not_give_it_away() -> None:
+    first, again = await composed(facts(SENT), PASSWORD), await composed(facts(SENT), PASSWORD)
+    other = replace(facts(SENT), secrets={**SECRETS, "alice/one_time_password": Secret("Another-one-of-24-chars!")})
+    assert (first.key, ONE_TIME.text() in first.text) == (again.key, True)
+    assert (await composed(other, PASSWORD)).key != first.key
+    assert ONE_TIME.text() not in first.key
 
 
 def test_placeholders_are_filled_in_and_html_is_escaped() -> None:

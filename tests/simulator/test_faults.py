@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from examples.simulator.faults import WIRE_KINDS, Faults
-from examples.simulator.http import Answer
+from examples.simulator.http import Answer, Request
 from examples.simulator.invariants import counts, doubles
 from examples.simulator.records import Fault
+from examples.simulator.seeding import controller_token
 from examples.simulator.server import COMPUTE_SECRET
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ async def creating(town: "Town", fault: Fault) -> tuple[Answer, int]:
         ("throttled", 429, 0, "whole"),
         ("html_200", 200, 0, "whole"),
         ("half_json", 201, 1, "whole"),
+        ("echo", 400, 0, "whole"),
     ],
 )
 def test_on_the_wire(town: "Town", virtually: "Virtually", kind: str, status: int, made: int, delivery: str) -> None:
@@ -53,10 +55,37 @@ def test_on_the_wire(town: "Town", virtually: "Virtually", kind: str, status: in
 
 
 def test_every_wire_kind_is_tested() -> None:
-    assert WIRE_KINDS - {"restart_required"} == {
+    assert WIRE_KINDS - {"restart_required", "says_done"} == {
         *("error_reported_though_created", "timeout_after_effect", "timeout_before", "http_502"),
-        *("cut_mid_answer", "throttled", "html_200", "half_json"),
+        *("cut_mid_answer", "throttled", "html_200", "half_json", "echo"),
     }
+
+
+def test_a_refusal_repeats_what_it_was_told(town: "Town", virtually: "Virtually") -> None:
+    async def scenario() -> None:
+        answer, _ = await creating(town, a_fault("echo", options={"status": 403, "after": "redirect"}))
+        assert answer.status == 403
+        assert controller_token(town.world.forge) in answer.json()["message"]
+        assert "a.test/oauth" in answer.json()["message"]
+        assert '"name"' not in answer.json()["message"]
+        town.world.drift.add_fault(system="compute", method="list_vms", kind="echo", options={"code": -32602})
+        body = {"jsonrpc": "2.0", "id": 1, "method": "ComputeService.list_vms", "params": {"secret": COMPUTE_SECRET}}
+        refused = await town.world.ask_compute("compute1", Request("POST", "/rpc", body=json.dumps(body).encode()))
+        assert refused.json()["error"]["code"] == -32602
+        assert COMPUTE_SECRET in refused.json()["error"]["message"]
+
+    virtually(scenario())
+
+
+def test_a_delete_is_said_to_be_done_and_is_not(town: "Town", virtually: "Virtually") -> None:
+    async def scenario() -> None:
+        vm = await town.deploy()
+        town.world.drift.add_fault(system="compute", method="delete_vm", kind="says_done")
+        for left in (1, 0):
+            assert (await town.rpc("delete_vm", sid=vm["sid"], secret=COMPUTE_SECRET))["deleted"]
+            assert town.world.books()["vms"] == left
+
+    virtually(scenario())
 
 
 def test_half_json_cannot_be_read(town: "Town", virtually: "Virtually") -> None:

@@ -108,6 +108,18 @@ def test_settings_know_their_context_readers_and_origin(make_tester: Make, fleet
     assert [(each.context, each.key) for each in state.settings] == sorted((s.context, s.key) for s in state.settings)
 
 
+def test_who_says_nothing_about_libraries_gets_the_catalogues(make_tester: Make, make_fleet: MakeFleet) -> None:
+    """Of a tester without settings; the Fleet's default and the tester's own word win; who has no Books gets none."""
+    books = setting(desired(make_tester(), make_fleet()), "BOOKS_LIBRARIES")
+    assert (books.context, books.value, books.readers) == ("books", "hero", ("hero_books",))
+    fleetwide = make_fleet(defaults={"components": {"settings": {"hero_books": {"BOOKS_LIBRARIES": "ours"}}}})
+    assert setting(desired(make_tester(), fleetwide), "BOOKS_LIBRARIES").value == "ours"
+    own = make_tester(components={"settings": {"hero_books": {"BOOKS_LIBRARIES": "mine"}}})
+    assert setting(desired(own, fleetwide), "BOOKS_LIBRARIES").value == "mine"
+    without = desired(make_tester(components={"remove": ["hero_books"]}), make_fleet())
+    assert [each for each in without.settings if each.key == "BOOKS_LIBRARIES"] == []
+
+
 def test_a_service_reads_a_setting_in_its_own_context_only(make_tester: Make, make_fleet: MakeFleet) -> None:
     fleet = make_fleet(providers={"groq": {"setting": "GROQ_API_KEY", "context": "elsewhere", "default": "env:GROQ"}})
     state = desired(make_tester(keys={"providers": {"groq": "default"}}), fleet)
@@ -177,7 +189,7 @@ def test_defaults_for_a_component_that_is_not_there_are_passed_over(make_tester:
         "version": {"pin": {"hero_biz": "v1"}},
     }
     state = desired(make_tester(components={"remove": ["hero_biz"]}), make_fleet(defaults=defaults))
-    assert [each.key for each in state.settings] == ["HERO_EMBEDDER_URL"]
+    assert [each.key for each in state.settings] == ["BOOKS_LIBRARIES", "HERO_EMBEDDER_URL"]
     assert state.public_paths == ()
     assert "v1" not in [each.version for each in state.components]
 

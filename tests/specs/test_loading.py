@@ -116,15 +116,15 @@ def test_a_name_in_a_broken_file_and_in_a_sound_one_is_held_back(example_files: 
 @pytest.mark.parametrize(
     ("known", "held"), [(set(), "zoe"), ({"dora"}, "zoe"), ({"zoe"}, "dora"), ({"dora", "zoe"}, "zoe")]
 )
-@pytest.mark.parametrize("what", ["account", "address"])
-def test_who_was_there_first_keeps_account_and_address(
+@pytest.mark.parametrize("what", ["account", "mail", "address"])
+def test_who_was_there_first_keeps_account_mail_and_address(
     what: str, known: set[str], held: str, example_files: Files, today: date
 ) -> None:
-    one, two = (
-        (account("dora", "Same"), account("zoe", "sAME"))
-        if what == "account"
-        else (tester("dora", "address: same"), tester("zoe", "address: same"))
-    )
+    one, two = {
+        "account": (account("dora", "Same"), account("zoe", "sAME")),
+        "mail": (tester("dora"), tester("zoe").replace(b"zoe@example", b"Dora@EXAMPLE")),
+        "address": (tester("dora", "address: same"), tester("zoe", "address: same")),
+    }[what]
     loaded = load_documents({**example_files, "dora.yaml": one, "zoe.yaml": two}, today, frozenset(known))
     assert [each.file for each in loaded.errors] == [f"{held}.yaml"]
     assert set(loaded.testers) == {"alice", "bob", "carol", "dora", "zoe"} - {held}

@@ -33,6 +33,7 @@ P = ParamSpec("P")
 START = datetime.fromtimestamp(WORLD_BEGINS, UTC)
 MOST_ROUNDS = 20_000
 """Rounds of the loop without time passing: more than any honest work takes."""
+INSTANT = 1e-6  # seconds: the least that a timer takes
 _life: contextvars.ContextVar[Life | None] = contextvars.ContextVar("life", default=None)
 
 
@@ -141,6 +142,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if life is not None and life.ended:
             handle.cancel()
         return handle
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        """A wait that is only a rounding error long takes an instant, as by a real clock; else it would never end."""
+        return super().call_at(max(when, self.time() + INSTANT), callback, *args, context=context)
 
     def forget(self, life: Life) -> None:
         """Drop everything of a life that is ready or will be. Its tasks are kept from the garbage collector, which would

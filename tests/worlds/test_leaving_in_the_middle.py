@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from reconcilers.facts import ObjectState
 from tests.e2e.rig import FEW
 from tests.worlds.loop import in_virtual_time
 from tests.worlds.rig import world
@@ -55,3 +56,26 @@ async def test_a_delete_without_an_answer_holds_up_neither_the_door_nor_anybody_
         await w.gone("alice", within=timedelta(minutes=30))
         assert w.books()["vms"] == 2
         w.excuse("OpenDoor")
+
+
+@in_virtual_time
+async def test_a_gateway_that_is_being_made_does_not_outlive_a_tester_whose_machine_is_forgotten(
+    tmp_path: Path,
+) -> None:
+    """Where it was asked for is known before the call: what is known of the machine may go meanwhile."""
+    slow = fault("deploy_webgateway", "slow_chain", seconds=200)
+    async with world(tmp_path, {"alice": AT_ONCE}, faults=[slow], fleet=FEW) as w:
+
+        async def it_is_being_made() -> bool:
+            return any(row.identity.get("daemon") for row in await w.store.objects("gateway"))
+
+        async def the_machine_goes() -> bool:
+            return any(row.state is ObjectState.RETIRING for row in await w.store.objects("machine"))
+
+        await w.until(it_is_being_made, "the gateway is being made")
+        w.edit("alice", machine={"rebuild": 1})
+        await w.until(the_machine_goes, "the machine is to be built anew")
+        w.remove("alice")
+        await w.gone("alice", within=timedelta(hours=1))
+        await w.run_for(timedelta(minutes=5))
+        assert w.books()["gateways"] == 0

@@ -76,6 +76,21 @@ def test_a_loop_that_never_rests_is_told() -> None:
         run(main())
 
 
+def test_a_wait_that_is_only_a_rounding_error_long_ends() -> None:
+    """As a limiter's may be: added to the time of day it is nothing."""
+
+    async def main() -> float:
+        await asyncio.sleep(100_000)
+        loop, due = asyncio.get_running_loop(), now() + 1e-9
+        while now() < due:
+            woken = loop.create_future()
+            loop.call_later(1e-16, woken.set_result, None)
+            await woken
+        return now()
+
+    assert run(main()) < 100_000.001
+
+
 def test_time_does_not_jump_while_the_database_is_at_work(tmp_path: Path) -> None:
     """However long a transaction takes, and though a timer is due meanwhile by the machine's own clock."""
     order: list[str] = []

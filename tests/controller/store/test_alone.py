@@ -150,3 +150,13 @@ async def test_who_lost_it_to_another_one_stops(postgres_url: str) -> None:
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0, "the cancellation was ours, and is over"
+
+
+async def test_a_link_to_the_database_is_the_same_store(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    database, link = tmp_path / "here/controller.db", tmp_path / "there/controller.db"
+    database.touch()
+    link.symlink_to(database)
+    async with alone(f"sqlite:///{database}", CLOCK):
+        assert "Another controller works with the store" in await refused(f"sqlite:///{link}")

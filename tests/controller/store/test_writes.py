@@ -14,6 +14,7 @@ from controller.records import (
     DropFacts,
     DropTester,
     Event,
+    OnlyWhile,
     Outcome,
     Phase,
     PutCondition,
@@ -30,7 +31,7 @@ from controller.records import (
     Unseal,
     Void,
 )
-from controller.store import Store, StoreError
+from controller.store import SpecChanged, Store, StoreError
 from reconcilers.facts import AccountFacts, ObjectState
 from reconcilers.secret import Secret
 from tests.controller.store.samples import (
@@ -328,3 +329,17 @@ async def test_pruning_forgets_only_what_is_over(store: Store) -> None:
     assert [event.message for event in await store.events()] == ["old, but seen again"]
     assert [entry.id for entry in await store.journal()] == ["unfinished"]
     assert await store.objects() == (an_object("account"), an_object(of="bob", state=ObjectState.GONE))
+
+
+@pytest.mark.parametrize(
+    "demand",
+    [OnlyWhile("alice", 2, leaving=False), OnlyWhile("alice", 1, leaving=True), OnlyWhile("bob", 1, leaving=False)],
+)
+async def test_a_write_for_another_spec_leaves_nothing_behind(store: Store, demand: OnlyWhile) -> None:
+    await store.write(PutTester(a_tester()))
+    with pytest.raises(SpecChanged, match=demand.tester):
+        await store.write(PutObject(an_object()), demand, PutJournal(an_entry()))
+    assert await store.objects() == ()
+    assert await store.journal("alice") == ()
+    await store.write(OnlyWhile("alice", 1, leaving=False), PutObject(an_object()))
+    assert await store.objects() == (an_object(),)
