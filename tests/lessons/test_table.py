@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 LESSONS = range(1, 47)
 NAMED = re.compile(r"test_lesson_(\d\d)_\w+")
 COLUMNS = 4  # number, lesson in few words, test (file::name), what was taken out to see it fail
+PAGE = ROOT / "docs" / "lessons.md"
 PIPE = re.compile(r"(?<!\\)\|")
 
 
@@ -28,26 +29,19 @@ class Row:
     taken_out: str
 
 
-def pages() -> list[Path]:
-    """The table; while it is being put together also the parts that are not in it yet."""
-    docs = ROOT / "docs"
-    return [page for page in (docs / "lessons.md", *sorted(docs.glob("lessons.part-*.md"))) if page.exists()]
-
-
-def lines_of(page: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
+def lines() -> Iterator[tuple[str, tuple[str, ...]]]:
     """Every line of the page's tables but those below the heads, as its cells."""
-    for number, line in enumerate(page.read_text().splitlines(), 1):
+    for number, line in enumerate(PAGE.read_text().splitlines(), 1):
         if line.startswith("|"):
             cells = tuple(cell.strip() for cell in PIPE.split(line.strip().strip("|")))
             if set("".join(cells)) - set("-: "):
-                yield f"{page.name}:{number}", cells
+                yield f"{PAGE.name}:{number}", cells
 
 
 def rows() -> list[Row]:
     return [
         Row(place, int(cells[0]), cells[1], tuple(re.findall(r"[\w/.]+\.py::\w+", cells[2])), cells[3])
-        for page in pages()
-        for place, cells in lines_of(page)
+        for place, cells in lines()
         if len(cells) == COLUMNS and cells[0].isdecimal()
     ]
 
@@ -75,14 +69,12 @@ def whole(test: str) -> str:
 
 def test_the_table_is_a_table() -> None:
     """Four columns everywhere, a sentence in each, rows in the order of the numbers."""
-    assert pages(), "docs/lessons.md is missing"
-    for page in pages():
-        lines = list(lines_of(page))
-        assert lines[0][1][:2] == ("no", "lesson in few words"), page.name
-        broken = [place for place, cells in lines if len(cells) != COLUMNS or not all(cells)]
-        assert broken == [], "not four cells, or an empty one"
-        numbers = [int(cells[0]) for _, cells in lines[1:]]
-        assert numbers == sorted(numbers), page.name
+    found = list(lines())
+    assert found[0][1][:2] == ("no", "lesson in few words"), PAGE.name
+    broken = [place for place, cells in found if len(cells) != COLUMNS or not all(cells)]
+    assert broken == [], "not four cells, or an empty one"
+    numbers = [int(cells[0]) for _, cells in found[1:]]
+    assert numbers == sorted(numbers), PAGE.name
 
 
 def test_every_lesson_has_a_row_and_no_other() -> None:

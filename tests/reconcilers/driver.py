@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from examples.simulator.server import Addresses
 from examples.simulator.world import World
@@ -27,7 +28,8 @@ from specs.fleet import Fleet
 from tests.reconcilers.data import UID, a_tester, merged
 
 POLL = 0.02
-PLACING = asyncio.Lock()
+PLACING: WeakKeyDictionary[World, asyncio.Lock] = WeakKeyDictionary()
+"""One place at a time in a world, whichever tester asks. A lock belongs to the loop of one test."""
 LIMIT = 60.0  # real seconds for one step to settle; generous, never reached
 
 
@@ -311,7 +313,7 @@ class Ports:
         self.life.rows[self.step] = replace(row, identity={**row.identity, **identity})
 
     def placing(self) -> asyncio.Lock:
-        return PLACING
+        return PLACING.setdefault(self.life.world, asyncio.Lock())
 
     async def promises(self) -> tuple[Promise, ...]:
         return await self.life.promises()
