@@ -97,7 +97,7 @@ async def _planned(
     try:
         observed = None
         if not lacking:
-            observed = await step.observe(view, world.looks_for(view.desired, facts))
+            observed = await step.observe(view, world.looks_of_a_turn())
             learnt = step.learn(observed, facts) if observed is not None and wanted else None
             if learnt is not None:
                 facts = replace(facts, steps={**facts.steps, step.name: learnt})

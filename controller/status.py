@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cache
 
 from controller.backoff import backoff, spread
 from controller.outcomes import OPERATION_RUNNING, Kind, StepOutcome
@@ -57,6 +58,7 @@ class Verdict:
     steps: tuple[Condition, ...]  # what each step came to
 
 
+@cache
 def condition_type(step: str) -> str:
     """`machine_access` → `MachineAccess`."""
     return "".join(part.capitalize() for part in step.split("_"))

@@ -348,7 +348,7 @@ class Turn:
         """Whether a look from this pass leaves another step nothing to do or to wait for."""
         row = rows.current(self.snapshot, step.name) if step.makes else None
         view = self.snapshot.view(row)
-        looks = self.world.looks_for(view.desired, view.facts)
+        looks = self.world.looks_of_a_turn()
         looks.newer_than = self.pass_began
         try:
             return not step.plan(view.desired, await step.observe(view, looks), view.facts)
@@ -358,7 +358,7 @@ class Turn:
     def _looks(self) -> TesterLooks:
         """Newer than what we did last to the step's objects; while it is not in sync, as new as every poll can be, where one
         look answers the first turns of all steps of a pass, however long it takes."""
-        looks = self.world.looks_for(self.snapshot.record.desired, self.snapshot.facts())
+        looks = self.world.looks_of_a_turn()
         floors = [row.since for row in self.snapshot.rows(self.step.name) if row.since is not None]
         if not self.was_in_sync:
             recent = self.hands.clock.now() - self.poll / 2

@@ -10,10 +10,7 @@ from typing import Any
 
 from reconcilers.backends import Backends
 from reconcilers.contract import Reconciler
-from reconcilers.facts import Facts
 from reconcilers.looks import Looks, TesterLooks
-from reconcilers.machine_look import machine_query
-from specs.desired import DesiredTester
 from specs.fleet import Fleet
 from specs.gone import Gone
 
@@ -48,9 +45,9 @@ class World:
     def step(self, name: str) -> Step:
         return next(step for step in self.steps if step.name == name)
 
-    def looks_for(self, desired: DesiredTester, facts: Facts) -> TesterLooks:
+    def looks_of_a_turn(self) -> TesterLooks:
         """The looks as one turn of one tester uses them."""
-        return TesterLooks(self.looks, machine_query(desired, facts))
+        return TesterLooks(self.looks)
 
     async def leave(self) -> None:
         """One user fewer; the last one out of a retired world closes it."""

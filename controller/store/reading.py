@@ -1,30 +1,42 @@
 """What can be asked of the store. Every function runs in a transaction that the store has begun and sees one moment.
 
-What is ordered by name is ordered here: databases compare text by rules of their own.
+What is ordered by name is ordered here: databases compare text by rules of their own. Statements that every pass needs are
+built once (`statements`): building one costs several times what asking it does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, exists, func, select
+from sqlalchemy import Connection, Row, exists, func, select
 
 from controller.records import Condition, Event, JournalEntry, Run, SourceState, TesterRecord
 from controller.store.rows import facts_of, records, source_state, tester_record
-from controller.store.statements import NEWEST_RUNS
+from controller.store.statements import (
+    ALL_CONDITIONS,
+    ALL_TESTERS,
+    BOX,
+    BOXES_OF,
+    CONDITIONS_OF,
+    FACTS_OF,
+    FLEET_NOW,
+    FORGE_OWNER,
+    NEWEST_RUNS,
+    OBJECTS_OF,
+    SOURCE_NOW,
+    TESTER,
+    UNFINISHED,
+    UNFINISHED_OF,
+)
 from controller.store.tables import (
-    conditions,
     events,
     facts,
-    fleet,
-    fleet_identity,
     journal,
     metadata,
     objects,
     sealed,
-    source,
     testers,
 )
 from reconcilers.facts import ObjectState, OutsideObject, StepFacts
@@ -41,12 +53,12 @@ def is_empty(connection: Connection) -> bool:
 
 
 def all_testers(connection: Connection) -> tuple[TesterRecord, ...]:
-    found = (tester_record(row) for row in connection.execute(select(testers)))
+    found = (tester_record(row) for row in connection.execute(ALL_TESTERS))
     return tuple(sorted(found, key=lambda tester: tester.name))
 
 
 def one_tester(connection: Connection, name: str) -> TesterRecord | None:
-    row = connection.execute(select(testers).where(testers.c.name == name)).one_or_none()
+    row = connection.execute(TESTER, {"of": name}).one_or_none()
     return None if row is None else tester_record(row)
 
 
@@ -58,16 +70,15 @@ def all_objects(
         query = query.where(objects.c.step == step)
     if states is not None:
         query = query.where(objects.c.state.in_(sorted(states)))
-    return _objects(connection, query)
+    return _objects(connection.execute(query).all())
 
 
 def objects_of(connection: Connection, tester: str) -> tuple[OutsideObject, ...]:
-    return _objects(connection, select(objects).where(objects.c.tester == tester))
+    return _objects(connection.execute(OBJECTS_OF, {"of": tester}).all())
 
 
 def facts_about(connection: Connection, tester: str) -> FactRows:
-    columns = (facts.c.step, facts.c.machine, facts.c.body, facts.c.at)
-    return facts_of(tester, connection.execute(select(*columns).where(facts.c.tester == tester)).all())
+    return facts_of(tester, connection.execute(FACTS_OF, {"of": tester}).all())
 
 
 def facts_of_all(connection: Connection, steps: tuple[str, ...]) -> dict[str, FactRows]:
@@ -80,11 +91,8 @@ def facts_of_all(connection: Connection, steps: tuple[str, ...]) -> dict[str, Fa
 
 
 def all_conditions(connection: Connection, tester: str | None) -> tuple[Condition, ...]:
-    query = select(conditions)
-    if tester is not None:
-        query = query.where(conditions.c.tester == tester)
-    found = records(Condition, connection.execute(query).all())
-    return tuple(sorted(found, key=lambda condition: (condition.tester, condition.type)))
+    rows = connection.execute(ALL_CONDITIONS) if tester is None else connection.execute(CONDITIONS_OF, {"of": tester})
+    return tuple(sorted(records(Condition, rows.all()), key=lambda condition: (condition.tester, condition.type)))
 
 
 def newest_events(connection: Connection, tester: str | None, limit: int, before: int | None) -> tuple[Event, ...]:
@@ -105,10 +113,8 @@ def newest_entries(connection: Connection, tester: str | None, limit: int) -> tu
 
 def unfinished_entries(connection: Connection, tester: str | None = None) -> tuple[JournalEntry, ...]:
     """Oldest first."""
-    query = select(journal).where(journal.c.ended_at.is_(None)).order_by(journal.c.began_at, journal.c.id)
-    if tester is not None:
-        query = query.where(journal.c.tester == tester)
-    return records(JournalEntry, connection.execute(query).all())
+    rows = connection.execute(UNFINISHED) if tester is None else connection.execute(UNFINISHED_OF, {"of": tester})
+    return records(JournalEntry, rows.all())
 
 
 def begun(connection: Connection, step: str, names: Collection[str]) -> dict[str, datetime]:
@@ -129,27 +135,26 @@ def newest_runs(connection: Connection) -> tuple[Run, ...]:
 
 
 def source_now(connection: Connection) -> SourceState | None:
-    columns = (column for column in source.columns if column is not source.c.id)
-    row = connection.execute(select(*columns)).one_or_none()
+    row = connection.execute(SOURCE_NOW).one_or_none()
     return None if row is None else source_state(row)
 
 
 def fleet_now(connection: Connection) -> tuple[str, str] | None:
-    row = connection.execute(select(fleet.c.text, fleet.c.revision)).one_or_none()
+    row = connection.execute(FLEET_NOW).one_or_none()
     return None if row is None else (row.text, row.revision)
 
 
 def forge_owner(connection: Connection) -> str:
-    return connection.scalar(select(fleet_identity.c.forge_owner)) or ""
+    return connection.scalar(FORGE_OWNER) or ""
 
 
 def boxes(connection: Connection, owner: str) -> list[Row[Any]]:
     """The sealed rows of a tester that are not void."""
-    return list(connection.execute(_boxes().where(sealed.c.owner == owner)))
+    return list(connection.execute(BOXES_OF, {"of": owner}))
 
 
 def box(connection: Connection, name: str) -> Row[Any] | None:
-    return connection.execute(_boxes().where(sealed.c.name == name)).one_or_none()
+    return connection.execute(BOX, {"of": name}).one_or_none()
 
 
 def names_of_boxes(connection: Connection) -> tuple[str, ...]:
@@ -161,10 +166,7 @@ def key_ids(connection: Connection) -> frozenset[str]:
     return frozenset(connection.scalars(select(sealed.c.key_id).distinct()))
 
 
-def _boxes() -> Select[Any]:
-    return select(sealed.c.name, sealed.c.key_id, sealed.c.box).where(sealed.c.void.is_(False))
-
-
-def _objects(connection: Connection, query: Select[Any]) -> tuple[OutsideObject, ...]:
-    found = records(OutsideObject, connection.execute(query).all())
-    return tuple(sorted(found, key=lambda row: (row.tester, row.step, row.incarnation, row.attempt)))
+def _objects(rows: Sequence[Row[Any]]) -> tuple[OutsideObject, ...]:
+    return tuple(
+        sorted(records(OutsideObject, rows), key=lambda row: (row.tester, row.step, row.incarnation, row.attempt))
+    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from functools import lru_cache
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 from sqlalchemy import Row, Table
@@ -15,6 +16,9 @@ from specs.desired import DesiredTester
 
 R = TypeVar("R")
 
+REMEMBERED: Final = 1024
+"""Of how many testers what was last read is kept, parsed. A frozen value, so that everybody may have the same."""
+
 Values = dict[str, Any]
 
 
@@ -24,7 +28,8 @@ def values(table: Table, record: object) -> Values:
 
 
 def records(kind: type[R], rows: Sequence[Row[Any]]) -> tuple[R, ...]:
-    return tuple(kind(**row._mapping) for row in rows)
+    names = rows[0]._fields if rows else ()
+    return tuple(kind(**dict(zip(names, row, strict=True))) for row in rows)
 
 
 def tester_values(table: Table, tester: TesterRecord) -> Values:
@@ -34,7 +39,7 @@ def tester_values(table: Table, tester: TesterRecord) -> Values:
 def tester_record(row: Row[Any]) -> TesterRecord:
     """Raises StoreError, naming the tester, when its desired state is not of this program's shape."""
     try:
-        desired = DesiredTester.model_validate_json(row.desired)
+        desired = _desired(row.desired)
     except ValidationError as error:
         raise StoreError(
             f"The store's row of tester {row.name!r} does not fit this version of the program: its desired state has "
@@ -64,9 +69,22 @@ def owner_of(name: str) -> str:
     return name.partition("/")[0] if "/" in name else ""
 
 
+# What did not change since it was last read is not read again: every look asks for the same few rows.
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _desired(body: str) -> DesiredTester:
+    return DesiredTester.model_validate_json(body)
+
+
+@lru_cache(maxsize=8 * REMEMBERED)
+def _facts_read(step: str, body: str) -> StepFacts:
+    return FACTS[step].model_validate_json(body)
+
+
 def _facts(tester: str, row: Row[Any]) -> StepFacts:
     try:
-        return FACTS[row.step].model_validate_json(row.body)
+        return _facts_read(row.step, row.body)
     except ValidationError as error:
         raise StoreError(
             f"The store's facts of step {row.step!r} of tester {tester!r} do not fit this version of the program: "

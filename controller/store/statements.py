@@ -1,4 +1,4 @@
-"""The statements that write. Built once, from the tables, so that a write costs no thought about SQL.
+"""The statements that write, and those that every pass reads by. Built once, from the tables: no use costs a thought about SQL.
 
 "Insert or replace" is written as text, which SQLite and PostgreSQL both understand, with typed parameters: SQLAlchemy's own
 construct for it is compiled anew at every use, which takes longer than the write itself.
@@ -108,3 +108,23 @@ RESEAL: Final = (
     .where(sealed.c.name == bindparam("row"))
     .values(key_id=bindparam("new_key_id"), box=bindparam("new_box"))
 )
+
+# ------------------------------------------------------------------------------------------------ reading
+
+ALL_TESTERS: Final = select(testers)
+TESTER: Final = select(testers).where(testers.c.name == bindparam("of"))
+OBJECTS_OF: Final = select(objects).where(objects.c.tester == bindparam("of"))
+FACTS_OF: Final = select(facts.c.step, facts.c.machine, facts.c.body, facts.c.at).where(
+    facts.c.tester == bindparam("of")
+)
+ALL_CONDITIONS: Final = select(conditions)
+CONDITIONS_OF: Final = select(conditions).where(conditions.c.tester == bindparam("of"))
+UNFINISHED: Final = select(journal).where(journal.c.ended_at.is_(None)).order_by(journal.c.began_at, journal.c.id)
+UNFINISHED_OF: Final = UNFINISHED.where(journal.c.tester == bindparam("of"))
+SOURCE_NOW: Final = select(*(column for column in source.columns if column is not source.c.id))
+FLEET_NOW: Final = select(fleet.c.text, fleet.c.revision)
+FORGE_OWNER: Final = select(fleet_identity.c.forge_owner)
+
+_BOXES: Final = select(sealed.c.name, sealed.c.key_id, sealed.c.box).where(sealed.c.void.is_(False))
+BOXES_OF: Final = _BOXES.where(sealed.c.owner == bindparam("of"))
+BOX: Final = _BOXES.where(sealed.c.name == bindparam("of"))
