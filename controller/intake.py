@@ -12,12 +12,15 @@ from controller.outcomes import AN_ADMIN
 from controller.records import (
     AddEvent,
     Change,
+    Commit,
     Condition,
     Event,
     PutCondition,
     PutFleet,
+    PutRevision,
     PutSource,
     PutTester,
+    RevisionRecord,
     Severity,
     SourceState,
     Status,
@@ -37,11 +40,16 @@ NAMED = 10  # so many testers are named; of the others there is only the number
 
 @dataclass(frozen=True)
 class Revision:
-    """One reading of a source. `id` tells readings with different contents apart."""
+    """One reading of a source. `id` tells readings with different contents apart.
+
+    `commit`: who made it, where the source knows; `rewrites`: the revision before it, when that is no ancestor of it.
+    """
 
     source: str
     id: str
     loaded: Loaded
+    commit: Commit | None = None
+    rewrites: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,14 +93,40 @@ async def take_in(revision: Revision, store: Store, clock: Clock, chance: random
     rows = {record.name: record for record in await store.testers()}
     leaving = who_leaves(rows.values(), loaded, now)
     draft = _Draft(now, revision.id)
+    if revision.rewrites:
+        text = f"history was rewritten: {revision.id[:12]} does not follow {revision.rewrites[:12]}"
+        draft.changes.append(AddEvent(Event("", "source", "SourceRewritten", text, now, Severity.WARNING)))
     for name, tester in sorted(loaded.testers.items()):
         _take_tester(draft, rows.get(name), tester, chance, held=name in leaving.held)
     _mark_broken(draft, rows, loaded, errors)
     fleet = await _take_fleet(draft, loaded, store)
     _take_absent(draft, rows, loaded, leaving)
     state = SourceState(revision.source, revision.id, now, True, errors, leaving.held)
+    draft.changes += await _revision_change(revision, before, errors, draft, store)
     await store.write(*draft.changes, *_source_change(before, state, now))
     return Taken(tuple(draft.changed), fleet, leaving.held, errors)
+
+
+async def _revision_change(
+    revision: Revision, before: SourceState | None, errors: tuple[str, ...], draft: _Draft, store: Store
+) -> list[Change]:
+    """The revision is written down when it comes into force, again too, and when it is found to say something else."""
+    known = await store.revision(revision.id)
+    if known is not None and before is not None and before.revision == revision.id:
+        return [] if known.errors == errors else [PutRevision(replace(known, errors=errors))]
+    by = revision.commit
+    record = RevisionRecord(
+        revision=revision.id,
+        source=revision.source,
+        read_at=draft.now,
+        author=by.author if by is not None else "",
+        subject=by.subject if by is not None else "",
+        committed_at=by.at if by is not None else None,
+        errors=errors,
+        changed=tuple(draft.changed),
+        told=known.told if known is not None else "",
+    )
+    return [PutRevision(record)]
 
 
 def _take_tester(

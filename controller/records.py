@@ -137,6 +137,16 @@ class JournalEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit as people know it. `at`: when it was committed, UTC."""
+
+    sha: str
+    author: str
+    subject: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class SourceState:
     """The source of specs, as last read."""
 
@@ -146,6 +156,33 @@ class SourceState:
     readable: bool
     errors: tuple[str, ...] = ()
     held: tuple[str, ...] = ()  # testers whose removal is held back (TooManyRemovals)
+
+
+class RevisionState(StrEnum):
+    """What became of a revision, in the words of a commit status."""
+
+    PENDING = "pending"
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionRecord:
+    """A revision that was read, and what became of it. `told`: the status that was published last, "" while none was."""
+
+    revision: str
+    source: str
+    read_at: datetime
+    author: str = ""  # as far as the source knows
+    subject: str = ""
+    committed_at: datetime | None = None
+    errors: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()  # testers that it added, changed, put back or took out
+    state: RevisionState = RevisionState.PENDING
+    ready: int = 0  # of `total` testers that it wants
+    total: int = 0
+    text: str = ""
+    told: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +321,13 @@ class PutSource:
 
 
 @dataclass(frozen=True, slots=True)
+class PutRevision:
+    """Insert or replace a revision, and forget the oldest ones beyond what is kept."""
+
+    record: RevisionRecord
+
+
+@dataclass(frozen=True, slots=True)
 class PutFleet:
     """The last good Fleet document, as JSON text, so that windows can read it without the source."""
 
@@ -325,6 +369,7 @@ Change = (
     | Void
     | Unseal
     | PutSource
+    | PutRevision
     | PutFleet
     | ClaimForge
     | NameForgeOwner

@@ -55,6 +55,20 @@ def read_folder(root: Path) -> Folder:
     return Folder(files, tuple(errors), readable=not any(not each.file or each.file == "." for each in errors))
 
 
+def is_spec(path: str) -> bool:
+    """Whether a path below the folder, with `/` between its parts, may be a spec: neither hidden nor of another kind."""
+    return not any(part.startswith(".") for part in path.split("/")) and path.lower().endswith(_ENDINGS)
+
+
+def odd_name(path: str) -> bool:
+    """Whether a path cannot be shown to people as it is."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return True
+    return not path.isprintable()
+
+
 def _candidates(root: Path, base: Path, errors: list[SpecError]) -> Iterator[tuple[str, Path]]:
     """Name and path of every file that may be a spec, in order."""
 
@@ -71,13 +85,13 @@ def _candidates(root: Path, base: Path, errors: list[SpecError]) -> Iterator[tup
                 )
         folders[:] = sorted(each for each in folders if not each.startswith("."))
         for each in sorted(names):
-            if not each.startswith(".") and each.lower().endswith(_ENDINGS):
+            if is_spec(each):
                 path = Path(folder, each)
                 yield _relative(path, root), path
 
 
 def _content(name: str, path: Path, base: Path, errors: list[SpecError]) -> bytes | None:
-    if not name.isprintable() or not _encodable(name):
+    if odd_name(name):
         errors.append(_error(ascii(name)[1:-1], "the file's name holds odd characters", "rename the file"))
         return None
     if path.is_symlink() and not _inside(path, base):
@@ -101,14 +115,6 @@ def _inside(path: Path, base: Path) -> bool:
         return path.resolve(strict=True).is_relative_to(base)
     except (OSError, RuntimeError):
         return False
-
-
-def _encodable(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _relative(path: Path, root: Path) -> str:

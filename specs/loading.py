@@ -20,7 +20,7 @@ from specs.documents import FileContent, Found, parse_file
 from specs.errors import Finding, SpecError
 from specs.fleet import Fleet, Safety
 from specs.fleet_checks import check_fleet
-from specs.folder import read_folder
+from specs.folder import Folder, read_folder
 from specs.tester import Tester
 
 Judged = tuple[Found[Tester], Finding]
@@ -102,7 +102,13 @@ def load_folder(path: Path, now: date, known: frozenset[str] = frozenset(), last
     `now` is today; `known` are testers that exist already, for whom a date may lie in the past; `last_fleet` is used when
     this revision's Fleet is missing, broken or there twice. Files are named relative to the folder.
     """
-    folder = read_folder(path)
+    return load_folder_content(read_folder(path), now, known, last_fleet)
+
+
+def load_folder_content(
+    folder: Folder, now: date, known: frozenset[str] = frozenset(), last_fleet: Fleet | None = None
+) -> Loaded:
+    """The same for a folder that was read already, from wherever."""
     if not folder.readable:
         return Loaded({}, last_fleet, folder.errors, _hashes(folder.files), {}, readable=False)
     return load_documents(folder.files, now, known, last_fleet, folder.errors)

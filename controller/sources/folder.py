@@ -19,6 +19,7 @@ from pathlib import Path
 from watchfiles import awatch
 
 from controller.intake import Revision
+from controller.sources.waiting import first
 from reconcilers.clock import Clock
 from specs.errors import SpecError
 from specs.fleet import Fleet
@@ -77,7 +78,7 @@ class FolderSource:
         try:
             yield await self.read()
             while not stop.is_set():
-                await _first(changed.wait(), self._again.wait(), stop.wait())
+                await first(changed.wait(), self._again.wait(), stop.wait())
                 if stop.is_set():
                     return
                 changed.clear()
@@ -144,13 +145,3 @@ def _restless(revision: Revision) -> Revision:
     remedy = "find out what keeps writing to it; until then nobody is removed"
     error = SpecError(".", 0, 0, "", "the folder does not come to rest", remedy)
     return replace(revision, loaded=replace(revision.loaded, errors=(*revision.loaded.errors, error)))
-
-
-async def _first(*waits: Awaitable[object]) -> None:
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

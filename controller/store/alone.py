@@ -15,17 +15,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
-import psycopg
 from sqlalchemy import URL, text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from controller.store.address import is_in_memory, is_postgres, normal, place_of
 from controller.store.errors import StoreError, readable
-from controller.store.postgres import holding_engine
 from reconcilers.clock import Clock
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 LOCK: Final = 0x7E57_C0DF
 """The number under which PostgreSQL keeps working controllers apart."""
@@ -93,6 +93,9 @@ def _lock_file(database: Path) -> TextIO:
 
 @asynccontextmanager
 async def _session_lock(address: URL, clock: Clock) -> AsyncIterator[None]:
+    # Only who has a server pays for its driver: it is slow to import.
+    from controller.store.postgres import holding_engine
+
     engine = holding_engine(address, f"tester-controller, {_us()}"[:LONGEST_NAME])
     task = asyncio.current_task()
     try:
@@ -135,9 +138,15 @@ async def _again(engine: AsyncEngine, address: URL, clock: Clock) -> AsyncConnec
 async def _broken(connection: AsyncConnection) -> None:
     """Until the connection ends. Nobody notifies us of anything: to wait for that is to wait for the end."""
     session: Any = (await connection.get_raw_connection()).driver_connection
-    with suppress(psycopg.Error):
+    with suppress(_driver_error()):
         async for _ in session.notifies():
             pass
+
+
+def _driver_error() -> type[Exception]:
+    import psycopg  # imported long ago by then, but only where there is a server
+
+    return psycopg.Error
 
 
 async def _end(connection: AsyncConnection) -> None:
@@ -145,7 +154,7 @@ async def _end(connection: AsyncConnection) -> None:
     if connection.invalidated or connection.closed:
         return
     session: Any = (await connection.get_raw_connection()).driver_connection
-    with suppress(psycopg.Error):
+    with suppress(_driver_error()):
         await session.close()
     await connection.invalidate()
     await connection.close()

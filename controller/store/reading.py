@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, exists, func, select
 
-from controller.records import Condition, Event, JournalEntry, Run, SourceState, TesterRecord
-from controller.store.rows import facts_of, records, source_state, tester_record
+from controller.records import Condition, Event, JournalEntry, RevisionRecord, Run, SourceState, TesterRecord
+from controller.store.rows import facts_of, records, revision_record, source_state, tester_record
 from controller.store.statements import (
     ALL_CONDITIONS,
     ALL_TESTERS,
@@ -23,8 +23,10 @@ from controller.store.statements import (
     FACTS_OF,
     FLEET_NOW,
     FORGE_OWNER,
+    NEWEST_REVISIONS,
     NEWEST_RUNS,
     OBJECTS_OF,
+    REVISION,
     SOURCE_NOW,
     TESTER,
     UNFINISHED,
@@ -137,6 +139,15 @@ def newest_runs(connection: Connection) -> tuple[Run, ...]:
 def source_now(connection: Connection) -> SourceState | None:
     row = connection.execute(SOURCE_NOW).one_or_none()
     return None if row is None else source_state(row)
+
+
+def newest_revisions(connection: Connection, limit: int) -> tuple[RevisionRecord, ...]:
+    return tuple(revision_record(row) for row in connection.execute(NEWEST_REVISIONS, {"most": limit}))
+
+
+def one_revision(connection: Connection, revision: str) -> RevisionRecord | None:
+    row = connection.execute(REVISION, {"of": revision}).one_or_none()
+    return None if row is None else revision_record(row)
 
 
 def fleet_now(connection: Connection) -> tuple[str, str] | None:

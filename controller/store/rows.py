@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 from sqlalchemy import Row, Table
 
-from controller.records import SourceState, TesterRecord
+from controller.records import RevisionRecord, SourceState, TesterRecord
 from controller.store.errors import StoreError
 from reconcilers.facts import FACTS, MachineFacts, StepFacts
 from specs.desired import DesiredTester
@@ -62,6 +62,10 @@ def facts_of(tester: str, rows: Sequence[Row[Any]]) -> dict[str, tuple[StepFacts
 
 def source_state(row: Row[Any]) -> SourceState:
     return SourceState(**{**row._mapping, "errors": tuple(row.errors), "held": tuple(row.held)})
+
+
+def revision_record(row: Row[Any]) -> RevisionRecord:
+    return RevisionRecord(**{**row._mapping, "errors": tuple(row.errors), "changed": tuple(row.changed)})
 
 
 def owner_of(name: str) -> str:

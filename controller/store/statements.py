@@ -12,6 +12,7 @@ from typing import Final
 from sqlalchemy import Table, TextClause, bindparam, delete, func, select, text, update
 
 from controller.store.tables import (
+    MOST_REVISIONS,
     MOST_RUNS,
     STATUS_COLUMNS,
     conditions,
@@ -21,6 +22,7 @@ from controller.store.tables import (
     fleet_identity,
     journal,
     objects,
+    revisions,
     runs,
     sealed,
     source,
@@ -101,6 +103,15 @@ NEWEST_RUNS: Final = (
 FORGET_OLD_RUNS: Final = delete(runs).where(
     runs.c.id <= select(runs.c.id).order_by(runs.c.id.desc()).limit(1).offset(MOST_RUNS).scalar_subquery()
 )
+PUT_REVISION: Final = _upsert(revisions)
+FORGET_OLD_REVISIONS: Final = delete(revisions).where(
+    revisions.c.read_at
+    < select(revisions.c.read_at)
+    .order_by(revisions.c.read_at.desc())
+    .limit(1)
+    .offset(MOST_REVISIONS - 1)
+    .scalar_subquery()
+)
 VOID: Final = update(sealed).where(sealed.c.name == bindparam("row")).values(void=True)
 UNSEAL: Final = delete(sealed).where(sealed.c.name == bindparam("row"))
 RESEAL: Final = (
@@ -124,6 +135,11 @@ UNFINISHED_OF: Final = UNFINISHED.where(journal.c.tester == bindparam("of"))
 SOURCE_NOW: Final = select(*(column for column in source.columns if column is not source.c.id))
 FLEET_NOW: Final = select(fleet.c.text, fleet.c.revision)
 FORGE_OWNER: Final = select(fleet_identity.c.forge_owner)
+
+NEWEST_REVISIONS: Final = (
+    select(revisions).order_by(revisions.c.read_at.desc(), revisions.c.revision).limit(bindparam("most"))
+)
+REVISION: Final = select(revisions).where(revisions.c.revision == bindparam("of"))
 
 _BOXES: Final = select(sealed.c.name, sealed.c.key_id, sealed.c.box).where(sealed.c.void.is_(False))
 BOXES_OF: Final = _BOXES.where(sealed.c.owner == bindparam("of"))

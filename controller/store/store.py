@@ -23,6 +23,7 @@ from controller.records import (
     Condition,
     Event,
     JournalEntry,
+    RevisionRecord,
     Run,
     SourceState,
     TesterBooks,
@@ -32,7 +33,6 @@ from controller.store import migrations, pruning, reading, writing
 from controller.store.address import is_in_memory, is_postgres, normal, place_of
 from controller.store.database import Database, Work
 from controller.store.errors import SealingError, StoreError, lost_race, readable
-from controller.store.postgres import PostgresDatabase
 from controller.store.sealing import Keyring, KeySource
 from controller.store.sqlite import MemoryDatabase, SqliteDatabase
 from controller.store.tables import metadata
@@ -194,6 +194,13 @@ class Store:
     async def source(self) -> SourceState | None:
         return await self._read(reading.source_now)
 
+    async def revisions(self, limit: int = 50) -> tuple[RevisionRecord, ...]:
+        """What was read of the source, newest first."""
+        return await self._read(lambda connection: reading.newest_revisions(connection, limit))
+
+    async def revision(self, revision: str) -> RevisionRecord | None:
+        return await self._read(lambda connection: reading.one_revision(connection, revision))
+
     async def fleet(self) -> tuple[str, str] | None:
         """The last good Fleet document as JSON text, and its revision."""
         return await self._read(reading.fleet_now)
@@ -270,6 +277,9 @@ class Store:
 
 def _database(url: URL) -> Database:
     if is_postgres(url):
+        # Only who has a server pays for its driver: it is slow to import.
+        from controller.store.postgres import PostgresDatabase
+
         return PostgresDatabase(url)
     return MemoryDatabase(url) if is_in_memory(url) else SqliteDatabase(url)
 

@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-from controller.records import Outcome, Phase, Severity, Status
+from controller.records import Outcome, Phase, RevisionState, Severity, Status
 from reconcilers.facts import ObjectState
 
 
@@ -265,6 +265,28 @@ source: Final = Table(
     Column("errors", JSON, nullable=False),
     Column("held", JSON, nullable=False),
 )
+
+revisions: Final = Table(
+    "revisions",
+    metadata,
+    Column("revision", String, primary_key=True),
+    Column("source", Words, nullable=False),
+    Column("read_at", UtcDateTime, nullable=False, index=True),
+    Column("author", Words, nullable=False),
+    Column("subject", Words, nullable=False),
+    Column("committed_at", UtcDateTime),
+    Column("errors", JSON, nullable=False),
+    Column("changed", JSON, nullable=False),
+    Column("state", Word(RevisionState), nullable=False),
+    Column("ready", Integer, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("text", Words, nullable=False),
+    Column("told", Words, nullable=False),
+)
+"""What was read of the source, and what became of it."""
+
+MOST_REVISIONS: Final = 200
+"""The newest are kept."""
 
 fleet: Final = Table(
     "fleet",

@@ -26,6 +26,7 @@ from controller.records import (
     PutFleet,
     PutJournal,
     PutObject,
+    PutRevision,
     PutSource,
     PutTester,
     Seal,
@@ -41,6 +42,7 @@ from controller.store.statements import (
     COUNT_UP,
     DROP_CONDITION,
     DROP_FACTS,
+    FORGET_OLD_REVISIONS,
     FORGET_OLD_RUNS,
     NAME_FORGE_OWNER,
     NEWEST_EVENTS,
@@ -49,6 +51,7 @@ from controller.store.statements import (
     PUT_FLEET,
     PUT_JOURNAL,
     PUT_OBJECT,
+    PUT_REVISION,
     PUT_SEALED,
     PUT_SOURCE,
     PUT_TESTER,
@@ -65,6 +68,7 @@ from controller.store.tables import (
     journal,
     keepable,
     objects,
+    revisions,
     runs,
     sealed,
     source,
@@ -263,6 +267,16 @@ def _put_source(connection: Connection, changes: Sequence[PutSource], _: Ring) -
     connection.execute(PUT_SOURCE, [row])
 
 
+def _put_revisions(connection: Connection, changes: Sequence[PutRevision], _: Ring) -> None:
+    lists = ("errors", "changed")
+    rows = [
+        {**values(revisions, change.record), **{name: list(getattr(change.record, name)) for name in lists}}
+        for change in changes
+    ]
+    connection.execute(PUT_REVISION, rows)
+    connection.execute(FORGET_OLD_REVISIONS)
+
+
 def _put_fleet(connection: Connection, changes: Sequence[PutFleet], _: Ring) -> None:
     connection.execute(PUT_FLEET, [{**values(fleet, changes[-1]), "id": ONE_ROW}])
 
@@ -296,6 +310,7 @@ HANDLERS: Final[Mapping[type[Any], Handler]] = {
     Void: _void,
     Unseal: _unseal,
     PutSource: _put_source,
+    PutRevision: _put_revisions,
     PutFleet: _put_fleet,
     ClaimForge: _claim_forge,
     NameForgeOwner: _name_forge_owner,

@@ -11,22 +11,25 @@ from __future__ import annotations
 
 import threading
 from functools import cache
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, text
+from sqlalchemy import URL, Connection, Engine, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from controller.store import postgres, sqlite
+from controller.store import sqlite
 from controller.store.address import is_postgres, place_of
 from controller.store.errors import StoreError, readable
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 _ADVISORY_LOCK: Final = 0x7E57_C0DE
 """The number under which PostgreSQL keeps migrating processes apart."""
 
+
+_REVISION_TABLE: Final = "alembic_version"
+"""Where alembic writes down how far a database is."""
 
 _one_at_a_time = threading.Lock()
 """Alembic keeps the migration under way in module globals."""
@@ -34,6 +37,9 @@ _one_at_a_time = threading.Lock()
 
 def config() -> Config:
     """Alembic's configuration, found by package: the same from a checkout and from a wheel."""
+    # Alembic is slow to import, and nearly every start finds the tables as they should be.
+    from alembic.config import Config
+
     settings = Config()
     settings.set_main_option("script_location", "controller.store:migrations")
     settings.set_main_option("path_separator", "os")
@@ -66,18 +72,27 @@ def upgrade(url: URL) -> None:
 
 
 def migrating_engine(url: URL) -> Engine:
-    return postgres.migrating_engine(url) if is_postgres(url) else sqlite.migrating_engine(url)
+    if is_postgres(url):
+        # Only who has a server pays for its driver.
+        from controller.store import postgres
+
+        return postgres.migrating_engine(url)
+    return sqlite.migrating_engine(url)
 
 
 def revision_of(connection: Connection) -> str | None:
     """The revision of a database, None for an empty one."""
-    return MigrationContext.configure(connection).get_current_revision()
+    if not inspect(connection).has_table(_REVISION_TABLE):
+        return None
+    revision: str | None = connection.scalar(text(f"SELECT version_num FROM {_REVISION_TABLE}"))  # noqa: S608 a name of ours
+    return revision
 
 
 @cache
 def revisions() -> tuple[str, ...]:
-    """The revisions that this program knows, newest first."""
-    return tuple(script.revision for script in ScriptDirectory.from_config(config()).walk_revisions())
+    """The revisions that this program knows, newest first: their files are named by them."""
+    scripts = (Path(__file__).parent / "versions").glob("[0-9]*_*.py")
+    return tuple(sorted((script.name.partition("_")[0] for script in scripts), reverse=True))
 
 
 def _migrate(connection: Connection, place: str) -> None:
@@ -85,6 +100,8 @@ def _migrate(connection: Connection, place: str) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
     if _at_head(connection, place):
         return
+    from alembic import command  # slow: see `config`
+
     settings = config()
     settings.attributes["connection"] = connection
     command.upgrade(settings, "head")

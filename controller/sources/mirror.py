@@ -1,0 +1,264 @@
+"""A bare mirror of one branch of a git repository, by the `git` program: fetched with a time-out, read without a work tree.
+
+The mirror can be thrown away at any time: whatever is wrong with it is mended by making it anew. Nothing of the machine's own
+git settings is used, no question is ever asked on a terminal, and no credential stands in an address, an argument or an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from controller.records import Commit
+from reconcilers.secret import HIDDEN, Secret
+
+FETCH_LIMIT: Final = timedelta(seconds=60)
+READ_LIMIT: Final = timedelta(seconds=30)
+LONGEST_ERROR: Final = 300
+_SCHEMES: Final = ("https", "http", "ssh", "file")
+_SSH_SHORT: Final = re.compile(r"([\w.-]+@)?\w[\w.-]*:[^:\s-]\S*")
+_NO_BRANCH: Final = (*" :~^?*[\\", "..", "@{")
+_GIT: Final = shutil.which("git") or "git"
+
+
+class GitError(Exception):
+    """Why a repository could not be fetched or read, as one readable sentence without credentials."""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """Where the specs are. `url`: https, ssh (also `user@host:path`), or file; without credentials.
+
+    `token` is sent as the password of `user` over http(s); `key` is the path of a private key for ssh, whose host must be
+    in `known_hosts` (the user's own when empty).
+    """
+
+    url: str
+    branch: str = "main"
+    folder: str = ""
+    user: str = "token"
+    token: Secret | None = None
+    key: Path | None = None
+    known_hosts: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, saying how to mend it, for an address or a branch that git must never see."""
+        parts = urlsplit(self.url) if "://" in self.url else None
+        if parts is None and _SSH_SHORT.fullmatch(self.url) is None:
+            raise ValueError(f"{self.url!r} is no git address: use https://…, ssh://… or user@host:path")
+        if parts is not None and parts.scheme not in _SCHEMES:
+            raise ValueError(f"git over {parts.scheme!r} is not supported: use https or ssh")
+        if parts is not None and parts.password is not None:
+            raise ValueError("the address of the repository holds a password: give it by reference instead")
+        if (
+            not self.branch
+            or self.branch.startswith(("-", "+", "/"))
+            or any(sign in self.branch for sign in _NO_BRANCH)
+        ):
+            raise ValueError(f"{self.branch!r} is no name of a branch")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file of a commit. `mode` as git writes it: 100644 and 100755 are ordinary files."""
+
+    path: str
+    mode: str
+    sha: str
+    size: int
+
+
+class Mirror:
+    """One branch of one repository in `path`. Used by one task at a time."""
+
+    def __init__(self, repository: Repository, path: Path) -> None:
+        self.repository = repository
+        self.path = path
+        self._ref = f"refs/heads/{repository.branch}"
+
+    async def fetch(self) -> str:
+        """Bring the branch up to date, rewritten or not. Returns the commit that it is at.
+
+        Raises GitError when the repository cannot be reached in time, refuses, or has no such branch.
+        """
+        await self._made()
+        # "+": a branch that was force-pushed is taken as it is now.
+        refspec = f"+{self._ref}:{self._ref}"
+        await self._git(
+            "fetch", "--quiet", "--no-tags", "--prune", "--", self.repository.url, refspec, limit=FETCH_LIMIT
+        )
+        return (await self._git("rev-parse", "--verify", f"{self._ref}^{{commit}}")).decode().strip()
+
+    async def fetch_commit(self, ref: str, sha: str) -> None:
+        """Bring one more ref (`refs/pull/7/head`) without touching the branch. Raises GitError, also when it is not `sha`."""
+        await self._made()
+        kept = f"refs/heads-of-others/{sha}"
+        await self._git("fetch", "--quiet", "--no-tags", "--", self.repository.url, f"+{ref}:{kept}", limit=FETCH_LIMIT)
+        found = (await self._git("rev-parse", "--verify", f"{kept}^{{commit}}")).decode().strip()
+        if found != sha:
+            raise GitError(f"{ref} is at {found[:12]} by now, not at {sha[:12]}")
+
+    async def commit(self, sha: str) -> Commit:
+        """Who made it, and what for. Raises GitError."""
+        told = await self._git("show", "--no-patch", "--no-show-signature", "--format=%an%x00%s%x00%ct", sha)
+        author, subject, at = told.decode("utf-8", "replace").rstrip("\n").split("\x00")
+        return Commit(sha, author, subject, datetime.fromtimestamp(int(at), UTC))
+
+    async def follows(self, sha: str, earlier: str) -> bool:
+        """Whether a commit has another one among its ancestors: no, when history was rewritten. Raises GitError."""
+        base = await self._git("merge-base", earlier, sha, fine=(0, 1, 128))
+        return base.decode().strip() == earlier
+
+    async def entries(self, sha: str, folder: str) -> list[Entry]:
+        """Every file of a commit below a folder ("" for all), with its path relative to that. Raises GitError."""
+        tree = f"{sha}:{folder.strip('/')}" if folder.strip("/") else f"{sha}^{{tree}}"
+        told = await self._git("ls-tree", "-r", "-z", "--long", "--full-tree", tree)
+        found = []
+        for line in told.split(b"\x00"):
+            if line:
+                about, _, path = line.partition(b"\t")
+                mode, _, blob, size = about.decode().split()
+                name = path.decode("utf-8", "surrogateescape")
+                found.append(Entry(name, mode, blob, int(size) if size.isdigit() else 0))
+        return found
+
+    async def contents(self, blobs: Sequence[str]) -> list[bytes]:
+        """What these objects hold, in their order. Raises GitError."""
+        if not blobs:
+            return []
+        told = await self._git("cat-file", "--batch", stdin="".join(f"{blob}\n" for blob in blobs).encode())
+        found, at = [], 0
+        for blob in blobs:
+            end = told.index(b"\n", at)
+            name, kind, size = (*told[at:end].decode().split(), "", "")[:3]
+            if name != blob or kind != "blob":
+                raise GitError(f"the mirror {self.path} lacks an object: it is made anew at the next fetch")
+            found.append(told[end + 1 : end + 1 + int(size)])
+            at = end + 1 + int(size) + 1
+        return found
+
+    def discard(self) -> None:
+        """Throw the mirror away: the next fetch makes it anew."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    async def _made(self) -> None:
+        if not (self.path / "HEAD").is_file():
+            self.discard()
+            self.path.mkdir(parents=True, mode=0o700)
+            await self._git("init", "--quiet", "--bare", "--initial-branch", "unused", ".")
+
+    async def _git(
+        self,
+        *arguments: str,
+        stdin: bytes | None = None,
+        limit: timedelta = READ_LIMIT,
+        fine: tuple[int, ...] = (0,),
+    ) -> bytes:
+        """What git prints. Raises GitError for any exit code that is not fine, and when it takes longer than `limit`."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                _GIT,
+                *arguments,
+                cwd=self.path,
+                env={**self._environment(), **self._credentials()},
+                stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,  # so that its helpers end with it
+            )
+        except OSError as error:
+            raise GitError(f"the program git cannot be started: {error.strerror or error}; install git") from error
+        try:
+            async with asyncio.timeout(limit.total_seconds()):
+                out, err = await process.communicate(stdin)
+        except TimeoutError:
+            raise GitError(f"git {arguments[0]} took longer than {limit.total_seconds():.0f} s") from None
+        finally:
+            _end(process)
+        if process.returncode not in fine:
+            raise GitError(self._in_words(arguments[0], err))
+        return out
+
+    def _environment(self) -> dict[str, str]:
+        """Nothing of the user's own settings: what this controller does must not hang on who started it."""
+        kept = {
+            name: os.environ[name] for name in ("PATH", "HOME", "SSL_CERT_FILE", "GIT_SSL_CAINFO") if name in os.environ
+        }
+        return {
+            **kept,
+            "LC_ALL": "C",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_ALLOW_PROTOCOL": ":".join(_SCHEMES),
+            "GIT_SSH_COMMAND": self._ssh(),
+            **_as_settings(
+                {
+                    "gc.auto": "0",
+                    "maintenance.auto": "false",
+                    "fetch.fsckObjects": "true",
+                    "http.followRedirects": "initial",
+                    "http.lowSpeedLimit": "1",
+                    "http.lowSpeedTime": "30",
+                    **self._header(),
+                }
+            ),
+        }
+
+    def _header(self) -> Mapping[str, str]:
+        """The credential as a setting for this very address: in the environment only its own user can read it, in an
+        argument everybody could."""
+        if self.repository.token is None or not self.repository.url.startswith(("http://", "https://")):
+            return {}
+        both = f"{self.repository.user}:{self.repository.token.text()}"
+        return {
+            f"http.{self.repository.url}.extraHeader": f"Authorization: Basic {base64.b64encode(both.encode()).decode()}"
+        }
+
+    def _credentials(self) -> dict[str, str]:
+        return {"GIT_ASKPASS": "/bin/false", "SSH_ASKPASS": "/bin/false"}
+
+    def _ssh(self) -> str:
+        options = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=20"]
+        if self.repository.key is not None:
+            options += ["-i", str(self.repository.key), "-o", "IdentitiesOnly=yes"]
+        if self.repository.known_hosts is not None:
+            options += ["-o", f"UserKnownHostsFile={self.repository.known_hosts}"]
+        return shlex.join(["ssh", *options])
+
+    def _in_words(self, verb: str, err: bytes) -> str:
+        text = err.decode("utf-8", "replace")
+        if self.repository.token is not None:
+            text = text.replace(self.repository.token.text(), HIDDEN)
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        said = next(
+            (line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1] if lines else "no word"
+        )
+        said = "".join(sign if sign.isprintable() else " " for sign in said)[:LONGEST_ERROR]
+        return f"git {verb} of {self.repository.url} failed: {said}"
+
+
+def _as_settings(settings: Mapping[str, str]) -> dict[str, str]:
+    """Settings as git takes them from the environment."""
+    found = {"GIT_CONFIG_COUNT": str(len(settings))}
+    for number, (name, value) in enumerate(settings.items()):
+        found |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
+    return found
+
+
+def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,220 @@
+"""The git source against real repositories: what is fetched is one commit, whole or not at all."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+
+from controller.sources.git import GitSource
+from controller.sources.mirror import GitError, Mirror, Repository
+from reconcilers.clock import SystemClock
+from reconcilers.secret import Secret
+from specs.fleet import Fleet
+
+FLEET = (Path(__file__).parents[3] / "examples" / "fleet" / "fleet.yaml").read_bytes()
+WHO = ("-c", "user.name=Mik", "-c", "user.email=mik@example.test", "-c", "commit.gpgsign=false")
+
+
+def tester(name: str) -> str:
+    body = {"identity": {"email": f"{name}@example.org"}}
+    return yaml.safe_dump({"apiVersion": "hero.tester/v1", "kind": "Tester", "metadata": {"name": name}, "spec": body})
+
+
+class Upstream:
+    """A repository that people push to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.git("init", "--quiet", "--initial-branch", "main", str(path), at=path.parent)
+
+    def git(self, *arguments: str, at: Path | None = None) -> str:
+        done = subprocess.run(
+            ["git", *WHO, *arguments], cwd=at or self.path, check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    def save(self, name: str, content: str | bytes) -> None:
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+    def commit(self, subject: str = "a change") -> str:
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "-m", subject)
+        return self.git("rev-parse", "HEAD")
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> Upstream:
+    made = Upstream(tmp_path / "upstream")
+    made.save("fleet/fleet.yaml", FLEET)
+    made.save("fleet/alice.yaml", tester("alice"))
+    made.save("README.md", "not a spec")
+    made.commit("alice comes")
+    return made
+
+
+async def nobody() -> tuple[frozenset[str], Fleet | None]:
+    return frozenset(), None
+
+
+@pytest.fixture
+def before() -> list[str]:
+    """The revision in force, as the store would tell."""
+    return [""]
+
+
+@pytest.fixture
+def source_of(tmp_path: Path, before: list[str]) -> Callable[..., GitSource]:
+    async def in_force() -> str:
+        return before[0]
+
+    def make(url: str, branch: str = "main", folder: str = "fleet") -> GitSource:
+        mirror = Mirror(Repository(url, branch, folder), tmp_path / "mirror")
+        return GitSource(mirror, SystemClock(), nobody, in_force)
+
+    return make
+
+
+async def test_a_commit_is_a_revision_with_the_one_who_made_it(
+    upstream: Upstream, source_of: Callable[..., GitSource]
+) -> None:
+    source = source_of(upstream.path.as_uri())
+    revision = await source.read()
+    assert revision.id == upstream.git("rev-parse", "HEAD")
+    assert set(revision.loaded.testers) == {"alice"}
+    assert revision.loaded.whole
+    assert sorted(revision.loaded.files) == ["alice.yaml", "fleet.yaml"]
+    assert revision.commit is not None
+    assert (revision.commit.author, revision.commit.subject) == ("Mik", "alice comes")
+    assert abs(datetime.now(UTC) - revision.commit.at).total_seconds() < 3600
+    assert source.fetched_at is not None
+
+
+async def test_what_is_only_in_a_work_tree_or_on_another_branch_is_not_there(
+    upstream: Upstream, source_of: Callable[..., GitSource]
+) -> None:
+    source = source_of(upstream.path.as_uri())
+    first = await source.read()
+    upstream.save("fleet/bob.yaml", tester("bob"))
+    upstream.git("checkout", "--quiet", "-b", "other")
+    upstream.commit()
+    assert (await source.read()).id == first.id
+    upstream.git("checkout", "--quiet", "main")
+    upstream.git("merge", "--quiet", "--ff-only", "other")
+    assert set((await source.read()).loaded.testers) == {"alice", "bob"}
+
+
+async def test_a_repository_that_cannot_be_fetched_tells_nothing_but_why(
+    upstream: Upstream, source_of: Callable[..., GitSource], before: list[str], tmp_path: Path
+) -> None:
+    source = source_of(upstream.path.as_uri())
+    before[0] = (await source.read()).id
+    seen = source.fetched_at
+    upstream.path.rename(tmp_path / "away")
+    gone = await source.read()
+    assert gone.id == before[0]
+    assert not gone.loaded.readable
+    assert "stays in force" in str(gone.loaded.errors[0])
+    assert source.fetched_at == seen
+    (tmp_path / "away").rename(upstream.path)
+    assert (await source.read()).loaded.whole
+
+
+async def test_a_branch_that_is_not_there_is_said(upstream: Upstream, source_of: Callable[..., GitSource]) -> None:
+    revision = await source_of(upstream.path.as_uri(), branch="prod").read()
+    assert not revision.loaded.readable
+    assert "prod" in str(revision.loaded.errors[0])
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "README.md"])
+async def test_a_folder_that_is_not_there_removes_nobody(
+    upstream: Upstream, source_of: Callable[..., GitSource], folder: str
+) -> None:
+    assert not (await source_of(upstream.path.as_uri(), folder=folder).read()).loaded.readable
+
+
+async def test_rewritten_history_is_taken_and_said(
+    upstream: Upstream, source_of: Callable[..., GitSource], before: list[str]
+) -> None:
+    source = source_of(upstream.path.as_uri())
+    base = upstream.git("rev-parse", "HEAD")
+    upstream.save("fleet/bob.yaml", tester("bob"))
+    upstream.commit("bob comes")
+    before[0] = (await source.read()).id
+    assert (await source.read()).rewrites == ""
+    upstream.git("reset", "--quiet", "--hard", base)
+    upstream.save("fleet/carol.yaml", tester("carol"))
+    upstream.commit("carol instead")
+    revision = await source.read()
+    assert revision.rewrites == before[0]
+    assert set(revision.loaded.testers) == {"alice", "carol"}
+
+
+async def test_odd_things_in_a_tree_are_refused_and_the_others_stay(
+    upstream: Upstream, source_of: Callable[..., GitSource]
+) -> None:
+    (upstream.path / "fleet/link.yaml").symlink_to("/etc/passwd")
+    upstream.save("fleet/huge.yaml", b"#" * (1024 * 1024 + 1))
+    upstream.save("fleet/.hidden/eve.yaml", tester("eve"))
+    upstream.save("fleet/deep/er/dave.yaml", tester("dave"))
+    upstream.save("fleet/a\nb.yaml", tester("mallory"))
+    upstream.commit()
+    loaded = (await source_of(upstream.path.as_uri()).read()).loaded
+    assert set(loaded.testers) == {"alice", "dave"}
+    assert sorted(error.file for error in loaded.errors) == ["a\\nb.yaml", "huge.yaml", "link.yaml"]
+    assert not loaded.whole
+
+
+async def test_a_broken_mirror_is_made_anew(
+    upstream: Upstream, source_of: Callable[..., GitSource], tmp_path: Path
+) -> None:
+    source = source_of(upstream.path.as_uri())
+    await source.read()
+    for path in (tmp_path / "mirror" / "objects").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    await source.read()
+    assert (await source.read()).loaded.whole
+
+
+async def test_nothing_of_the_users_own_settings_is_used(
+    upstream: Upstream, source_of: Callable[..., GitSource], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / ".gitconfig").write_text('[url "file:///elsewhere/"]\n\tinsteadOf = "file:///"\n')
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert (await source_of(upstream.path.as_uri()).read()).loaded.whole
+
+
+async def test_an_error_never_tells_the_token(tmp_path: Path) -> None:
+    token = Secret("s3cret-token-of-the-fleet")
+    mirror = Mirror(Repository("http://127.0.0.1:1/fleet.git", token=token), tmp_path / "mirror")
+    with pytest.raises(GitError) as caught:
+        await mirror.fetch()
+    assert "127.0.0.1" in str(caught.value)
+    assert token.text() not in str(caught.value)
+    assert not [path for path in (tmp_path / "mirror").rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("url", "branch"),
+    [
+        ("--upload-pack=touch /tmp/x", "main"),
+        ("ext::sh -c touch% /tmp/x", "main"),
+        ("ftp://example.test/x", "main"),
+        ("https://mik:password@example.test/x", "main"),
+        ("relative/path", "main"),
+        ("https://example.test/x", "--force"),
+        ("https://example.test/x", "a..b"),
+        ("https://example.test/x", ""),
+    ],
+)
+def test_addresses_that_git_must_never_see_are_refused(url: str, branch: str) -> None:
+    with pytest.raises(ValueError, match=r"git|password|branch"):
+        Repository(url, branch)
