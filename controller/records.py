@@ -164,6 +164,7 @@ class RevisionState(StrEnum):
     PENDING = "pending"
     SUCCESS = "success"
     FAILURE = "failure"
+    SUPERSEDED = "warning"  # a newer one came into force before it was as it says
 
 
 @dataclass(frozen=True, slots=True)

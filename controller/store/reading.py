@@ -20,6 +20,7 @@ from controller.store.statements import (
     BOX,
     BOXES_OF,
     CONDITIONS_OF,
+    CONDITIONS_OF_TYPE,
     FACTS_OF,
     FLEET_NOW,
     FORGE_OWNER,
@@ -95,6 +96,11 @@ def facts_of_all(connection: Connection, steps: tuple[str, ...]) -> dict[str, Fa
 def all_conditions(connection: Connection, tester: str | None) -> tuple[Condition, ...]:
     rows = connection.execute(ALL_CONDITIONS) if tester is None else connection.execute(CONDITIONS_OF, {"of": tester})
     return tuple(sorted(records(Condition, rows.all()), key=lambda condition: (condition.tester, condition.type)))
+
+
+def conditions_of_type(connection: Connection, kind: str) -> tuple[Condition, ...]:
+    rows = connection.execute(CONDITIONS_OF_TYPE, {"what": kind}).all()
+    return tuple(sorted(records(Condition, rows), key=lambda condition: condition.tester))
 
 
 def newest_events(connection: Connection, tester: str | None, limit: int, before: int | None) -> tuple[Event, ...]:

@@ -130,6 +130,7 @@ FACTS_OF: Final = select(facts.c.step, facts.c.machine, facts.c.body, facts.c.at
 )
 ALL_CONDITIONS: Final = select(conditions)
 CONDITIONS_OF: Final = select(conditions).where(conditions.c.tester == bindparam("of"))
+CONDITIONS_OF_TYPE: Final = select(conditions).where(conditions.c.type == bindparam("what"))
 UNFINISHED: Final = select(journal).where(journal.c.ended_at.is_(None)).order_by(journal.c.began_at, journal.c.id)
 UNFINISHED_OF: Final = UNFINISHED.where(journal.c.tester == bindparam("of"))
 SOURCE_NOW: Final = select(*(column for column in source.columns if column is not source.c.id))

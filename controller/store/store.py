@@ -168,6 +168,10 @@ class Store:
         """By tester and type; None: of all, those of the fleet (tester "") included."""
         return await self._read(lambda connection: reading.all_conditions(connection, tester))
 
+    async def conditions_of_type(self, kind: str) -> tuple[Condition, ...]:
+        """Everybody's condition of one type, by tester."""
+        return await self._read(lambda connection: reading.conditions_of_type(connection, kind))
+
     async def events(self, tester: str | None = None, limit: int = 100, before: int | None = None) -> tuple[Event, ...]:
         """Newest first. `before`: only those with a smaller id, for the next page."""
         return await self._read(lambda connection: reading.newest_events(connection, tester, limit, before))

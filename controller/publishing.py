@@ -1,0 +1,102 @@
+"""What became of a revision, told where it was pushed: a status of its commit.
+
+Whatever changes in the books may change the verdict; it is told when it says something else than what was told last. Telling
+it twice does no harm, so nothing is written down before the call. Who cannot be told now is told later; no tester waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from controller.records import PutRevision, RevisionRecord, RevisionState
+from controller.revisions import judged
+from controller.status import READY
+from controller.store import Store, StoreError
+from reconcilers.clock import Clock
+from reconcilers.errors import OutsideError, Rejected
+
+log = logging.getLogger("controller")
+
+EVERY: Final = timedelta(seconds=2)
+RETRY: Final = timedelta(minutes=1)
+LOOKED_BACK: Final = 20
+"""So many revisions may still be told that a newer one has taken their place."""
+
+Tell = Callable[[RevisionRecord], Awaitable[bool]]
+"""Publishes a verdict. False: there is nowhere to. Raises OutsideError."""
+
+
+@dataclass
+class Publisher:
+    """`tell` is asked only for verdicts that were not told yet."""
+
+    store: Store
+    clock: Clock
+    tell: Tell
+    _seen: int = -1  # commits of the store when it was judged last
+    _not_before: datetime | None = None
+    _refused: dict[str, str] = field(default_factory=dict)  # revision → the verdict that Forge will never take
+
+    async def look(self) -> None:
+        """Judge the revision in force, and tell what is new. A store that cannot be used is tried the next time."""
+        now = self.clock.now()
+        retried = self._not_before is not None and now >= self._not_before
+        if self.store.commits == self._seen and not retried:
+            return
+        try:
+            untold = await self._judge(now)
+            if self._not_before is None or retried:
+                await self._publish(untold, now)
+            self._seen = self.store.commits
+        except StoreError as error:
+            log.warning("what became of the revision is not told now: %s", error)
+
+    async def _judge(self, now: datetime) -> list[RevisionRecord]:
+        """Write down what has changed; those whose verdict was not told yet, oldest first."""
+        source = await self.store.source()
+        records = await self.store.revisions(LOOKED_BACK)
+        if source is None or not records:
+            return []
+        ready = {each.tester: each for each in await self.store.conditions_of_type(READY)}
+        testers = await self.store.testers()
+        news = []
+        for record in records:
+            if record.revision == source.revision:
+                new = judged(record, source, testers, ready, now)
+            else:
+                new = superseded(record, source.revision)
+            if new != record:
+                await self.store.write(PutRevision(new))
+            news.append(new)
+        return [each for each in reversed(news) if in_words(each) not in (each.told, self._refused.get(each.revision))]
+
+    async def _publish(self, untold: list[RevisionRecord], now: datetime) -> None:
+        """What fails is tried again in a while; what is refused is not."""
+        self._not_before = None
+        for record in untold:
+            try:
+                if await self.tell(record):
+                    await self.store.write(PutRevision(replace(record, told=in_words(record))))
+            except Rejected as error:
+                self._refused[record.revision] = in_words(record)
+                log.warning("the status of %s is not taken: %s", record.revision[:12], error)
+            except OutsideError as error:
+                self._not_before = now + RETRY
+                log.warning("the status of %s is not told yet: %s", record.revision[:12], error)
+                return
+
+
+def superseded(record: RevisionRecord, by: str) -> RevisionRecord:
+    """A revision that is not in force any more: what it had not come to, it never will."""
+    if record.state is not RevisionState.PENDING:
+        return record
+    return replace(record, state=RevisionState.SUPERSEDED, text=f"superseded by {by[:12]}: {record.text}".rstrip(": "))
+
+
+def in_words(record: RevisionRecord) -> str:
+    """What is told, in one line: equal lines are told once."""
+    return f"{record.state}: {record.text}"

@@ -1,0 +1,132 @@
+"""A verdict on a revision is told once, again when it changes, later when it could not be, and never when it was refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+import pytest
+
+from controller.publishing import RETRY, Publisher
+from controller.records import (
+    Phase,
+    PutRevision,
+    PutSource,
+    PutTester,
+    RevisionRecord,
+    RevisionState,
+    SetStatus,
+    SourceState,
+)
+from controller.store import Store
+from reconcilers.errors import OutsideError, Rejected, Transient
+from tests.controller.fakes import ManualClock
+from tests.controller.store.samples import NOON, a_tester
+
+SECOND = timedelta(seconds=1)
+
+
+@dataclass
+class Forge:
+    """Remembers what it was told; `fails` is raised instead."""
+
+    told: list[tuple[str, str, str]] = field(default_factory=list)
+    fails: OutsideError | None = None
+    asked: int = 0
+
+    async def tell(self, record: RevisionRecord) -> bool:
+        self.asked += 1
+        if self.fails is not None:
+            raise self.fails
+        self.told.append((record.revision, str(record.state), record.text))
+        return True
+
+
+@pytest.fixture
+def forge() -> Forge:
+    return Forge()
+
+
+@pytest.fixture
+async def publisher(store: Store, clock: ManualClock, forge: Forge) -> Publisher:
+    await in_force(store, "one", NOON)
+    await store.write(PutTester(a_tester()))
+    return Publisher(store, clock, forge.tell)
+
+
+async def in_force(store: Store, revision: str, read_at: object) -> None:
+    source = SourceState("git", revision, NOON, True)
+    await store.write(PutSource(source), PutRevision(RevisionRecord(revision, "git", read_at)))  # type: ignore[arg-type]
+
+
+async def comes_to(store: Store, phase: Phase) -> None:
+    record = a_tester()
+    await store.write(SetStatus(record.name, phase, 100, "", record.generation, None))
+
+
+async def test_pending_then_success_each_told_once(store: Store, publisher: Publisher, forge: Forge) -> None:
+    await publisher.look()
+    await publisher.look()
+    await comes_to(store, Phase.READY)
+    await publisher.look()
+    await publisher.look()
+    assert forge.told == [("one", "pending", "0/1 testers ready"), ("one", "success", "1/1 testers ready")]
+    assert (await store.revisions())[0].state is RevisionState.SUCCESS
+
+
+async def test_nothing_is_asked_or_written_while_nothing_happens(
+    store: Store, publisher: Publisher, forge: Forge
+) -> None:
+    await publisher.look()
+    commits, asked = store.commits, forge.asked
+    for _ in range(5):
+        await publisher.look()
+    assert (store.commits, forge.asked) == (commits, asked)
+
+
+async def test_what_was_told_before_a_restart_is_not_told_again(
+    store: Store, publisher: Publisher, forge: Forge, clock: ManualClock
+) -> None:
+    await publisher.look()
+    await Publisher(store, clock, forge.tell).look()
+    assert len(forge.told) == 1
+
+
+async def test_who_cannot_be_told_now_is_told_later(
+    store: Store, publisher: Publisher, forge: Forge, clock: ManualClock
+) -> None:
+    forge.fails = Transient("it is down", system="forge")
+    await publisher.look()
+    await comes_to(store, Phase.READY)
+    await publisher.look()
+    assert forge.asked == 1  # not at every change while it is down
+    forge.fails = None
+    clock.pass_by(RETRY)
+    await publisher.look()
+    assert forge.told == [("one", "success", "1/1 testers ready")]
+
+
+async def test_a_refused_verdict_is_not_tried_again_and_the_next_one_is(
+    store: Store, publisher: Publisher, forge: Forge, clock: ManualClock
+) -> None:
+    forge.fails = Rejected("no such commit", system="forge", reason="CommitUnknown")
+    await publisher.look()
+    clock.pass_by(10 * RETRY)
+    await store.write(PutTester(replace(a_tester(), name="bob", uid="b0b000")))
+    await publisher.look()
+    assert forge.asked == 2  # the verdict is another one: two testers
+    await publisher.look()
+    assert forge.asked == 2
+
+
+async def test_a_newer_revision_ends_the_older_ones_wait(store: Store, publisher: Publisher, forge: Forge) -> None:
+    await publisher.look()
+    await in_force(store, "two", NOON + SECOND)
+    await publisher.look()
+    assert forge.told[1:] == [
+        ("one", "warning", "superseded by two: 0/1 testers ready"),
+        ("two", "pending", "0/1 testers ready"),
+    ]
+    await comes_to(store, Phase.READY)
+    await publisher.look()
+    assert forge.told[3:] == [("two", "success", "1/1 testers ready")]
