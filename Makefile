@@ -7,6 +7,16 @@ STAMP := $(VENV)/.made
 DEMO_ARGS ?=
 TEST_ARGS ?=
 BENCH_ARGS ?=
+SHOT ?=
+# Second deaths after each first one, on average.
+DOUBLES ?= 0.1
+# Seeded worlds: how many, the first one's seed, testers in each, days of each; or the file of a story to be lived again.
+N ?= 200
+SEED ?= 1
+TESTERS ?= 2
+DAYS ?= 0.125
+REPLAY ?=
+WORLDS_ARGS ?=
 # Tests wait for the world as much as they reckon: three keep two cores busy.
 WORKERS ?= 3
 SOURCES := specs reconcilers controller api examples tests
@@ -15,7 +25,7 @@ FIND_PYTHON := for name in python3.13 python3.12 python3.11 python3 python; do \
 	if command -v $$name >/dev/null 2>&1 && $$name -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then printf %s $$name; break; fi; done
 
-.PHONY: help env demo test check bench-ready lock clean
+.PHONY: help env demo test long check bench-ready bench-month bench-api screenshots worlds crash-points lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -43,6 +53,10 @@ demo: env  ## three testers come to life in a make-believe world; DEMO_ARGS=--ex
 test: env  ## all tests, the checks among them; TEST_ARGS goes to pytest
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TEST_ARGS)
 
+long: env  ## what takes longer: every mishap alone, and N seeded worlds
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long $(TEST_ARGS)
+	@$(MAKE) --no-print-directory worlds
+
 check: env  ## format, lint, types and layers
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/ruff check $(SOURCES)
@@ -52,10 +66,27 @@ check: env  ## format, lint, types and layers
 bench-ready: env  ## how long a cold tester takes, beside what nobody can avoid; BENCH_ARGS=--sockets over real HTTP and SSH
 	@$(BIN)/python -m tests.bench.ready $(BENCH_ARGS)
 
+bench-api: env  ## what the API, its stream and the pages cost with a thousand testers
+	@$(BIN)/python -m tests.bench.api
+	@$(BIN)/python -m tests.bench.pages
+
+screenshots: env  ## every page of the dashboard, light, dark and on a phone, into docs/screens; SHOT= takes those whose name begins so
+	@$(BIN)/python -m tests.browser.screens $(SHOT)
+
+bench-month: env  ## the memory of a simulated month of fifty testers, day by day: about half an hour of one core
+	@$(BIN)/python -m tests.bench.month $(BENCH_ARGS)
+
+worlds: env  ## seeded worlds under every fault: N= SEED= TESTERS= DAYS=, or REPLAY=file; see docs/worlds.md
+	@$(BIN)/python -m tests.worlds --worlds $(N) --seed $(SEED) --testers $(TESTERS) --days $(DAYS) \
+		$(if $(REPLAY),--replay $(REPLAY)) $(WORLDS_ARGS)
+
+crash-points: env  ## the process dies at every boundary of six lives, and twice at some: about ten minutes of two cores
+	@$(BIN)/python -m tests.worlds.crash_points --doubles $(DOUBLES) --seed $(SEED)
+
 lock: env  ## choose dependencies anew within the bounds of pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --extra dev --generate-hashes --no-header \
 		--no-annotate --no-emit-index-url pyproject.toml -o requirements.lock
 
 clean:  ## throw away what can be made again: environment, caches, the demo's world
-	@rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist *.egg-info
+	@rm -rf $(VENV) .demo .worlds .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist *.egg-info
 	@find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from api.complaint import Complaint
 from api.options import FLEET
+from controller.places import Places, opened_store
 from controller.queries import Queries
-from controller.running import Places, opened_store
+from controller.sources.fetched import fetched_at
 from controller.store import Keyring, Store
 from reconcilers.clock import Clock, SystemClock
 
@@ -18,9 +19,9 @@ DATABASE_VARIABLE = "DATABASE_URL"
 IN_MEMORY = "sqlite://"
 
 
-def places(fleet: Path, state: Path) -> Places:
+def places(fleet: Path, state: Path, secrets: Path | None = None) -> Places:
     """Where this controller's things are; a database other than the state folder's comes from DATABASE_URL."""
-    return Places(fleet, state, os.environ.get(DATABASE_VARIABLE, ""))
+    return Places(fleet, state, os.environ.get(DATABASE_VARIABLE, ""), secrets)
 
 
 def has_books(where: Places) -> bool:
@@ -58,5 +59,6 @@ async def books(state: Path) -> AsyncIterator[Store]:
 @asynccontextmanager
 async def queries(state: Path) -> AsyncIterator[Queries]:
     """What may be asked of those books."""
+    mirror = places(FLEET, state).mirror
     async with books(state) as store:
-        yield Queries(store)
+        yield Queries(store, good_at=lambda: fetched_at(mirror))

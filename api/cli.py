@@ -16,21 +16,26 @@ NAME = "testerctl"
 FAILED = 1
 INTERRUPTED = 130
 
-COMMANDS = (
-    "validate",
-    "doctor",
-    "plan",
-    "run",
-    "get",
-    "describe",
-    "events",
-    "logs",
-    "wait",
-    "reveal",
-    "demo",
-    "schema",
-)
-GROUPS = ("secret", "keys")
+COMMANDS = {
+    "validate": "Check a folder of specs.",
+    "doctor": "Check all endpoints and credentials.",
+    "plan": "Show what would change, and change nothing.",
+    "run": "Run the controller.",
+    "get": "Show how the testers stand.",
+    "describe": "Show one tester whole.",
+    "events": "Show what happened, oldest first.",
+    "logs": "Show what the installs on a tester's machine printed.",
+    "wait": "Wait for a tester.",
+    "reveal": "Show the one-time password of a tester, if one is kept.",
+    "demo": "Show three testers come to life.",
+    "schema": "Print the JSON Schema of a kind of document.",
+}
+GROUPS = {
+    "token": "Tokens for programs that look through the windows.",
+    "secret": "Secrets that specs refer to by name, kept sealed.",
+    "keys": "The keys under which secrets are sealed.",
+}
+"""What `testerctl --help` says of each, so that it need not import them; a test holds it against what they say themselves."""
 
 
 def main() -> None:
@@ -58,7 +63,7 @@ def run_with(arguments: list[str]) -> int:
 
 
 def app_for(arguments: list[str]) -> typer.Typer:
-    """The program with the command that is asked for, and with all of them when none is: importing one is much quicker."""
+    """The program with the command that is asked for, or with the list of all: importing one takes long, all take longer."""
     app = typer.Typer(
         name=NAME,
         help="Keeps a fleet of Hero OS test machines equal to a folder of YAML files.",
@@ -69,13 +74,18 @@ def app_for(arguments: list[str]) -> typer.Typer:
     )
     app.callback()(_common)
     asked = next((word for word in arguments if not word.startswith("-")), "")
-    for name in COMMANDS:
-        if asked not in (*COMMANDS, *GROUPS) or name == asked:
-            app.command(name)(import_module(f"api.commands.{name}").command)
-    for name in GROUPS:
-        if asked not in (*COMMANDS, *GROUPS) or name == asked:
-            app.add_typer(import_module(f"api.commands.{name}").group)
+    if asked in COMMANDS:
+        app.command(asked)(import_module(f"api.commands.{asked}").command)
+    elif asked in GROUPS:
+        app.add_typer(import_module(f"api.commands.{asked}").group)
+    else:
+        for name, words in (COMMANDS | GROUPS).items():
+            app.command(name, help=words)(_listed)
     return app
+
+
+def _listed() -> None:
+    """In the place of a command that is only listed: whoever asks for one gets the command itself."""
 
 
 def _common(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 
 from controller.doctor import LIMIT, Finding, Verdict, examine
+from controller.places import Places
 from controller.references import References
-from controller.running import Places
 from controller.store import Store
 from reconcilers.backends.opening import Options
 from reconcilers.clock import Clock
 from reconcilers.facts import MachineFacts, ObjectState
+from specs.fleet import Fleet
 from specs.loading import load_folder
 
 SIGNS = {Verdict.GOOD: "✓", Verdict.WRONG: "✗", Verdict.UNKNOWN: "–"}
@@ -23,10 +24,15 @@ async def examine_folder(where: Places, store: Store, clock: Clock) -> tuple[Fin
         why = "; ".join(str(error) for error in loaded.errors[:3]) or "there is none"
         mend = f"`testerctl validate {where.folder}` shows everything"
         return (Finding("fleet", "can be read", Verdict.WRONG, why, mend),)
-    secrets = await References(store, where.folder).resolve(loaded.fleet.spec.secrets())
+    return await examine_fleet(loaded.fleet, where, store, clock)
+
+
+async def examine_fleet(fleet: Fleet, where: Places, store: Store, clock: Clock) -> tuple[Finding, ...]:
+    """The findings about a Fleet that was read already."""
+    secrets = await References(store, where.files).resolve(fleet.spec.secrets())
     machines = await store.objects(MachineFacts.step, frozenset({ObjectState.EXISTING}))
     standing_at = Counter(row.identity.get("daemon", "") for row in machines)
-    return await examine(loaded.fleet, secrets, clock, Options(folder=where.folder), LIMIT, standing_at)
+    return await examine(fleet, secrets, clock, Options(folder=where.files), LIMIT, standing_at)
 
 
 def in_words(finding: Finding) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 
 from api.answer import Answer
 from api.estimate_models import Estimate
+from api.quarantine_models import Quarantined
 from controller import records
 from controller.preview import Preview, StepPreview
-from controller.queries import FleetSummary, KnownFacts, TesterDetail, TesterSummary
+from controller.queries import KnownFacts, TesterDetail, TesterSummary
 from controller.records import Outcome, Phase, Severity, Status
 from reconcilers.actions import Action, Disruption, Effect
 from reconcilers.facts import ObjectState, OutsideObject
@@ -46,7 +47,18 @@ class Tester(Answer):
     file: str
     line: int
     revision: str
+    """The one that it should be as."""
+    has_revision: str | None = None
+    """The one that it was last seen to be as."""
     file_error: str | None
+    quarantine: tuple[str, ...] = ()
+    channel: str
+    version: str | None
+    """The one version of all components; null when they differ, or none was seen."""
+    newer: str | None
+    """Which newer versions are published, in words."""
+    watched: bool = True
+    """Whether a controller works on the books just now; else all of this is as old as its last sign of life."""
 
     @classmethod
     def of(cls, summary: TesterSummary) -> Tester:
@@ -76,7 +88,12 @@ class Tester(Answer):
             file=record.source_file,
             line=record.source_line,
             revision=record.revision,
+            has_revision=summary.has_revision or None,
             file_error=record.source_error or None,
+            quarantine=summary.beside,
+            channel=record.desired.channel,
+            version=summary.version or None,
+            newer=summary.newer or None,
         )
 
 
@@ -209,6 +226,7 @@ class TesterWhole(Answer):
     conditions: tuple[Condition, ...]
     facts: tuple[Fact, ...]
     objects: tuple[Thing, ...]
+    quarantine: tuple[Quarantined, ...]
     writes: tuple[Write, ...]
     events: tuple[Event, ...]
 
@@ -219,43 +237,10 @@ class TesterWhole(Answer):
             conditions=tuple(Condition.of(one, detail.seen_at[one.type]) for one in detail.conditions),
             facts=tuple(map(Fact.of, detail.facts)),
             objects=tuple(map(Thing.of, detail.objects)),
+            quarantine=tuple(map(Quarantined.of, detail.quarantine)),
             writes=tuple(map(Write.of, detail.journal)),
             events=tuple(map(Event.of, detail.events)),
         )
-
-
-class Source(Answer):
-    """Where the specs come from, as last read."""
-
-    source: str
-    revision: str
-    read_at: datetime
-    readable: bool
-    errors: tuple[str, ...]
-    held: tuple[str, ...]
-
-
-class Fleet(Answer):
-    """All testers in numbers, and how the fleet itself stands (`NothingOrphaned`)."""
-
-    total: int
-    phases: Mapping[Phase, int]
-    source: Source | None
-    conditions: tuple[Condition, ...]
-
-    @classmethod
-    def of(cls, summary: FleetSummary) -> Fleet:
-        known = summary.source
-        source = known and Source(
-            source=known.source,
-            revision=known.revision,
-            read_at=known.read_at,
-            readable=known.readable,
-            errors=known.errors,
-            held=known.held,
-        )
-        conditions = tuple(Condition.of(one, None) for one in summary.conditions)
-        return cls(total=summary.total, phases=summary.phases, source=source, conditions=conditions)
 
 
 class FieldChange(Answer):
@@ -355,10 +340,11 @@ class Plan(Answer):
 
 
 class Alive(Answer):
-    """The loop turns."""
+    """Whether the loop turns. `stuck`: testers are due, and nobody was taken up for too long."""
 
     alive: bool
     passes: int
+    stuck: bool = False
 
 
 class Check(Answer):

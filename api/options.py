@@ -15,6 +15,15 @@ FleetFolder = Annotated[
 StateFolder = Annotated[
     Path, typer.Option("--state", envvar="TESTERCTL_STATE", help="Folder of the controller's own books and key.")
 ]
+SecretsFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--secrets-folder",
+        envvar="TESTERCTL_SECRETS",
+        help="Where relative `file:` references start.",
+        show_default="the folder of specs",
+    ),
+]
 OutputForm = Annotated[Output, typer.Option("--output", "-o", help="`text` for people, `json` for programs.")]
 
 FLEET = Path("fleet")

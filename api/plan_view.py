@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
-from api.planning import Planned
 from api.terminal import text
 from api.words import one_line
 from controller.preview import Preview, StepPreview
 from reconcilers.actions import Action, Disruption, Effect, FieldChange, Wait
+
+if TYPE_CHECKING:
+    # To plan takes the whole controller; to show one, or to say a verb's words, takes none of it.
+    from api.planning import Planned
 
 SIGNS = {Effect.CREATE: ("+", "green"), Effect.DELETE: ("-", "red"), Effect.CHANGE: ("~", "yellow")}
 WORDS = {Effect.CREATE: "to make", Effect.CHANGE: "to change", Effect.DELETE: "to take away"}
@@ -24,6 +28,7 @@ DISRUPTION_STYLE = {
     Disruption.REMOVE: "bold red",
 }
 NEW = "(new)"
+NAMED = 8  # testers at most, in one line
 
 
 def without_provisional(words: str, uid: str) -> str:
@@ -38,6 +43,18 @@ def show_plan(console: Console, planned: Planned) -> None:
         made = text(without_provisional(line.plain, planned.provisional))
         made.stylize(str(line.style))
         console.print(made, soft_wrap=True)
+
+
+def is_quiet(planned: Planned) -> bool:
+    """Nothing would be done, and there is nothing to say."""
+    preview = planned.preview
+    return not (preview.leaving or planned.provisional or any(_body(preview)))
+
+
+def quiet_in_words(quiet: Sequence[Planned], total: int) -> str:
+    """`197 of 200 testers: nothing to do`; a few by name."""
+    names = f" ({', '.join(one.preview.tester for one in quiet)})" if len(quiet) <= NAMED else ""
+    return f"{len(quiet)} of {total} tester{'s' if total > 1 else ''}: nothing to do{names}"
 
 
 def show_sum(console: Console, plans: tuple[Planned, ...]) -> None:

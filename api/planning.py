@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 
 from api.books import books_or_none
 from api.complaint import Complaint
 from api.worlds import opened_world
 from controller.engine import fleet_references
+from controller.expected import expected
 from controller.in_use import kept_to_what_is_used
-from controller.intake import has_expired, who_leaves
+from controller.places import Places
 from controller.preview import Preview, preview
 from controller.records import TesterBooks, TesterRecord
 from controller.references import References
-from controller.running import Places
 from controller.store import Store
 from controller.world import World
 from reconcilers.clock import Clock
@@ -26,8 +24,7 @@ from reconcilers.secret import Secret
 from specs.desired import needs_of_secret
 from specs.errors import SpecError
 from specs.fleet import Fleet
-from specs.loading import Loaded, LoadedTester, load_folder
-from specs.names import new_uid
+from specs.loading import Loaded, load_folder
 from specs.suggest import nearest
 
 
@@ -58,10 +55,10 @@ async def plan_folder(where: Places, names: tuple[str, ...], clock: Clock) -> Fo
         loaded = await kept_to_what_is_used(loaded, store)
         if loaded.fleet is None:
             raise Complaint(_no_fleet(loaded, where.folder))
-        expected, held = _expected(records, loaded, clock.now())
-        chosen = _chosen(expected, names)
-        async with opened_world(loaded.fleet, where.folder, store, clock) as world:
-            found = await asyncio.gather(*(_one(record, records, store, world, where.folder) for record in chosen))
+        rows, held = expected(records, loaded, clock.now())
+        chosen = _chosen(rows, names)
+        async with opened_world(loaded.fleet, where.files, store, clock) as world:
+            found = await asyncio.gather(*(_one(record, records, store, world, where.files) for record in chosen))
     return FolderPlan(tuple(found), loaded.errors, held)
 
 
@@ -76,44 +73,6 @@ async def plan_known(name: str, store: Store, world: World, references: Referenc
 def _no_fleet(loaded: Loaded, folder: Path) -> str:
     errors = " ".join(f"{error}." for error in loaded.errors[:3])
     return f"There is no usable Fleet in {folder}. {errors} `testerctl validate {folder}` shows everything."
-
-
-def _expected(
-    records: Mapping[str, TesterRecord], loaded: Loaded, now: datetime
-) -> tuple[dict[str, TesterRecord], tuple[str, ...]]:
-    """The rows as they will be once this folder is taken in, and the names whose removal would be held back."""
-    expected = dict(records)
-    leaving = who_leaves(records.values(), loaded, now)
-    for name, tester in loaded.testers.items():
-        expected[name] = _with_spec(records.get(name), tester, now, held=name in leaving.held)
-    for row in leaving.absent:
-        expected[row.name] = replace(row, generation=row.generation + 1, removed_at=now)
-    return expected, leaving.held
-
-
-def _with_spec(row: TesterRecord | None, tester: LoadedTester, now: datetime, *, held: bool) -> TesterRecord:
-    if row is None:
-        return TesterRecord(
-            name=tester.desired.name,
-            uid=new_uid(random.Random()),  # noqa: S311 - a stand-in that nobody keeps
-            generation=1,
-            desired=tester.desired,
-            digest=tester.digest,
-            source_file=tester.file,
-            source_line=tester.line,
-            revision="",
-            added_at=now,
-            changed_at=now,
-        )
-    if has_expired(tester.desired, now) and not held:
-        return row if row.leaving else _raised(row, tester, now)
-    if row.desired == tester.desired and not row.leaving:
-        return row
-    return _raised(row, tester, None)
-
-
-def _raised(row: TesterRecord, tester: LoadedTester, removed_at: datetime | None) -> TesterRecord:
-    return replace(row, generation=row.generation + 1, desired=tester.desired, removed_at=removed_at)
 
 
 def _chosen(expected: Mapping[str, TesterRecord], names: tuple[str, ...]) -> list[TesterRecord]:

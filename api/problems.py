@@ -52,7 +52,8 @@ def register(app: FastAPI) -> None:
     async def outside(request: Request, error: OutsideError) -> Response:
         return problem(502, str(error))
 
-    @app.exception_handler(Exception)
-    async def mistake(request: Request, error: Exception) -> Response:
-        log.error("%s %s failed: %s", request.method, request.url.path, type(error).__name__, exc_info=error)
-        return problem(500, "a mistake in the controller; its log has it")
+
+def mistake(method: str, path: str, error: Exception) -> Response:
+    """What is said of what should never happen: nothing. The log has it."""
+    log.error("%s %s failed: %s", method, path, type(error).__name__, exc_info=error)
+    return problem(500, "a mistake in the controller; its log has it")

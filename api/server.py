@@ -8,16 +8,23 @@ import socket
 from collections.abc import Generator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
 from api import problems
+from api.access import routes as access_routes
+from api.access.access import Access
 from api.complaint import Complaint
+from api.examples import with_examples
 from api.guard import Guard
-from api.page import STYLE_HASH
-from api.routes import health, page, testers
+from api.pages.routes import add_pages
+from api.patience import MOST_CONNECTIONS, PatientProtocol
+from api.routes import components, events, fleet, health, hook, metrics, nodes, revisions, stream, testers
+from api.routes.hook import Doorbell
 from api.window import Window
+from controller.admission import Admission
 
 LISTEN = "127.0.0.1:8484"
 GRACE = 2  # seconds that open requests get when the server stops
@@ -25,7 +32,7 @@ GRACE = 2  # seconds that open requests get when the server stops
 
 @dataclass(frozen=True)
 class Place:
-    """A loopback address and a port; port 0 takes any that is free."""
+    """An address and a port; port 0 takes any that is free."""
 
     address: IPv4Address | IPv6Address
     port: int
@@ -36,9 +43,19 @@ class Place:
         return f"http://{host}:{self.port}"
 
 
-def make_app(window: Window) -> FastAPI:
-    """The whole API. No documentation pages: they would load scripts from elsewhere; /openapi.json has everything."""
-    app = FastAPI(
+class _Api(FastAPI):
+    """With an example of every answer in its description."""
+
+    def openapi(self) -> dict[str, Any]:
+        return with_examples(super().openapi())
+
+
+def make_app(window: Window, doorbell: Doorbell | None = None, access: Access | None = None) -> FastAPI:
+    """The whole API. `doorbell`: what takes in Forge's webhooks. `access`: who may look; without it, whoever is on this machine.
+
+    No documentation pages: they would load scripts from elsewhere; /openapi.json has everything.
+    """
+    app = _Api(
         title="Tester controller",
         version="0.1.0",
         summary="How the testers stand. Read only.",
@@ -47,15 +64,32 @@ def make_app(window: Window) -> FastAPI:
         openapi_url="/openapi.json",
     )
     app.state.window = window
-    for router in (page.router, testers.router, health.router):
+    app.state.streams = set()
+    app.state.doorbell = doorbell
+    app.state.access = access or Access(Admission(window.controller.store, window.clock), f"http://{LISTEN}")
+    for router in (
+        testers.router,
+        health.router,
+        hook.router,
+        access_routes.router,
+        fleet.router,
+        events.router,
+        nodes.router,
+        revisions.router,
+        components.router,
+        stream.router,
+        metrics.router,
+    ):
         app.include_router(router)
+    add_pages(app, window)
     problems.register(app)
-    app.add_middleware(Guard, style_hash=STYLE_HASH)
+    app.add_middleware(Guard, access=app.state.access)
     return app
 
 
 def place(listen: str) -> Place:
-    """`127.0.0.1:8484` or `[::1]:8484`. Raises Complaint for what is none, and for what is not loopback."""
+    """`127.0.0.1:8484` or `[::1]:8484`. Raises Complaint for what is none. Who listens beyond loopback must know who may look
+    (`api.access.options`)."""
     host, colon, port = listen.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
@@ -65,13 +99,17 @@ def place(listen: str) -> Place:
         address, number = None, -1
     if not colon or address is None or not 0 <= number <= 65535:
         raise Complaint(f"{listen!r} is no place to listen: write an address and a port, like {LISTEN} or [::1]:8484.")
-    if not address.is_loopback:
-        raise Complaint(
-            f"{listen} is not on loopback. The API does not know authentication yet, so anybody who reaches it could read "
-            f"everything; it listens on 127.0.0.1 or [::1] only. "
-            f"To look from elsewhere: ssh -L {number}:127.0.0.1:{number} <host>."
-        )
     return Place(address, number)
+
+
+def here(where: Place) -> Place:
+    """The place, if it is on loopback. Raises Complaint: what does not know who may look is for whoever is on this machine."""
+    if not where.address.is_loopback:
+        raise Complaint(
+            f"{where.address} is not on loopback, and whoever reaches it could look. "
+            f"To look from elsewhere: ssh -L {where.port}:127.0.0.1:{where.port} <host>."
+        )
+    return where
 
 
 def bound(where: Place) -> tuple[socket.socket, Place]:
@@ -102,6 +140,8 @@ async def serve(app: FastAPI, sock: socket.socket, stop: asyncio.Event) -> None:
     """Answer until `stop`, in the loop of the caller."""
     config = uvicorn.Config(
         app,
+        http=PatientProtocol,
+        limit_concurrency=MOST_CONNECTIONS,
         lifespan="off",
         log_level="warning",
         log_config=None,

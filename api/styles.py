@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from controller.doctor import Verdict
 from controller.records import Phase, Severity, Status
 from reconcilers.backends.machine import JobState
 
@@ -19,7 +18,6 @@ PHASE_STYLE = {
 }
 STATUS_STYLE = {Status.TRUE: "green", Status.FALSE: "yellow", Status.UNKNOWN: "dim"}
 SEVERITY_STYLE = {Severity.NORMAL: "", Severity.WARNING: "yellow"}
-VERDICT_STYLE = {Verdict.GOOD: "green", Verdict.WRONG: "bold red", Verdict.UNKNOWN: "dim"}
 JOB_STYLE = {
     JobState.RUNNING: "cyan",
     JobState.SUCCEEDED: "green",

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from api.job_logs import JobLog, read
 from api.models import Alive, Check, Ready
 from api.planning import plan_known
+from controller.boards.needs import Need, needs
 from controller.engine import fleet_references
+from controller.metrics import exposed, is_stuck
+from controller.news import News, news_of
 from controller.preview import Preview
 from controller.queries import Queries
 from controller.running import Controller
+from controller.shelf import shelf_of
 from controller.store import StoreError
 from controller.world import World
 from reconcilers.clock import Clock
@@ -35,7 +39,22 @@ class Window:
 
     @property
     def queries(self) -> Queries:
-        return Queries(self.controller.store, self.controller.engine.sightings)
+        controller = self.controller
+        store, sightings = controller.store, controller.engine.sightings
+        return Queries(store, sightings, lambda: controller.source.good_at, shelf_of(store))
+
+    @property
+    def news(self) -> News:
+        """What changes in the books, from the first question on."""
+        return news_of(self.controller.store)
+
+    async def needs(self) -> tuple[Need, ...]:
+        """What needs a person now, the gravest first. Raises StoreError."""
+        return needs(await self.queries.ground(), self.controller.engine.world_error, self.clock.now())
+
+    async def metrics(self) -> bytes:
+        """As Prometheus reads them. Raises StoreError."""
+        return await exposed(self.controller, self.queries)
 
     async def plan(self, name: str) -> Preview | None:
         """What the next pass would do; None: no such tester. Raises NotOpen, StoreError."""
@@ -69,7 +88,9 @@ class Window:
 
     def alive(self) -> Alive:
         """An answer at all says that the loop turns; the passes say that it works."""
-        return Alive(alive=True, passes=self.controller.engine.passes)
+        engine = self.controller.engine
+        stuck = engine.world is not None and is_stuck(engine.queue.standing())
+        return Alive(alive=not stuck, passes=engine.passes, stuck=stuck)
 
     async def ready(self) -> Ready:
         """Store readable, source readable, world open."""

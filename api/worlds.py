@@ -13,18 +13,36 @@ from controller.running import open_world
 from controller.store import Store
 from controller.world import World
 from reconcilers.clock import Clock
+from reconcilers.errors import Blocked
 from specs.fleet import Fleet
 
 
 @asynccontextmanager
 async def opened_world(fleet: Fleet, folder: Path, store: Store, clock: Clock) -> AsyncIterator[World]:
-    """The world of a Fleet; closed at the end. Raises Blocked for a credential that is not there."""
+    """The world of a Fleet; closed at the end. Raises Blocked for a credential that is not there, and Complaint
+    when the folder that it may be in is not."""
     secrets = await References(store, folder).resolve(fleet_references(fleet))
-    world = open_world(fleet, secrets, folder, clock)
+    try:
+        world = open_world(fleet, secrets, folder, clock)
+    except Blocked as error:
+        complaint = _lacking(error, folder)
+        if complaint is None:
+            raise
+        raise complaint from error
     try:
         yield world
     finally:
         await world.backends.aclose()
+
+
+def _lacking(error: Blocked, folder: Path) -> Complaint | None:
+    """Of a credential that may be lacking because it was looked for in the wrong folder."""
+    if folder.is_dir():
+        return None
+    return Complaint(
+        f"{error}. There is no folder {folder}, and relative `file:` references of the Fleet start in the folder of specs: "
+        "point --fleet (or TESTERCTL_FLEET) to it."
+    )
 
 
 async def stored_fleet(store: Store) -> Fleet:

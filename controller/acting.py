@@ -28,14 +28,15 @@ from controller.records import (
     Unseal,
     Void,
 )
-from controller.rows import DELETED, PLACED, TAKEN, as_now, current, without_marks
+from controller.rows import TAKEN, as_now, current, deleted, without_marks
 from controller.snapshot import Snapshot
 from controller.world import Step, World
-from reconcilers.actions import Action, Disruption, Effect
+from reconcilers.actions import UPDATE_STARTED, Action, Disruption, Effect
 from reconcilers.clock import Clock
 from reconcilers.errors import NameTaken, OutcomeUnknown, OutsideError
 from reconcilers.facts import ObjectState, OutsideObject, Promise, StepFacts
 from reconcilers.looks import Looks
+from reconcilers.quarantine import PLACED
 from reconcilers.secret import HIDDEN, Secret
 
 log = logging.getLogger("controller")
@@ -237,9 +238,10 @@ class Deed:
             row = replace(row, state=ObjectState.EXISTING, since=now, identity=told, missing_since=None)
             changes.append(PutObject(row))
         if action.effect is Effect.DELETE and row is not None:
-            changes.append(PutObject(replace(row, identity={**row.identity, DELETED: now.isoformat()})))
+            changes.append(PutObject(deleted(row, now)))
         reason = action.reason or ("DriftRepaired" if self.drift else EVENT_REASONS[action.effect])
-        text = ("drift: " if self.drift else "") + in_words(action)
+        # What follows a new release puts nothing right: it was right until there was one.
+        text = ("drift: " if self.drift and reason != UPDATE_STARTED else "") + in_words(action)
         severity = Severity.WARNING if action.urgent else Severity.NORMAL
         changes.append(AddEvent(Event(snapshot.name, step.name, reason, text, now, severity, entry.generation)))
         facts = None

@@ -17,3 +17,12 @@ def backoff(failures: int, base: timedelta, ceiling: timedelta, chance: random.R
 def spread(span: timedelta, chance: random.Random) -> timedelta:
     """`span` give or take a fifth, so that many testers' resyncs do not fall together."""
     return span * chance.uniform(0.8, 1.2)
+
+
+PATIENCE = 1 / 50  # of what was waited already: what takes an hour is not looked at every two seconds
+MOST_PATIENCE = timedelta(minutes=1)
+
+
+def patient(again: timedelta, waited: timedelta) -> timedelta:
+    """When to look again at what is waited for: who waits for long already is looked at less often."""
+    return max(again, min(waited * PATIENCE, MOST_PATIENCE))

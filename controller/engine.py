@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from controller.acting import Draining, where
 from controller.backoff import backoff
 from controller.intake import Revision, Taken, take_in
+from controller.meters import Meters
 from controller.operations import Operations
 from controller.passes import Bench, Pass, converge
 from controller.queue import Queue, Urgency
@@ -31,14 +32,16 @@ from controller.records import (
 )
 from controller.references import References
 from controller.removal import remove
-from controller.rows import PLACED
 from controller.sightings import Sightings
+from controller.status import REACHABLE
 from controller.store import Store, StoreError
 from controller.world import World
 from controller.written_off import write_off
 from reconcilers.clock import Clock
 from reconcilers.errors import OutsideError
 from reconcilers.facts import ObjectState, OutsideObject, Promise
+from reconcilers.gateway_routing import GRID_ROUTING
+from reconcilers.quarantine import PLACED
 from reconcilers.secret import Secret
 from specs.desired import needs_of_secret
 from specs.fleet import Fleet
@@ -83,6 +86,7 @@ class Engine:
         self.operations = Operations(wake=self.queue.add)
         self.references = References(store, folder)
         self.sightings = Sightings()
+        self.meters = Meters()
         self.passes = 0  # ended since the start
         self.world_error: str = ""
         self._open_world = open_world
@@ -95,7 +99,7 @@ class Engine:
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures = Failures({})
         self._bench = Bench(
-            store, clock, self.operations, chance, lambda: self._stopping, self._secrets_of, self.sightings
+            store, clock, self.operations, chance, lambda: self._stopping, self._secrets_of, self.sightings, self.meters
         )
 
     @property
@@ -130,6 +134,7 @@ class Engine:
             await self._tell_world_error(str(error))
             return
         world.looks.promised, world.looks.placing = self._promised, self._placing
+        world.looks.unrouted = self._unrouted
         old, self._world, self._world_of, self.world_error = self._world, world, (key, secrets), ""
         self._world_ready.set()
         if old is not None:
@@ -192,10 +197,11 @@ class Engine:
 
     async def _one(self, name: str) -> None:
         wait: timedelta | None = None
-        urgency = Urgency.RESYNC
+        urgency, began, whole = Urgency.RESYNC, self.clock.now(), False
         try:
             wait = await self.look(name)
             self._failures.forget(name)
+            whole = True
             if wait is not None and self._world is not None and wait < self._world.fleet.spec.timing.resync / 2:
                 urgency = Urgency.FAILING
         except asyncio.CancelledError:
@@ -208,6 +214,8 @@ class Engine:
                 self.queue.add(name, wait, urgency)
             self.queue.done(name)
             self.passes += 1
+            now = self.clock.now()
+            self.meters.passed(now, now - began, whole=whole)
 
     async def look(self, name: str) -> timedelta | None:
         """One pass over one tester, now. Returns when to look again; None: the tester is no more, or there is no world yet."""
@@ -235,6 +243,10 @@ class Engine:
         made = frozenset({ObjectState.INTENDED, ObjectState.EXISTING})
         rows, now = await self.store.objects("machine", made), self.clock.now()
         return tuple(promise for row in rows if (promise := promise_of(row, now)) is not None)
+
+    async def _unrouted(self) -> int:
+        """How many testers are told to be fine inside and dead from outside."""
+        return sum(each.reason == GRID_ROUTING for each in await self.store.conditions_of_type(REACHABLE))
 
     async def _secrets_of(self, books: TesterBooks) -> dict[str, Secret]:
         """Those of the tester's own spec, and the Fleet's credentials as the present world was opened with."""
@@ -306,7 +318,8 @@ def fleet_references(fleet: Fleet) -> list[str]:
     spec, mail = fleet.spec, fleet.spec.mail
     post = (mail.resend_key, mail.smtp.password if mail.smtp else None) if mail else ()
     daemons = (daemon.secret for daemon in spec.compute)
-    return [spec.forge.token, spec.installer.private_key, *daemons, *(ref for ref in post if ref is not None)]
+    told = spec.notify.secrets()
+    return [spec.forge.token, spec.installer.private_key, *daemons, *(ref for ref in post if ref is not None), *told]
 
 
 def _longest_limits(entries: Sequence[JournalEntry]) -> dict[tuple[str, str], timedelta]:

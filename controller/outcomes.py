@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -49,6 +50,30 @@ class StepOutcome:
 IN_SYNC_REASON = "InSync"
 OPERATION_RUNNING = "OperationRunning"
 THE_SPEC, AN_ADMIN = "the spec", "an admin"  # who is to blame when nothing goes on by itself
+TOKEN_REFUSED = "TokenRefused"  # noqa: S105 - a reason
+
+
+@dataclass(frozen=True, slots=True)
+class FleetWide:
+    """A trouble that is nobody's own: what the system does, and what mends it."""
+
+    what: str
+    cure: str
+
+
+_FLEET_WIDE: Mapping[tuple[str, str], FleetWide] = {
+    (TOKEN_REFUSED, "Forge"): FleetWide(
+        "does not accept our token",
+        "an admin makes a new one and puts it where the Fleet's spec points (spec.forge.token)",
+    ),
+    ("DaemonConnectionDead", "compute"): FleetWide("has lost the chain", "whoever runs it restarts it"),
+}
+"""By reason and kind of system. Told once for all by `controller.fleet_troubles`."""
+
+
+def fleet_wide(reason: str, system: str) -> FleetWide | None:
+    """`system` as errors and conditions name it ("compute gent")."""
+    return _FLEET_WIDE.get((reason, system.partition(" ")[0]))
 
 
 def in_sync(step: str, *, again: timedelta | None = None, did: int = 0) -> StepOutcome:
@@ -71,6 +96,9 @@ def of_error(step: str, error: OutsideError, poll: timedelta, *, did: int = 0) -
     match error:
         case Rejected():
             return StepOutcome(step, Kind.REJECTED, error.reason, text, THE_SPEC, did=did)
+        case Blocked() if (known := fleet_wide(error.reason, error.system)) is not None:
+            short = f"waits for {error.system}, which {known.what}: the fleet's own conditions say what mends it"
+            return StepOutcome(step, Kind.FAILING, error.reason, short, error.system, did=did)
         case Blocked():
             return StepOutcome(step, Kind.BLOCKED, error.reason, text, AN_ADMIN, did=did)
         case Throttled():

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from controller.acting import Hands
 from controller.backoff import MOST_JITTER
 from controller.estimates import run_of
 from controller.graph import run_graph
+from controller.meters import Meters
 from controller.operations import Operation, Operations, UnderWay
 from controller.outcomes import Kind, StepOutcome, held
 from controller.records import AddRun, Condition, Phase, TesterBooks
@@ -49,6 +50,7 @@ class Bench:
     stopping: Callable[[], bool]
     resolve: Resolve  # the secrets that a tester's spec refers to
     sightings: Sightings
+    meters: Meters = field(default_factory=Meters)
 
     def hands(self, world: World) -> Hands:
         return Hands(self.clock, self.operations, self.stopping, world, self.chance)
@@ -197,11 +199,13 @@ async def converge(one: Pass) -> timedelta:
         step = steps[name]
         if one.left_alone(step):
             return
+        began = one.bench.clock.now()
         try:
             outcome = await one.turn(step, only_urgent=paused).take()
         except SpecChanged:  # the others' calls are seen to their end
             await one.is_outdated()
         else:
+            one.bench.meters.turned(name, outcome.kind, one.bench.clock.now() - began)
             await one.came_to(step, outcome)
 
     def can_run(name: str) -> bool:

@@ -13,8 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from controller.records import PutRevision, RevisionRecord, RevisionState
-from controller.revisions import judged
-from controller.status import READY
+from controller.revisions import newest_judged
 from controller.store import Store, StoreError
 from reconcilers.clock import Clock
 from reconcilers.errors import OutsideError, Rejected
@@ -23,6 +22,8 @@ log = logging.getLogger("controller")
 
 EVERY: Final = timedelta(seconds=2)
 RETRY: Final = timedelta(minutes=1)
+COUNTS_EVERY: Final = timedelta(seconds=10)
+"""While a revision is on its way, its count is told no oftener: a thousand testers are not a thousand statuses."""
 LOOKED_BACK: Final = 20
 """So many revisions may still be told that a newer one has taken their place."""
 
@@ -39,13 +40,15 @@ class Publisher:
     tell: Tell
     _seen: int = -1  # commits of the store when it was judged last
     _not_before: datetime | None = None
+    _counted: datetime | None = None  # when a count was told last
+    _owing: bool = False  # a count waits for its time
     _refused: dict[str, str] = field(default_factory=dict)  # revision → the verdict that Forge will never take
 
     async def look(self) -> None:
         """Judge the revision in force, and tell what is new. A store that cannot be used is tried the next time."""
         now = self.clock.now()
         retried = self._not_before is not None and now >= self._not_before
-        if self.store.commits == self._seen and not retried:
+        if self.store.commits == self._seen and not retried and not self._owing:
             return
         try:
             untold = await self._judge(now)
@@ -57,22 +60,18 @@ class Publisher:
 
     async def _judge(self, now: datetime) -> list[RevisionRecord]:
         """Write down what has changed; those whose verdict was not told yet, oldest first."""
-        source = await self.store.source()
         records = await self.store.revisions(LOOKED_BACK)
-        if source is None or not records:
-            return []
-        ready = {each.tester: each for each in await self.store.conditions_of_type(READY)}
-        testers = await self.store.testers()
-        news = []
-        for record in records:
-            if record.revision == source.revision:
-                new = judged(record, source, testers, ready, now)
-            else:
-                new = superseded(record, source.revision)
-            if new != record:
-                await self.store.write(PutRevision(new))
-            news.append(new)
-        return [each for each in reversed(news) if in_words(each) not in (each.told, self._refused.get(each.revision))]
+        news = await newest_judged(self.store, LOOKED_BACK, now)
+        known = {each.revision: each for each in records}
+        await self.store.write(*(PutRevision(new) for new in news if known.get(new.revision, new) != new))
+        untold = [each for each in news if in_words(each) not in (each.told, self._refused.get(each.revision))]
+        due = [each for each in reversed(untold) if self._is_due(each, now)]
+        self._owing = len(due) < len(untold)
+        return due
+
+    def _is_due(self, record: RevisionRecord, now: datetime) -> bool:
+        only_counts = record.state is RevisionState.PENDING and record.told.startswith(f"{RevisionState.PENDING}:")
+        return not only_counts or self._counted is None or now - self._counted >= COUNTS_EVERY
 
     async def _publish(self, untold: list[RevisionRecord], now: datetime) -> None:
         """What fails is tried again in a while; what is refused is not."""
@@ -80,6 +79,7 @@ class Publisher:
         for record in untold:
             try:
                 if await self.tell(record):
+                    self._counted = now
                     await self.store.write(PutRevision(replace(record, told=in_words(record))))
             except Rejected as error:
                 self._refused[record.revision] = in_words(record)
@@ -88,13 +88,6 @@ class Publisher:
                 self._not_before = now + RETRY
                 log.warning("the status of %s is not told yet: %s", record.revision[:12], error)
                 return
-
-
-def superseded(record: RevisionRecord, by: str) -> RevisionRecord:
-    """A revision that is not in force any more: what it had not come to, it never will."""
-    if record.state is not RevisionState.PENDING:
-        return record
-    return replace(record, state=RevisionState.SUPERSEDED, text=f"superseded by {by[:12]}: {record.text}".rstrip(": "))
 
 
 def in_words(record: RevisionRecord) -> str:

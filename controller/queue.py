@@ -27,6 +27,19 @@ class Urgency(Enum):
     RESYNC = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a queue stands. `due`: names that wait to be handed out, the first of them for `oldest_due`; `handed_out`: since when
+    nobody was; `longest`: who is being worked on for the longest time, and for how long."""
+
+    due: int
+    oldest_due: timedelta
+    later: int
+    working: int
+    handed_out: timedelta
+    longest: tuple[str, timedelta] | None
+
+
 @dataclass(slots=True)
 class _Entry:
     name: str
@@ -49,6 +62,8 @@ class Queue:
         self._later: list[tuple[datetime, int, _Entry]] = []
         self._due: list[tuple[datetime, int, _Entry]] = []
         self._working: dict[str, _Entry | None] = {}
+        self._begun: dict[str, datetime] = {}  # when the names that are being worked on were handed out
+        self._handed_out = self._seen
         self._count = 0
         self._changed = asyncio.Event()
 
@@ -64,6 +79,21 @@ class Queue:
         """How many names are due and not yet handed out."""
         self._promote()
         return sum(entry.live for _, _, entry in self._due)
+
+    def standing(self) -> Standing:
+        """As of now; what it tells is no older than the clock, were it set back."""
+        self._promote()
+        now = self._clock.now()
+        due = [entry.due for _, _, entry in self._due if entry.live]
+        longest = min(self._begun.items(), key=lambda each: (each[1], each[0]), default=None)
+        return Standing(
+            due=len(due),
+            oldest_due=_age(min(due, default=now), now),
+            later=len(self._entries) - len(due),
+            working=len(self._working),
+            handed_out=_age(self._handed_out, now),
+            longest=(longest[0], _age(longest[1], now)) if longest is not None else None,
+        )
 
     def add(self, name: str, after: timedelta = NOW, urgency: Urgency = Urgency.CHANGED) -> None:
         """Look at `name` no later than `after` from now."""
@@ -90,6 +120,7 @@ class Queue:
                 if entry.live:
                     del self._entries[entry.name]
                     self._working[entry.name] = None
+                    self._begun[entry.name] = self._handed_out = self._clock.now()
                     return entry.name
             self._changed.clear()
             try:
@@ -99,6 +130,7 @@ class Queue:
 
     def done(self, name: str) -> None:
         """The work on `name` has ended; what was added meanwhile is queued now."""
+        self._begun.pop(name, None)
         again = self._working.pop(name, None)
         if again is not None:
             self._put(again)
@@ -139,6 +171,10 @@ class Queue:
         if not self._later:
             return None
         return min(max(0.0, (self._later[0][0] - self._now()).total_seconds()), LONGEST_SLEEP)
+
+
+def _age(then: datetime, now: datetime) -> timedelta:
+    return max(now - then, NOW)
 
 
 def _merged(old: _Entry | None, name: str, due: datetime, urgency: Urgency) -> _Entry:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from controller.tokens import DropToken, NoteTokenUse, PutToken
 from reconcilers.facts import OutsideObject, StepFacts
 from reconcilers.secret import Secret
 from specs.desired import DesiredTester
@@ -374,6 +375,9 @@ Change = (
     | PutFleet
     | ClaimForge
     | NameForgeOwner
+    | PutToken
+    | DropToken
+    | NoteTokenUse
 )
 
 

@@ -1,4 +1,4 @@
-"""What became of a revision: how many of its testers are as it says, and who is not, and why. Pure."""
+"""What became of a revision: how many of its testers are as it says, and who is not, and why."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from controller.records import Condition, Phase, RevisionRecord, RevisionState, SourceState, TesterRecord
+from controller.status import READY
+from controller.store import Store
 
 FAILING_FOR: Final = timedelta(minutes=30)
 """So long what fails may mend itself before the revision is called a failure."""
@@ -31,6 +33,43 @@ def judged(
     stuck = [each for each in counted if _is_stuck(each, ready.get(each.name), now)]
     state, text = _in_short(record, source, counted, done, stuck, ready)
     return replace(record, state=state, ready=len(done), total=len(counted), text=text)
+
+
+def superseded(record: RevisionRecord, by: str) -> RevisionRecord:
+    """A revision that is not in force any more: what it had not come to, it never will."""
+    if record.state is not RevisionState.PENDING:
+        return record
+    return replace(record, state=RevisionState.SUPERSEDED, text=f"superseded by {by[:12]}: {record.text}".rstrip(": "))
+
+
+async def newest_judged(store: Store, most: int, now: datetime) -> tuple[RevisionRecord, ...]:
+    """The newest revisions, newest first, as they stand now, whether or not that is written down yet. Raises StoreError."""
+    source, records = await store.source(), await store.revisions(most)
+    if source is None or not records:
+        return records
+    ready = {each.tester: each for each in await store.conditions_of_type(READY)}
+    testers = await store.testers()
+    return tuple(
+        judged(each, source, testers, ready, now)
+        if each.revision == source.revision
+        else superseded(each, source.revision)
+        for each in records
+    )
+
+
+def revision_had(record: TesterRecord, newest: Sequence[RevisionRecord]) -> str:
+    """The revision that a tester is as, as far as it was seen; "" when it never was as any, or none is known that far back.
+
+    `newest`: of the source, newest first. The one that it should be as is `record.revision`.
+    """
+    behind = record.generation - record.observed_generation
+    if not behind:
+        return record.revision
+    if not record.observed_generation:
+        return ""
+    brought = [each.revision for each in newest if record.name in each.changed]
+    before = brought[brought.index(record.revision) + 1 :] if record.revision in brought else brought
+    return before[behind - 1] if behind <= len(before) else ""
 
 
 def _in_short(

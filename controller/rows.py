@@ -25,22 +25,30 @@ from reconcilers.errors import Blocked
 from reconcilers.facts import ObjectState, OutsideObject
 from reconcilers.forge_owner import OWNER
 from reconcilers.looks import TesterLooks
+from reconcilers.quarantine import APPEARED, how_lost
 from specs.fleet import Fleet
 
+MOST_DOUBLINGS = 10
 WATCH_LOST = timedelta(hours=24)  # longer than any teardown or late effect that the field has seen (an hour)
 NEVER_MADE: Mapping[str, str] = {"refused": "never seen"}
 TAKEN: Mapping[str, str] = {"refused": "name taken"}
-DELETED = "deleted"
-PLACED = "placed"  # in the identity: when its place was chosen. The rest of the order is the step's
+DELETED = "deleted"  # in an identity: when a delete was answered last
+DELETES = "deletes"  # how many were
 KEPT = "keptFrom"  # in the identity of what a removed tester left on purpose: the uid of that tester
 
 
-MARKS = frozenset({DELETED, KEPT, *NEVER_MADE})
+MARKS = frozenset({DELETED, DELETES, KEPT, *NEVER_MADE})
 
 
 def without_marks(row: OutsideObject) -> dict[str, str]:
     """What is known of the object itself, without what our books noted about the row."""
     return {key: value for key, value in row.identity.items() if key not in MARKS}
+
+
+def deleted(row: OutsideObject, at: datetime) -> OutsideObject:
+    """The row after one more delete was answered."""
+    count = int(row.identity.get(DELETES, "0")) + 1
+    return replace(row, identity={**row.identity, DELETED: at.isoformat(), DELETES: str(count)})
 
 
 def fresh(step: Step, snapshot: Snapshot) -> OutsideObject:
@@ -178,10 +186,7 @@ class Judge:
 
     async def _never_seen(self, row: OutsideObject, step: Step, snapshot: Snapshot) -> Wait | None:
         now = self.clock.now()
-        # Begun in the future: the clock was set back, and its time begins anew.
-        if row.deadline is not None and row.since is not None and row.since > now:
-            row = replace(row, since=now, deadline=now + (row.deadline - row.since))
-            await snapshot.commit(step.name, PutObject(row))
+        row = await self._not_begun_later(row, snapshot)
         if row.deadline is not None and now < row.deadline:
             text = f"whether {row.name} was made is not known; until the call's limit has passed its absence proves nothing"
             began = row.since or now
@@ -190,6 +195,15 @@ class Judge:
             row, step, snapshot, f"{row.name} was never seen to be made; the next attempt has another name"
         )
         return None
+
+    async def _not_begun_later(self, row: OutsideObject, snapshot: Snapshot) -> OutsideObject:
+        """One that was begun in the future: the clock was set back, and its time begins anew."""
+        now = self.clock.now()
+        if row.deadline is None or row.since is None or row.since <= now:
+            return row
+        anew = replace(row, since=now, deadline=now + (row.deadline - row.since))
+        await snapshot.commit(row.step, PutObject(anew))
+        return anew
 
     async def _missing(
         self, row: OutsideObject, step: Step, snapshot: Snapshot, looks: TesterLooks
@@ -241,6 +255,7 @@ class Judge:
     async def absent_leftover(self, row: OutsideObject, step: Step, snapshot: Snapshot, looks: TesterLooks) -> bool:
         """A row that must go is not seen. True: it needs no more looking at for now. Raises Blocked as `judge` does."""
         now = self.clock.now()
+        row = await self._not_begun_later(row, snapshot)
         if row.deadline is not None and now < row.deadline and DELETED not in row.identity:
             return False
         if row.state is ObjectState.LOST and not snapshot.record.leaving and now - (row.since or now) < WATCH_LOST:
@@ -256,10 +271,30 @@ class Judge:
         await snapshot.commit(row.step, PutObject(gone), AddEvent(event))
         return True
 
+    async def in_quarantine(self, row: OutsideObject, snapshot: Snapshot) -> bool:
+        """Whether a lost one that has appeared after all is left alone for now: it is told for as long as the grace, before it
+        is taken away. Who leaves takes all along."""
+        if row.state is not ObjectState.LOST or snapshot.record.leaving:
+            return False
+        now, since = self.clock.now(), row.identity.get(APPEARED)
+        if since is not None and datetime.fromisoformat(since) <= now:
+            return now - datetime.fromisoformat(since) < self.grace
+        seen = replace(row, identity={**row.identity, APPEARED: now.isoformat()})
+        event = Event(snapshot.name, row.step, "InQuarantine", f"{row.name}: {how_lost(row)}", now, Severity.WARNING)
+        await snapshot.commit(row.step, PutObject(seen), AddEvent(event))
+        return True
+
     def may_lag(self, row: OutsideObject) -> bool:
-        """Whether a delete of ours was answered so lately that what still shows the object proves nothing."""
+        """Whether a delete of ours was answered so lately that what still shows the object proves nothing.
+
+        A node may take an hour for what it has promised: each further delete waits twice as long as the last.
+        """
         told = row.identity.get(DELETED)
-        return told is not None and timedelta(0) <= self.clock.now() - datetime.fromisoformat(told) < self.grace
+        if told is None:
+            return False
+        longest = max(self.grace, self.fleet.spec.timing.backoff_ceiling)
+        lag: timedelta = min(self.grace * 2 ** min(int(row.identity.get(DELETES, "1")) - 1, MOST_DOUBLINGS), longest)
+        return timedelta(0) <= self.clock.now() - datetime.fromisoformat(told) < lag
 
     async def _long_missing(self, row: OutsideObject, step: Step, snapshot: Snapshot, looks: TesterLooks) -> bool:
         """No delete of ours was confirmed: a listing that omits it must do so for as long as the grace."""

@@ -55,6 +55,11 @@ class Sightings:
         self._conditions.pop(tester, None)
         self._facts.pop(tester, None)
 
+    def looked_at(self, tester: str) -> datetime | None:
+        """When its last whole pass ended; None: not known here."""
+        seen = self._conditions.get(tester, {}).get(LASTING)
+        return seen.told if seen is not None else None
+
     def of_facts(self, tester: str, step: str, written_at: datetime) -> datetime | None:
         """When the facts of a step, as they were written down at `written_at`, were last seen to be so."""
         seen = self._facts.get(tester, {}).get(step)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 
-from controller.backoff import backoff, spread
+from controller.backoff import backoff, patient, spread
 from controller.outcomes import OPERATION_RUNNING, Kind, StepOutcome
 from controller.records import (
     AddEvent,
@@ -277,7 +277,7 @@ def _next_look(
     asked = [spread(timing.resync, works.chance)]
     for outcome, condition in zip(outcomes, steps, strict=True):
         if outcome.again is not None and outcome.kind is not Kind.FAILING:
-            asked.append(outcome.again)
+            asked.append(_patiently(outcome, outcome.again, now - condition.since))
         if condition.retry_at is not None:
             asked.append(max(condition.retry_at - now, timedelta(0)))
         if outcome.kind is Kind.BLOCKED:
@@ -285,6 +285,11 @@ def _next_look(
     if any(outcome.did for outcome in outcomes):
         asked.append(timing.poll)
     return min(asked)
+
+
+def _patiently(outcome: StepOutcome, again: timedelta, waited: timedelta) -> timedelta:
+    """A door that may stand open meanwhile is looked at as often as ever."""
+    return again if outcome.kind is not Kind.WAITING or outcome.urgent else patient(again, waited)
 
 
 def _condition_changes(

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from controller import rows
 from controller.acting import Deed, Draining, Hands, key_of, where
+from controller.backoff import patient
 from controller.operations import Operation, RowKey, UnderWay
 from controller.outcomes import Kind, StepOutcome, held, in_sync, of_error, waiting
 from controller.records import Condition, Status
@@ -160,7 +161,10 @@ class Turn:
         if key_of(row) in self._failed:
             return self.world.fleet.spec.timing.backoff_ceiling
         try:
-            return None if await self.settle(row) or self.busy(row) is not None else self.poll
+            if await self.settle(row) or self.busy(row) is not None:
+                return None
+            now = self.hands.clock.now()
+            return patient(self.poll, now - (row.since or now))
         except OutsideError:
             return self.world.fleet.spec.timing.backoff_ceiling
 
@@ -200,6 +204,8 @@ class Turn:
             observed = await self.step.observe(self.snapshot.view(row), looks)
             if observed is None:
                 return await self.judge.absent_leftover(row, self.step, self.snapshot, looks)
+            if await self.judge.in_quarantine(row, self.snapshot):
+                return True
             steps = self.step.plan(None, observed, self.snapshot.facts(row))
             actions = [step for step in steps if isinstance(step, Action)]
             if not actions:

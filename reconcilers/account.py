@@ -76,8 +76,9 @@ class AccountReconciler(Base):
         accounts = await looks.accounts()
         found = _by_name(accounts, _row_name(tester))
         if found is None:
-            found = _renamed(accounts, tester.facts.object)
-            if found is not None and not tester.facts.leaving:
+            found = _renamed(accounts, tester.facts.object) or await self._unlisted(tester)
+            other = found is not None and found.login.casefold() != _row_name(tester).casefold()
+            if found is not None and other and not tester.facts.leaving:
                 raise _blocked(
                     "AccountRenamed",
                     f"the account {wanted.name} that we made is called {found.login} now: write that name to "
@@ -96,6 +97,13 @@ class AccountReconciler(Base):
                 )
             _check_email(wanted, accounts)
         return None
+
+    async def _unlisted(self, tester: TesterView) -> Account | None:
+        """A listing may omit what is there: of an account that we have seen only Forge's own "not found" counts as absence."""
+        row = tester.facts.object
+        known = row.identity.get("forge_id") if row is not None and row.state is not ObjectState.GONE else None
+        found = await self.backends.forge.account(_row_name(tester)) if known is not None else None
+        return found if found is not None and str(found.id) == known else None
 
     def plan(self, desired: DesiredTester | None, observed: SeenAccount | None, facts: Facts) -> tuple[Step, ...]:
         """Create, re-enable, a new one-time password, access to the feedback repository, or nothing.

@@ -70,6 +70,9 @@ class Action:
 INSTALLING = "Installing"
 """The reason of a wait for a job on a machine."""
 
+UPDATE_STARTED = "UpdateStarted"
+"""The reason of an action that follows a new release."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wait:

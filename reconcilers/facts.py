@@ -51,6 +51,32 @@ class StepFacts(BaseModel):
         return cast(Self, cls.model_construct(None, **blank))
 
 
+class Double(BaseModel):
+    """Another thing under the very name of the one in use. `ours`: it is proven that a call of ours made it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str
+    where: str  # a daemon, or Forge
+    name: str
+    how: str  # it came about, as far as anybody can tell
+    seen_at: datetime  # first
+    made_at: datetime | None = None  # as it is told where it is
+    ours: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.where}/{self.id}) beside it since {self.seen_at:%Y-%m-%d %H:%M} UTC: {self.how}"
+
+
+class FactsOfOne(StepFacts):
+    """Of a step that keeps one thing, beside which others may stand in quarantine."""
+
+    doubles: tuple[Double, ...] = ()
+
+    def shown(self) -> dict[str, Any]:
+        return {**super().shown(), "doubles": [str(each) for each in self.doubles]}
+
+
 class AccountFacts(StepFacts):
     step = "account"
     account: str  # in Forge's own spelling
@@ -60,7 +86,7 @@ class AccountFacts(StepFacts):
     feedback: tuple[str, ...] = ()  # repositories that we gave it access to, or may have: written down before the call
 
 
-class MachineFacts(StepFacts):
+class MachineFacts(FactsOfOne):
     step = "machine"
     daemon: str
     vm_id: str
@@ -91,7 +117,7 @@ class GatewayFacts(StepFacts):
     backend: str = ""
 
 
-class SignInAppFacts(StepFacts):
+class SignInAppFacts(FactsOfOne):
     step = "sign_in_app"
     app_id: int = 0
     client_id: str
@@ -175,6 +201,8 @@ class SignInGateFacts(StepFacts):
     shuts: int = 0  # how often in a row it was shut without having been proven in between
     public: bool | None = None  # whether the public address answered when it was last asked
     trouble: str = ""  # why the public address did not: "GridRouting", "NoAnswer"
+    unrouted: str = ""  # the id of the gateway that leads nowhere though the machine answers
+    unrouted_since: datetime | None = None
     let_in: str = ""  # where a stranger was let in, in words; remembered until the door is proven anew
 
 

@@ -23,8 +23,11 @@ from reconcilers.facts import (
     SignInGateFacts,
     is_since_cut,
 )
+from reconcilers.gateway_routing import UNROUTED, Dead, dead_since, findings, in_words, is_braked, limit_of
 from reconcilers.looks import TesterLooks
 from reconcilers.placement import check_daemon_named, grid_node_of
+from reconcilers.proof import HEALTH_PATH, answers_outside
+from reconcilers.quarantine import finding
 from specs.desired import DesiredTester
 from specs.names import gateway_name
 
@@ -36,6 +39,7 @@ class SeenGateway:
     """A gateway, the daemon that has it, and its address: told, or computed from the daemon's domain (lesson 13).
 
     machine  daemon/id of the machine that it was made for; "" while that is not known
+    dead     that it leads nowhere; None while it leads to the machine, or while that is not known
     """
 
     daemon: str
@@ -43,6 +47,7 @@ class SeenGateway:
     fqdn: str
     computed: bool = False
     machine: str = ""
+    dead: Dead | None = None
 
 
 class GatewayReconciler(Base):
@@ -70,25 +75,36 @@ class GatewayReconciler(Base):
             check_daemon_named(tester.facts.fleet.spec.compute, daemon, f"{what} of {tester.name}")
             for gateway in await looks.gateways(daemon):
                 if gateway.gateway_id == wanted_id if wanted_id else gateway.name == name:
-                    return _seen(gateway, daemon, tester.facts)
+                    return await self._whether_dead(_seen(gateway, daemon, tester.facts), tester.facts, looks)
         return None
 
+    async def _whether_dead(self, seen: SeenGateway, facts: Facts, looks: TesterLooks) -> SeenGateway:
+        """Before it is made anew it is asked once more: what the gate remembers may be some time ago."""
+        since = dead_since(seen.gateway, facts)
+        if since is None:
+            return seen
+        found = Dead(since, looks.now() - since, limit_of(seen.gateway, facts))
+        if not found.is_due:
+            return replace(seen, dead=found)
+        answer = (await looks.outside(seen.fqdn, (HEALTH_PATH,)))[HEALTH_PATH]
+        if answers_outside(answer):
+            return seen
+        return replace(seen, dead=replace(found, fleet=await looks.unrouted()))
+
     def plan(self, desired: DesiredTester | None, observed: SeenGateway | None, facts: Facts) -> tuple[Step, ...]:
-        """Create, or replace one that leads elsewhere. While the door is cut none is made."""
+        """Create, or replace one that leads elsewhere, or nowhere for too long. While the door is cut none is made."""
         if desired is None:
             return (_delete(observed, facts, Disruption.REMOVE, "the public address is given up"),) if observed else ()
         machine = facts.need(MachineFacts)
         if observed is None:
             return (_door_is_cut(facts) if _cut(facts) else self._create(desired, machine, facts),)
-        if not _leads_to(observed.gateway, machine.address):
-            leads_to = f"it leads to {', '.join(observed.gateway.backends) or 'nothing'}"
-        elif observed.machine not in ("", machine.key):
-            leads_to = f"it was made for machine {observed.machine}"
-        else:
+        leads_to, marks = _what_is_wrong(observed, machine, facts)
+        if not leads_to:
             return ()
         address = "the public address changes" if desired.address == "auto" else "the address is away for a while"
-        why = f"{leads_to}; a new one is made for this machine"
-        return (_delete(observed, facts, Disruption.REBUILD, why, address),)
+        consequences = ("a new one is made for this machine", address)
+        delete = _delete(observed, facts, Disruption.REBUILD, *consequences)
+        return (replace(delete, why=leads_to, marks=marks),)
 
     def _create(self, desired: DesiredTester, machine: MachineFacts, facts: Facts) -> Action:
         name = facts.object.name if facts.object else self.name_for(desired, facts, 1, 1)
@@ -133,7 +149,13 @@ class GatewayReconciler(Base):
         )
 
     def findings(self, desired: DesiredTester, observed: object, facts: Facts) -> tuple[Finding, ...]:
-        """AddressConfirmed: unknown while the address is only computed."""
+        """AddressConfirmed: unknown while the address is only computed. GatewayAnswers: while it does not."""
+        told = (*self._address(facts), *finding("OneGateway", (), facts))
+        if isinstance(observed, SeenGateway) and observed.dead is not None:
+            return (*told, *findings(observed.dead, observed.gateway, facts))
+        return told
+
+    def _address(self, facts: Facts) -> tuple[Finding, ...]:
         known = facts.get(GatewayFacts)
         if known is None:
             return ()
@@ -181,6 +203,20 @@ def _made_for(gateway: Gateway, facts: Facts) -> str:
     row, machine = facts.object, facts.get(MachineFacts)
     kept = row.identity.get(_MADE_FOR, "") if row else ""
     return kept or (machine.key if machine is not None and _leads_to(gateway, machine.address) else "")
+
+
+def _what_is_wrong(
+    observed: SeenGateway, machine: MachineFacts, facts: Facts
+) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """In words, and what its row remembers of that; "" when it is as it should be, or is left as it is."""
+    if not _leads_to(observed.gateway, machine.address):
+        return f"it leads to {', '.join(observed.gateway.backends) or 'nothing'}", ()
+    if observed.machine not in ("", machine.key):
+        return f"it was made for machine {observed.machine}", ()
+    one = observed.dead
+    if one is None or not one.is_due or is_braked(one, facts):
+        return "", ()
+    return in_words(one, observed.gateway), ((UNROUTED, machine.key),)
 
 
 def _leads_to(gateway: Gateway, address: str) -> bool:

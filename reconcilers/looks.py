@@ -62,6 +62,7 @@ class Looks:
         self.clock = clock
         self.max_age = max_age
         self.promised: Callable[[], Awaitable[tuple[Promise, ...]]] = _nothing_promised
+        self.unrouted: Callable[[], Awaitable[int]] = _nobody_unrouted
         self.placing = asyncio.Lock()  # the engine lends its own, which outlives these looks
         self._kept: dict[str, Look[Any]] = {}
         self._kept_until: dict[str, datetime] = {}  # those that are of use beyond the age that `read` allows
@@ -204,6 +205,10 @@ class TesterLooks:
         """Room that our books have given away and a readout may not show yet. Never from a cache."""
         return await self.shared.promised()
 
+    async def unrouted(self) -> int:
+        """How many testers of the fleet are known to be fine inside and dead from outside. Never from a cache."""
+        return await self.shared.unrouted()
+
     async def tenants(self, engine: str) -> EngineTenants:
         """Who is registered at a shared engine. Raises Blocked EngineUnknown, Unreachable, Transient."""
         return await self._read(f"engine/{engine}/tenants", self.shared.backends.engine(engine).look)
@@ -241,3 +246,8 @@ class TesterLooks:
 async def _nothing_promised() -> tuple[Promise, ...]:
     """Until the engine lends its books."""
     return ()
+
+
+async def _nobody_unrouted() -> int:
+    """Likewise."""
+    return 0

@@ -18,6 +18,7 @@ from reconcilers.facts import AccountFacts, Facts, MachineFacts, ObjectState, Ou
 from reconcilers.installer_key import installer_public_key
 from reconcilers.listings import GONE_STATES
 from reconcilers.looks import TesterLooks
+from reconcilers.machine_doubles import doubles_away, told_of
 from reconcilers.machine_look import look_at
 from reconcilers.machine_plans import build, deletion, rebuild, replace_unreached
 from reconcilers.machine_row import (
@@ -42,12 +43,14 @@ from reconcilers.placement import (
     grid_node_of,
     not_shown_yet,
 )
+from reconcilers.quarantine import finding, is_proven
 from specs.desired import DesiredTester
 from specs.names import vm_name
 
 RUNNING = "running"
 FAILED = "failed"
 _NEVER_BEGUN = (None, ObjectState.GONE)
+_LEFT = (ObjectState.RETIRING, ObjectState.LOST)
 _PRESENT = (ObjectState.INTENDED, ObjectState.EXISTING)
 
 ReadNodes = Callable[[str], Awaitable[tuple[Node, ...]]]
@@ -101,10 +104,23 @@ class MachineReconciler(Base):
             check_daemon_named(tester.facts.fleet.spec.compute, ordered_at, _called(tester))
         if ordered_at and kept.get("vm_id"):
             place = (ordered_at, await self._by_id(ordered_at, kept["vm_id"], looks))
+            if place[1] is None and _state(row) in _LEFT:
+                place = (ordered_at, next(iter(await self._twins(row, ordered_at, looks)), None))
         else:
             place = await self._by_name(tester, ordered_at, looks)
         daemon, vm = place
-        return SeenMachine(daemon, vm, looks.now(), kept) if vm is not None and vm.state not in GONE_STATES else None
+        if vm is None or vm.state in GONE_STATES:
+            return None
+        twins = [each for each in await looks.vms(daemon) if each.name == vm.name and each.vm_id != vm.vm_id]
+        return SeenMachine(
+            daemon, vm, looks.now(), kept, tuple(each for each in twins if each.state not in GONE_STATES)
+        )
+
+    async def _twins(self, row: OutsideObject | None, daemon: str, looks: TesterLooks) -> tuple[Vm, ...]:
+        """Machines that are proven ours, of the name of one that is gone."""
+        name = row.name if row is not None else ""
+        found = [vm for vm in await looks.vms(daemon) if vm.name == name and vm.state not in GONE_STATES]
+        return tuple(vm for vm in found if is_proven(vm.created_at, row))
 
     async def _by_id(self, daemon: str, vm_id: str, looks: TesterLooks) -> Vm | None:
         """A listing may omit what is there: only the daemon's own "not found" counts as absence."""
@@ -142,7 +158,7 @@ class MachineReconciler(Base):
             return found
         except OutsideError:
             pass  # it answers, if not as it should
-        return SeenMachine(found.daemon, found.vm, None, found.kept)
+        return replace(found, at=None)
 
     def plan(self, desired: DesiredTester | None, observed: SeenMachine | None, facts: Facts) -> tuple[Step, ...]:
         """Create, wait, build anew when that is asked for, or replace one that never came to life.
@@ -150,7 +166,7 @@ class MachineReconciler(Base):
         Raises Blocked NeverReachable, MachineFailed.
         """
         if desired is None:
-            return (deletion(observed, facts),) if observed else ()
+            return (*doubles_away(observed, facts), deletion(observed, facts)) if observed else ()
         if observed is None:
             return (build(desired, facts),)
         if observed.rebuild < desired.machine.rebuild:
@@ -159,7 +175,7 @@ class MachineReconciler(Base):
         if failed or unreached_for(observed, facts) >= facts.fleet.spec.timing.reachable_limit:
             return (replace_unreached(observed, facts, failed=failed),)
         if observed.vm.state == RUNNING and observed.vm.address:
-            return ()
+            return doubles_away(observed, facts)
         return (_coming_up(observed, facts),)
 
     async def apply(self, action: Action, tester: TesterView, ports: Ports) -> SeenMachine | None:
@@ -233,20 +249,22 @@ class MachineReconciler(Base):
             node_sid=vm.node_sid,
             grid_node=grid_node_of(facts.fleet.spec.compute, observed.daemon, vm.node_sid),
             address=vm.address,
+            doubles=told_of(observed, facts),
         )
 
     def findings(self, desired: DesiredTester, observed: object, facts: Facts) -> tuple[Finding, ...]:
-        """MachineAsSpecified, as far as the daemon and our own order tell."""
+        """MachineAsSpecified, as far as the daemon and our own order tell. OneMachine: not so while others stand beside it."""
         if not isinstance(observed, SeenMachine):
             return ()
+        beside = finding("OneMachine", told_of(observed, facts), facts)
         differing = [
             f"{each.path} is {each.before}, not {each.after}" for each in differences(desired.machine, observed)
         ]
         if differing:
             message = f"{'; '.join(differing)}: raise spec.machine.rebuild to have it built anew"
-            return (Finding("MachineAsSpecified", False, "RebuildNeeded", message),)
+            return (Finding("MachineAsSpecified", False, "RebuildNeeded", message), *beside)
         text = f"machine {observed.vm.name} is as the spec asks for"
-        return (Finding("MachineAsSpecified", True, "AsSpecified", text),)
+        return (Finding("MachineAsSpecified", True, "AsSpecified", text), *beside)
 
     def name_for(self, desired: DesiredTester, facts: Facts, incarnation: int, attempt: int) -> str:
         return vm_name(facts.tester, facts.uid, incarnation, attempt)

@@ -31,12 +31,14 @@ class SeenMachine:
 
     at    when it was looked at
     kept  the identity of its row, completed; whatever else the engine holds there included
+    twins other VMs of its name at the same daemon
     """
 
     daemon: str
     vm: Vm
     at: datetime | None = field(default=None, compare=False)
     kept: Mapping[str, str] = field(default_factory=dict, compare=False)
+    twins: tuple[Vm, ...] = ()
 
     @property
     def key(self) -> str:

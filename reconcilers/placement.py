@@ -173,11 +173,11 @@ def _candidate(place: Place, node: Node, beside: Beside) -> _Candidate:
     promised = [room for room in beside.promised if room.node == key]
     freed = beside.freed if beside.freed is not None and beside.freed.node == key else None
     memory = node.memory_free_mb - sum(room.memory_mb for room in promised) + (freed.memory_mb if freed else 0)
-    disk = _largest_pool(node.disk_pools_free_gb, [room.disk_gb for room in promised], freed.disk_gb if freed else 0)
+    disk = largest_pool(node.disk_pools_free_gb, [room.disk_gb for room in promised], freed.disk_gb if freed else 0)
     return _Candidate(place, node.online, memory, disk, tuple(sorted({room.whose for room in promised if room.whose})))
 
 
-def _largest_pool(pools: Sequence[int], promised: Sequence[int], freed: int) -> int:
+def largest_pool(pools: Sequence[int], promised: Sequence[int], freed: int) -> int:
     """What one pool surely has: nobody knows into which pool a disk goes or in which one it was, so the worst is assumed."""
     left = list(pools) or [0]
     for disk in sorted(promised, reverse=True):

@@ -149,7 +149,12 @@ def prove(
 
 
 def _alive(answer: ProbeAnswer, outside: bool) -> bool:
-    return answer.status is not None and not (outside and answer.status >= 500)
+    return answers_outside(answer) if outside else answer.status is not None
+
+
+def answers_outside(answer: ProbeAnswer) -> bool:
+    """Whether a machine answers at its public name: a 5xx is the gateway's own."""
+    return answer.status is not None and answer.status < 500
 
 
 def _in_words(demand: Demand, answer: ProbeAnswer) -> str:

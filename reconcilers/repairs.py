@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from reconcilers.actions import INSTALLING, Action, Disruption, FieldChange, Wait
+from reconcilers.actions import INSTALLING, UPDATE_STARTED, Action, Disruption, FieldChange, Wait
 from reconcilers.backends.machine import MachineAddress, MachineLook, Machines
 from reconcilers.contract import Ports, TesterView
 from reconcilers.errors import Transient, Unreachable
@@ -41,7 +41,7 @@ def updates(states: Sequence[State], newest: Mapping[str, str], known: WatchedFa
             disruption=Disruption.RESTART,
             consequences=(f"{state.name} restarts",),
             args=(state.name, wanted),
-            reason="UpdateStarted",
+            reason=UPDATE_STARTED,
         )
         for state, wanted in due
     )

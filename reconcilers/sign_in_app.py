@@ -6,16 +6,18 @@ secret is not known, and only while the machine can be reached, so that the new 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
-from reconcilers.actions import Action, Disruption, Effect, FieldChange, Step, secret_change
+from reconcilers.actions import Action, Disruption, Effect, FieldChange, Finding, Step, secret_change
 from reconcilers.backends import Backends
 from reconcilers.backends.forge import NewOAuthApp, OAuthApp
 from reconcilers.contract import Base, Ports, TesterView
-from reconcilers.facts import Facts, GatewayFacts, SignInAppFacts
+from reconcilers.facts import Double, Facts, GatewayFacts, SignInAppFacts
 from reconcilers.forge_owner import OWNER, check_owner, claimed_owner
 from reconcilers.looks import TesterLooks
 from reconcilers.proof import redirect_uri
+from reconcilers.quarantine import Found, begun_at, doubles_of, finding, is_due, is_older, is_proven
 from specs.desired import DesiredTester
 from specs.names import oauth_app_name
 
@@ -27,11 +29,13 @@ class SeenApps:
     """All apps of our name (names are not unique at Forge, V), the one that we keep first, and whose they are.
 
     fresh  this very call of ours made it or its secret, so that the sealed secret belongs to it
+    at     when they were looked at; None for the one of an answer
     """
 
     apps: tuple[OAuthApp, ...]
     owner: str
     fresh: bool = False
+    at: datetime | None = field(default=None, compare=False)
 
     @property
     def kept(self) -> OAuthApp:
@@ -54,27 +58,28 @@ class SignInAppReconciler(Base):
         owner = await check_owner(tester, looks)
         row = tester.facts.object
         name = row.name if row else oauth_app_name(tester.facts.tester, tester.facts.uid)
-        apps = [app for app in await looks.oauth_apps() if app.name == name]
-        return SeenApps(_kept_first(apps, tester.facts), owner) if apps else None
+        apps = _kept_first([app for app in await looks.oauth_apps() if app.name == name], tester.facts)
+        return SeenApps(apps, owner, at=looks.now()) if apps and _may_be_kept(apps[0], tester.facts) else None
 
     def plan(self, desired: DesiredTester | None, observed: SeenApps | None, facts: Facts) -> tuple[Step, ...]:
-        """Create, drop duplicates, or rotate."""
+        """Create, take away what stood in quarantine, or rotate."""
         if desired is None:
-            return () if observed is None else (*_drop_duplicates(observed), _delete(observed.kept))
+            return () if observed is None else (*_doubles_away(observed, facts), _delete(observed.kept))
         address = redirect_uri(facts.need(GatewayFacts).fqdn)
         if observed is None:
             return (_create(_name(facts), address),)
-        return (*_drop_duplicates(observed), *_rotate(observed.kept, address, facts))
+        return (*_doubles_away(observed, facts), *_rotate(observed.kept, address, facts))
 
     async def apply(self, action: Action, tester: TesterView, ports: Ports) -> SeenApps | None:
         """A secret that Forge gives is sealed before anything else happens (law 3)."""
         forge = self.backends.forge
         owner = await claimed_owner(forge, tester, ports)
-        if action.verb in ("delete", "delete_duplicate"):
+        if action.verb in ("delete", "delete_double"):
             await forge.delete_oauth_app(int(action.args[0]))
             return None
         if action.verb == "create":
             name, address = action.args
+            await ports.place({})
             return await _sealed(await forge.create_oauth_app(name, address), owner, ports)
         app_id, name, address = action.args
         return await _sealed(await forge.rotate_oauth_app(int(app_id), name, address), owner, ports)
@@ -89,7 +94,13 @@ class SignInAppReconciler(Base):
             client_id=app.client_id,
             redirect_uri=", ".join(app.redirect_uris),
             owner=observed.owner,
+            doubles=_told_of(observed, facts),
         )
+
+    def findings(self, desired: DesiredTester, observed: object, facts: Facts) -> tuple[Finding, ...]:
+        """OneSignInApp: not so while something stands beside it."""
+        known = facts.get(SignInAppFacts)
+        return finding("OneSignInApp", known.doubles if known is not None else (), facts)
 
     def name_for(self, desired: DesiredTester, facts: Facts, incarnation: int, attempt: int) -> str:
         return oauth_app_name(facts.tester, facts.uid, incarnation, attempt)
@@ -102,10 +113,31 @@ class SignInAppReconciler(Base):
 
 
 def _kept_first(apps: list[OAuthApp], facts: Facts) -> tuple[OAuthApp, ...]:
-    """The one that we know by its client id, else the newest; then the others, newest first."""
-    known = facts.get(SignInAppFacts)
-    client_id = known.client_id if known else ""
-    return tuple(sorted(apps, key=lambda app: (app.client_id == client_id, app.id), reverse=True))
+    """Those that we know by their client id, else the newest; then the others, newest first. One that was there before our
+    create began comes last: somebody else made it."""
+    known, row = _known_ids(facts), facts.object
+
+    def merit(app: OAuthApp) -> tuple[int, bool, int]:
+        place = known.index(app.client_id) if app.client_id in known else len(known)
+        return -place, not is_older(app.created_at, row), app.id
+
+    return tuple(sorted(apps, key=merit, reverse=True))
+
+
+def _may_be_kept(app: OAuthApp, facts: Facts) -> bool:
+    """Of an app that was there and is gone no other one takes the place, unless it is proven ours as well. The name of one
+    whose answer was lost was given to that one call."""
+    row = facts.object
+    if app.client_id in _known_ids(facts) or row is None or "client_id" not in row.identity or begun_at(row) is None:
+        return True
+    return app.created_at is None or is_proven(app.created_at, row)
+
+
+def _known_ids(facts: Facts) -> tuple[str, ...]:
+    """Client ids: of the app in use first, then of the one that the row is about."""
+    known, row = facts.get(SignInAppFacts), facts.object
+    ids = (known.client_id if known else "", row.identity.get("client_id", "") if row else "")
+    return tuple(dict.fromkeys(each for each in ids if each))
 
 
 async def _sealed(made: NewOAuthApp, owner: str, ports: Ports) -> SeenApps:
@@ -162,17 +194,35 @@ def _rotate(app: OAuthApp, address: str, facts: Facts) -> tuple[Action, ...]:
     )
 
 
-def _drop_duplicates(observed: SeenApps) -> tuple[Action, ...]:
+def _told_of(observed: SeenApps, facts: Facts) -> tuple[Double, ...]:
+    known = facts.get(SignInAppFacts)
+    before = known.doubles if known is not None else ()
+    if observed.at is None:  # an answer tells of one only
+        return before
+    found = (Found(str(app.id), "Forge", app.name, app.created_at) for app in observed.apps[1:])
+    return doubles_of(found, before, observed.at, facts)
+
+
+def _doubles_away(observed: SeenApps, facts: Facts) -> tuple[Action, ...]:
+    """Those that are proven ours: after the grace while their tester stays, at once when it leaves."""
+    if observed.at is None:
+        return ()
+    if facts.leaving:
+        due = {str(app.id) for app in observed.apps[1:] if is_proven(app.created_at, facts.object)}
+    else:
+        known, grace = facts.get(SignInAppFacts), facts.fleet.spec.timing.listing_grace
+        due = {each.id for each in (known.doubles if known else ()) if is_due(each, observed.at, grace)}
     return tuple(
         Action(
-            "delete_duplicate",
+            "delete_double",
             f"OAuth app {app.name} ({app.client_id})",
             changes=(FieldChange("clientId", app.client_id, None),),
-            consequences=("another app of the same name is kept",),
+            consequences=("another app of the same name is in use, and stays",),
             args=(str(app.id),),
-            reason="DuplicateDeleted",
+            reason="DoubleDeleted",
         )
         for app in observed.apps[1:]
+        if str(app.id) in due
     )
 
 

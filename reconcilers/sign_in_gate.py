@@ -30,6 +30,7 @@ from reconcilers.door import (
 from reconcilers.door_rules import plan_door, plan_first, plan_leaving
 from reconcilers.errors import OutsideError
 from reconcilers.facts import Facts, GatewayFacts, MachineFacts, SignInAppFacts, SignInGateFacts, is_since_cut
+from reconcilers.gateway_routing import GRID_ROUTING, seen_by_the_gate
 from reconcilers.installs import WAITS_FOR_PLACE, last_line
 from reconcilers.intervals import outside_interval
 from reconcilers.listener import LISTENER_KEY, LISTENER_OFF, LISTENER_ON, PROXY, write_gate_settings
@@ -169,6 +170,13 @@ class SignInGateReconciler(Base):
         changes: dict[str, object] = {"let_in": where or before.let_in}
         if observed.outside is not None:
             changes |= _public(observed)
+        changes["unrouted"], changes["unrouted_since"] = seen_by_the_gate(
+            before,
+            facts.need(GatewayFacts).gateway_id,
+            observed.at,
+            outside=None if observed.outside is None else observed.outside.alive,
+            inside=observed.inner.alive,
+        )
         if not observed.controllable:
             changes["proven"] = "" if where else before.proven
             return before.model_copy(update=changes)
@@ -217,7 +225,7 @@ def _public(observed: SeenDoor) -> dict[str, object]:
     changes: dict[str, object] = {"checked_at": observed.at, "checked_path": observed.next_path}
     if outside is not None and outside.alive:
         return changes | {"public": True, "trouble": ""}
-    return changes | {"public": False, "trouble": "GridRouting" if observed.inner.alive else "NoAnswer"}
+    return changes | {"public": False, "trouble": GRID_ROUTING if observed.inner.alive else "NoAnswer"}
 
 
 def _proven(observed: SeenDoor, before: SignInGateFacts, enforce_inner: bool) -> str:
@@ -256,7 +264,7 @@ def _public_reachable(observed: SeenDoor, facts: Facts) -> Finding:
         public, trouble = bool(told["public"]), str(told["trouble"])
     if public and observed.listening:
         return Finding(kind, True, "Answers", "the public address answers")
-    if trouble == "GridRouting":
+    if trouble == GRID_ROUTING:
         return Finding(
             kind, False, trouble, "the machine answers inside, and its public address does not: the grid's routing"
         )

@@ -10,6 +10,7 @@ from pydantic import Discriminator, Field, StringConstraints, Tag
 from specs.catalogue import ComponentName
 from specs.frozen import Frozen
 from specs.mail import Mail
+from specs.notify import Notify
 from specs.quantities import Duration, Span
 from specs.references import SecretRef
 from specs.ssh_keys import HostKey, SshKey
@@ -292,6 +293,8 @@ class FleetSpec(Frozen):
     """The shared engines."""
     mail: Mail | None = None
     """How mail goes out. Without it nothing is sent."""
+    notify: Notify = Notify()
+    """Who is told when something happens. Without it nobody."""
     providers: Mapping[ItemName, Provider] = Field(default_factory=_known_providers)
     """The AI providers that specs may name. Without it: openrouter, groq and sambanova, none with a default key."""
     machine_access: MachineAccess = MachineAccess()
@@ -328,6 +331,7 @@ class FleetSpec(Frozen):
         found += [each.secret for each in self.compute]
         if self.mail:
             found += [self.mail.resend_key, self.mail.smtp.password if self.mail.smtp else None]
+        found += self.notify.secrets()
         found += [each.default for each in self.providers.values()]
         return tuple(dict.fromkeys(each for each in found if each is not None))
 

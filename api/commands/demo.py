@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from api.demo.crash import crash_of, lives
+from api.demo.faults import profile_of
 from api.demo.show import Wishes, show
 from api.server import LISTEN
 
@@ -24,6 +27,18 @@ def command(
     timeout: Annotated[int, typer.Option(min=1, help="With --exit: seconds to wait.")] = 300,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the world running at the end.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw the last demo away and begin anew.")] = False,
+    crash_at: Annotated[
+        str,
+        typer.Option(
+            "--crash-at",
+            metavar="STEP[:before|:after]",
+            help="Kill the controller at the first writing call of a step, before it goes out or after it was done.",
+        ),
+    ] = "",
+    faults: Annotated[
+        str, typer.Option("--faults", metavar="PROFILE", help="What befalls the world: none, mild, rough.")
+    ] = "none",
+    seed: Annotated[int, typer.Option(help="What the faults are drawn by.")] = 1,
     listen: Annotated[
         str, typer.Option("--listen", help="Where the read API and the page answer; loopback only.")
     ] = LISTEN,
@@ -32,4 +47,11 @@ def command(
 
     Simulator, controller and read API together. Ctrl-C stops; the next start goes on.
     """
-    asyncio.run(show(Wishes(state, speed, ends, keep, fresh, timedelta(seconds=timeout)), listen))
+    profile_of(faults)
+    wishes = Wishes(
+        state, speed, ends, keep, fresh, timedelta(seconds=timeout), "" if faults == "none" else faults, seed
+    )
+    if crash_at:
+        life = lives(crash_of(crash_at))
+        wishes = replace(wishes, life=life, fresh=fresh and life.death is None)
+    asyncio.run(show(wishes, listen))

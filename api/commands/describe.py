@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from api.books import queries
 from api.commands.events import show
@@ -21,8 +22,9 @@ from api.styles import PHASE_STYLE, STATUS_STYLE
 from api.terminal import Output, link, out, print_json, table, text
 from api.time_left import time_left, usual_wait
 from api.waiting import whom, whom_of
+from api.watching import tell, watched
 from api.words import ago, ahead, one_line, span
-from controller.queries import TesterDetail
+from controller.queries import TesterDetail, TesterSummary
 from reconcilers.clock import SystemClock
 
 NEWEST_EVENTS = 15
@@ -48,10 +50,14 @@ async def _describe(name: str, state: Path, output: Output) -> None:
         if detail is None:
             known = ", ".join(one.record.name for one in await ask.testers())
             raise Complaint(f"There is no tester {name}. Known: {known or 'none'}.")
+        kept = await watched(state, ask)
     if output is Output.JSON:
-        print_json(TesterWhole.of(detail).model_dump(mode="json"))
+        whole = TesterWhole.of(detail)
+        summary = whole.tester.model_copy(update={"watched": kept.now})
+        print_json(whole.model_copy(update={"tester": summary}).model_dump(mode="json"))
     else:
         _show(out(), detail, SystemClock().now())
+        tell(kept, SystemClock().now())
 
 
 def _show(console: Console, detail: TesterDetail, now: datetime) -> None:
@@ -59,6 +65,7 @@ def _show(console: Console, detail: TesterDetail, now: datetime) -> None:
     _section(console, "Conditions", _conditions(detail, now))
     _section(console, "Facts", _facts(detail, now))
     _section(console, "Outside", _objects(detail, now))
+    _section(console, "Quarantine", _quarantine(detail, now))
     _section(console, "Writes", _writes(detail, now))
     if detail.events:
         console.print(text("\nEvents", "bold"))
@@ -88,7 +95,8 @@ def _head(detail: TesterDetail, now: datetime) -> Table:
         "Link": link(summary.link),
         "Account": text(record.desired.account.name),
         "Node": text(summary.node),
-        "Spec": text(f"{record.source_file}:{record.source_line}, revision {record.revision}"),
+        "Spec": text(f"{record.source_file}:{record.source_line}"),
+        "Revision": _revision(summary),
         "File": text(one_line(record.source_error), "yellow"),
         "Generation": text(f"{record.generation} (seen through: {record.observed_generation})"),
         "Added": text(ago(record.added_at, now)),
@@ -100,6 +108,14 @@ def _head(detail: TesterDetail, now: datetime) -> Table:
         if words.plain:
             made.add_row(text(label, "dim"), words)
     return made
+
+
+def _revision(summary: TesterSummary) -> Text:
+    """The one that it should be as, and the one that it is as while that is another."""
+    should, has = summary.record.revision, summary.has_revision
+    if should == has:
+        return text(f"{should[:12]}, as it should")
+    return text(f"has {has[:12] or 'none yet, or one of long ago'}, should have {should[:12]}", "yellow")
 
 
 def _conditions(detail: TesterDetail, now: datetime) -> Table:
@@ -143,6 +159,17 @@ def _objects(detail: TesterDetail, now: datetime) -> Table:
             text(f"{one.incarnation}.{one.attempt}"),
             text(ago(one.since, now)),
         )
+    return made
+
+
+def _quarantine(detail: TesterDetail, now: datetime) -> Table:
+    made = table("STEP", "BESIDE THE ONE IN USE", "FOR", "HOW IT CAME ABOUT")
+    made.columns[2].no_wrap = True
+    for one in detail.quarantine:
+        how = text(one_line(one.how))
+        how.append_text(text("\n→ goes after the grace" if one.ours else "\n→ an admin decides", "dim"))
+        place = f"{one.where}/{one.id}" if one.id else one.where
+        made.add_row(text(one.step), text(f"{one.name} ({place})"), text(span(now - one.since, units=1)), how)
     return made
 
 

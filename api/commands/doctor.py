@@ -9,21 +9,22 @@ from rich.table import Table
 
 from api.books import books_or_none, places
 from api.examining import SIGNS, examine_folder
-from api.options import FLEET, STATE, FleetFolder, OutputForm, StateFolder
+from api.options import FLEET, STATE, FleetFolder, OutputForm, SecretsFolder, StateFolder
 from api.outside_models import Finding as FindingAnswer
-from api.styles import VERDICT_STYLE
 from api.terminal import Output, err, out, print_json, progress, table, text
 from api.words import one_line
 from controller.doctor import Finding, Verdict
-from controller.running import Places
+from controller.places import Places
 from reconcilers.clock import SystemClock
 
 WELL, AILING = 0, 1
+VERDICT_STYLE = {Verdict.GOOD: "green", Verdict.WRONG: "bold red", Verdict.UNKNOWN: "dim"}
 
 
 def command(
     fleet: FleetFolder = FLEET,
     state: StateFolder = STATE,
+    secrets_folder: SecretsFolder = None,
     output: OutputForm = Output.TEXT,
 ) -> None:
     """Check all endpoints and credentials.
@@ -31,7 +32,7 @@ def command(
     Says what to mend. Exit code 0: all well, 1: something is wrong.
     """
     with progress("asking everybody"):
-        found = asyncio.run(_examine(places(fleet, state)))
+        found = asyncio.run(_examine(places(fleet, state, secrets_folder)))
     if output is Output.JSON:
         print_json([FindingAnswer.of(one).model_dump(mode="json") for one in found])
     else:

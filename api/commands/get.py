@@ -20,10 +20,9 @@ from api.styles import PHASE_STYLE
 from api.terminal import Output, err, link, out, print_json, table, text
 from api.time_left import time_left
 from api.waiting import whom
-from api.words import one_line, span
-from controller.intake import brake_in_words
-from controller.queries import Queries, TesterSummary
-from controller.records import SourceState
+from api.watching import tell, watched
+from api.words import ago, one_line, span
+from controller.queries import FleetSummary, Queries, TesterSummary
 from reconcilers.clock import Clock, SystemClock
 
 LOOK_EVERY = 1.0  # seconds
@@ -43,8 +42,10 @@ async def _get(names: tuple[str, ...], state: Path, output: Output, *, watch: bo
     clock = SystemClock()
     async with queries(state) as ask:
         found = chosen(await ask.testers(), names)
+        kept = await watched(state, ask)
         if output is Output.JSON:
-            print_json([Tester.of(one).model_dump(mode="json") for one in found])
+            told = {"watched": kept.now}
+            print_json([Tester.of(one).model_copy(update=told).model_dump(mode="json") for one in found])
         elif watch:
             await _watch(ask, names, clock)
         elif found:
@@ -52,18 +53,22 @@ async def _get(names: tuple[str, ...], state: Path, output: Output, *, watch: bo
         else:
             out().print(text("no testers"))
         if output is Output.TEXT:
+            tell(kept, clock.now())
             fleet = await ask.fleet()
-            _tell_source(fleet.source)
+            _tell_source(fleet, clock.now())
             for trouble in fleet.troubles:
                 err().print(text(one_line(trouble), "yellow"), soft_wrap=True)
 
 
-def _tell_source(source: SourceState | None) -> None:
-    """What is wrong with the files themselves, so that nobody misses a tester without a word."""
+def _tell_source(fleet: FleetSummary, now: datetime) -> None:
+    """How old a repository's copy is, and what is wrong with the files themselves, so that nobody misses a tester without a
+    word."""
+    source = fleet.source
+    if source and fleet.good_at:
+        words = f"From the {source.source}, revision {source.revision[:12]}; last good fetch {ago(fleet.good_at, now)}."
+        err().print(text(one_line(words), "dim"), soft_wrap=True)
     for error in source.errors if source else ():
         err().print(text(one_line(error), "yellow"), soft_wrap=True)
-    if source and source.held:
-        err().print(text(f"Held back: {brake_in_words(source.held)}.", "yellow"), soft_wrap=True)
 
 
 def chosen(all_of_them: tuple[TesterSummary, ...], names: tuple[str, ...]) -> tuple[TesterSummary, ...]:
@@ -114,6 +119,8 @@ def _what(one: TesterSummary, now: datetime) -> Text:
         words.append_text(text(f" ({who})", "dim"))
     if left := time_left(one.estimate):
         words.append_text(text(f"; {left}", "cyan"))
+    for beside in one.beside:
+        words.append_text(text(f"; in quarantine: {one_line(beside)}", "yellow"))
     if one.record.source_error:
         words.append_text(text(f"; its file is broken: {one_line(one.record.source_error)}", "yellow"))
     return words

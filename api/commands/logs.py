@@ -14,16 +14,16 @@ from rich.text import Text
 from api.books import books, places
 from api.complaint import Complaint
 from api.job_logs import JobLog, asked, news, read
-from api.options import FLEET, STATE, FleetFolder, OutputForm, StateFolder
+from api.options import FLEET, STATE, FleetFolder, OutputForm, SecretsFolder, StateFolder
 from api.outside_models import JobLog as JobLogAnswer
 from api.styles import JOB_STYLE
 from api.terminal import Output, out, print_json, progress, text
 from api.words import ago, one_line
 from api.worlds import opened_world, stored_fleet
 from controller.engine import fleet_references
+from controller.places import Places
 from controller.records import TesterBooks
 from controller.references import References
-from controller.running import Places
 from controller.store import Store
 from controller.world import World
 from reconcilers.backends.machine import Job
@@ -44,21 +44,24 @@ def command(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is new until Ctrl-C.")] = False,
     fleet: FleetFolder = FLEET,
     state: StateFolder = STATE,
+    secrets_folder: SecretsFolder = None,
     output: OutputForm = Output.TEXT,
 ) -> None:
     """Show what the installs on a tester's machine printed."""
     if follow and output is Output.JSON:
         raise Complaint("--follow shows text only; for programs, ask again with -o json.")
-    asyncio.run(_logs(name, component, places(fleet, state), output, follow=follow))
+    if fleet != FLEET and not fleet.is_dir():
+        raise Complaint(f"There is no folder {fleet}: --fleet (or TESTERCTL_FLEET) names the folder of specs.")
+    asyncio.run(_logs(name, component, places(fleet, state, secrets_folder), output, follow=follow))
 
 
 async def _logs(name: str, component: str | None, where: Places, output: Output, *, follow: bool) -> None:
     async with books(where.state) as store:
         of_tester = await _books(store, name)
         clock = SystemClock()
-        async with opened_world(await stored_fleet(store), where.folder, store, clock) as world:
+        async with opened_world(await stored_fleet(store), where.files, store, clock) as world:
             with progress("asking the machine"):
-                hidden = await _hidden(of_tester, world, store, where.folder)
+                hidden = await _hidden(of_tester, world, store, where.files)
                 found = await read(of_tester, world, hidden, component)
             if output is Output.JSON:
                 print_json([JobLogAnswer.of(one).model_dump(mode="json") for one in found])
@@ -71,7 +74,7 @@ async def _logs(name: str, component: str | None, where: Places, output: Output,
             while follow:
                 await asyncio.sleep(LOOK_EVERY)
                 of_tester = await _books(store, name)
-                hidden = await _hidden(of_tester, world, store, where.folder)
+                hidden = await _hidden(of_tester, world, store, where.files)
                 found = tell_news(found, await read_patiently(found, of_tester, component, world, hidden))
 
 

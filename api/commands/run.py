@@ -10,20 +10,40 @@ from typing import Annotated
 import typer
 
 from api import logs
+from api.access.options import AskedAccess, SignInClient, SignInSecret, access_of
 from api.books import places
 from api.complaint import Complaint
-from api.examining import examine_folder, in_words
-from api.options import FLEET, STATE, FleetFolder, StateFolder
+from api.examining import examine_fleet, examine_folder, in_words
+from api.git_options import (
+    Branch,
+    Comments,
+    GitKey,
+    GitOptions,
+    GitPath,
+    GitToken,
+    GitUrl,
+    GitUser,
+    KnownHosts,
+    PublicUrl,
+    WebhookSecret,
+    checked_public_url,
+    doorbell_secret,
+    from_git,
+)
+from api.options import FLEET, STATE, FleetFolder, SecretsFolder, StateFolder
+from api.routes.hook import Doorbell
 from api.server import LISTEN, Place, bound, make_app, place, serve
 from api.signals import stop_on_signals
 from api.terminal import err, text
 from api.window import Window
 from api.words import one_line
 from controller.doctor import Verdict
-from controller.running import Controller, Places, working_store
-from controller.store import Store, StoreError
-from reconcilers.clock import Clock, SystemClock
+from controller.places import Places
+from controller.running import Controller, working_store
+from controller.store import StoreError
+from reconcilers.clock import SystemClock
 from reconcilers.errors import OutsideError
+from reconcilers.secret import Secret
 
 log = logging.getLogger("controller")
 
@@ -31,44 +51,84 @@ log = logging.getLogger("controller")
 def command(
     fleet: FleetFolder = FLEET,
     state: StateFolder = STATE,
-    listen: Annotated[
-        str, typer.Option("--listen", help="Where the read API and the page answer; loopback only.")
-    ] = LISTEN,
+    listen: Annotated[str, typer.Option("--listen", help="Where the read API and the pages answer.")] = LISTEN,
+    git: GitUrl = "",
+    branch: Branch = "main",
+    path: GitPath = "",
+    git_token: GitToken = "",
+    git_user: GitUser = "token",
+    git_key: GitKey = None,
+    git_known_hosts: KnownHosts = None,
+    webhook_secret: WebhookSecret = "",
+    public_url: PublicUrl = "",
+    comment_plans: Comments = False,
+    sign_in_client: SignInClient = "",
+    sign_in_secret: SignInSecret = "",
+    secrets_folder: SecretsFolder = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
     """Run the controller.
 
-    It makes the world match the folder, and keeps it so, until SIGTERM or Ctrl-C.
+    It makes the world match the folder, or the git repository, and keeps it so, until SIGTERM or Ctrl-C.
     """
-    if not fleet.is_dir():
+    if not git and not fleet.is_dir():
         raise Complaint(
-            f"{fleet} is not a folder. Point --fleet (or TESTERCTL_FLEET) to the folder of your YAML files."
+            f"{fleet} is not a folder. Point --fleet (or TESTERCTL_FLEET) to the folder of your YAML files, or --git to "
+            "their repository."
         )
+    asked = GitOptions(
+        git,
+        branch,
+        path,
+        git_user,
+        git_token,
+        git_key,
+        git_known_hosts,
+        webhook_secret,
+        checked_public_url(public_url),
+        comment_plans,
+    )
+    who = AskedAccess(sign_in_client, sign_in_secret, asked.public_url)
     where = place(listen)
     logs.set_up(verbose=verbose)
     sock, real = bound(where)
+    secrets = secrets_folder or (state if git else None)
     with sock:
-        asyncio.run(_run(places(fleet, state), sock, real))
+        asyncio.run(_run(places(fleet, state, secrets), asked, who, sock, real))
 
 
-async def _run(where: Places, sock: socket.socket, real: Place) -> None:
+async def _run(where: Places, asked: GitOptions, who: AskedAccess, sock: socket.socket, real: Place) -> None:
     async with working_store(where, SystemClock()) as store:
-        controller = Controller(where, store)
+        source = await from_git(asked, where, store)
+        secret = await doorbell_secret(asked, where, store)
+        controller = Controller(where, store, git=source, dashboard=asked.public_url)
+        access = await access_of(who, controller, real)
+        bell = _doorbell(controller, secret, asked.branch)
         stop_on_signals(controller.stop)
-        _say(f"The controller works on {where.folder}; see {real.url}/ (Ctrl-C ends it).")
-        checking = asyncio.ensure_future(_warn(where, store, controller.clock))
+        _say(f"The controller works on the {controller.source.name}; see {real.url}/ (Ctrl-C ends it).")
+        checking = asyncio.ensure_future(_warn(controller, where))
         try:
-            await controller.run(serve(make_app(Window(controller)), sock, controller.stop))
+            await controller.run(serve(make_app(Window(controller), bell, access), sock, controller.stop))
         finally:
             checking.cancel()
             await asyncio.wait((checking,))
     _say("stopped; everything is written down, the next start goes on from here")
 
 
-async def _warn(where: Places, store: Store, clock: Clock) -> None:
+def _doorbell(controller: Controller, secret: Secret | None, branch: str) -> Doorbell | None:
+    if secret is None or controller.pulls is None:
+        return None
+    return Doorbell(secret, branch, controller.source.rescan, controller.pulls.ring)
+
+
+async def _warn(controller: Controller, where: Places) -> None:
     """What `doctor` would find wrong, as warnings: nothing waits for it, and nothing is refused for it."""
+    store, clock = controller.store, controller.clock
     try:
-        found = await examine_folder(where, store, clock)
+        if controller.git is None:
+            found = await examine_folder(where, store, clock)
+        else:
+            found = await examine_fleet(await controller.first_fleet(), where, store, clock)
     except (OutsideError, StoreError) as error:
         log.warning("the Fleet's endpoints and credentials were not checked: %s", error)
         return

@@ -13,8 +13,8 @@ from api.books import books, places
 from api.complaint import Complaint
 from api.options import FLEET, STATE, OutputForm, StateFolder
 from api.terminal import Output, err, out, print_json, text
+from controller.places import opened_store
 from controller.records import Seal
-from controller.running import opened_store
 from reconcilers.account import ONE_TIME_PASSWORD
 from reconcilers.clock import SystemClock
 from reconcilers.door import CLIENT_SECRET

@@ -14,6 +14,7 @@ from api.complaint import Complaint
 from api.options import STATE, StateFolder
 from api.terminal import err, out, text
 from api.waiting import Standing, Wish, standing
+from api.watching import tell, watched
 from api.words import one_line, span
 from controller.queries import Queries
 from reconcilers.clock import Clock, SystemClock
@@ -46,6 +47,7 @@ def _duration(words: str) -> timedelta:
 
 async def _wait(wish: Wish, limit: timedelta, state: Path) -> str:
     async with queries(state) as ask:
+        tell(await watched(state, ask), SystemClock().now())
         return await until(wish, limit, ask, SystemClock())
 
 

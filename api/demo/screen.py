@@ -59,6 +59,10 @@ class Screen:
                 line = f"{span(now - self._began):>10}  {one.record.name:<8} {phase:<12} {progress:>3}%  {words}"
                 self.console.print(text(line), soft_wrap=True)
 
+    def say(self, line: str) -> None:
+        """A line that stays, above the table where that moves."""
+        self.console.print(text(f"⚡ {line}", "yellow"), soft_wrap=True)
+
     def _footer(self, now: datetime) -> Text:
         return text(f"\n{span(now - self._began)}; Ctrl-C stops, and the next start goes on from there", "dim")
 

@@ -14,18 +14,21 @@ from rich.console import Console
 from api import logs
 from api.alone import alone
 from api.complaint import Complaint
-from api.demo.checks import checks, counts, mail_words
+from api.demo.checks import Check, counts, doors, mail_words, sums, undoubled
+from api.demo.crash import Life, doomed
+from api.demo.faults import Narrator, befallen, drawn
 from api.demo.folder import write_fleet
 from api.demo.screen import Screen, finished, numbers, show_checks, show_reasons
 from api.demo.world import World, alive, opened
-from api.server import LISTEN, Place, bound, make_app, place, serve
+from api.server import LISTEN, Place, bound, here, make_app, place, serve
 from api.signals import stop_on_signals
 from api.terminal import err, out, progress, text
 from api.window import Window
 from api.words import span
+from controller.places import Places, opened_store
 from controller.queries import Queries, TesterSummary
 from controller.records import Phase
-from controller.running import Controller, Places, opened_store
+from controller.running import Controller
 from controller.store import alone as alone_with_books
 from reconcilers.clock import SystemClock
 
@@ -43,6 +46,9 @@ class Wishes:
     keep: bool  # leave the world running
     fresh: bool  # begin with a new one
     timeout: timedelta
+    faults: str = ""  # the profile that the world's are drawn from
+    seed: int = 1  # to draw them by
+    life: Life | None = None  # of a crash drill
 
     @property
     def log(self) -> Path:
@@ -59,6 +65,7 @@ class Demo:
     controller: Controller
     place: Place
     console: Console
+    narrator: Narrator | None = None  # of faults
 
     @property
     def ask(self) -> Queries:
@@ -71,8 +78,9 @@ class Demo:
             return
         self.console.print(finished(testers))
         self.console.print(text(f"\n{mail_words(await self.world.books(), testers)}"))
+        drilled = await self._drilled(testers)
         if self.wishes.ends:
-            await self._check(testers)
+            await self._check(drilled, testers)
             return
         await self._tell(testers)
         await self.controller.stop.wait()
@@ -83,9 +91,11 @@ class Demo:
         began = clock.now()
         with Screen(self.console, began) as screen:
             while not self.controller.stop.is_set():
+                for line in await self._faults():
+                    screen.say(line)
                 testers, errors = await self.ask.testers(), await self._errors()
                 screen.show(testers, errors, clock.now())
-                if not errors and self._all_ready(testers):
+                if not errors and self._all_ready(testers) and not self._more_to_come:
                     return testers
                 if self.wishes.ends and clock.now() - began > self.wishes.timeout:
                     break
@@ -95,6 +105,30 @@ class Demo:
         details = [await self.ask.tester(one.record.name) for one in testers if not one.ready]
         show_reasons(err(), errors, tuple(one for one in details if one is not None))
         raise Complaint(f"Not everybody was ready within {span(self.wishes.timeout)}; {self.wishes.log} may tell more.")
+
+    async def _faults(self) -> tuple[str, ...]:
+        """What has befallen the world since it was asked last."""
+        return await self.narrator.news() if self.narrator is not None else ()
+
+    @property
+    def _more_to_come(self) -> bool:
+        return self.narrator is not None and self.narrator.pending
+
+    async def _drilled(self, testers: tuple[TesterSummary, ...]) -> tuple[Check, ...]:
+        """Show after a drill that nothing was doubled by it, by the world's own books. Nothing when there was none."""
+        life = self.wishes.life
+        if life is None and self.narrator is None:
+            return ()
+        self.console.print()
+        if life is not None:
+            self.console.print(text(life.reminder), soft_wrap=True)
+        if self.narrator is not None:
+            told = await befallen(self.world, self.narrator.now)
+            self.console.print(text(f"{told} ({self.wishes.faults}, seed {self.wishes.seed})."))
+        self.console.print(text("The world's own books:"))
+        found = await undoubled(self.world, testers)
+        show_checks(self.console, found)
+        return found
 
     async def _errors(self) -> tuple[str, ...]:
         """What is wrong with the specs: whoever is in a broken file is among nobody's testers."""
@@ -109,12 +143,16 @@ class Demo:
             for one in testers
         )
 
-    async def _check(self, testers: tuple[TesterSummary, ...]) -> None:
+    async def _check(self, drilled: tuple[Check, ...], testers: tuple[TesterSummary, ...]) -> None:
+        """The end with --exit. Raises Complaint when not all is as it should be; `drilled` is shown already."""
+        found = () if drilled else await sums(self.world, testers)
         with progress("people of the world sign in at every door"):
-            found = await checks(self.world, testers)
+            found += await doors(self.world, testers)
         show_checks(self.console, found)
-        if not all(one.ok for one in found):
+        if not all(one.ok for one in (*drilled, *found)):
             raise Complaint("All are ready, but not everything is as it should be: see the lines marked ✗.")
+        if self.wishes.life is not None and not self.wishes.life.died:
+            raise Complaint(f"{self.wishes.life.reminder} If the testers were ready already, --fresh begins anew.")
 
     async def _tell(self, testers: tuple[TesterSummary, ...]) -> None:
         addresses, root = self.world.addresses, self.wishes.state
@@ -153,11 +191,24 @@ async def _control(wishes: Wishes, world: World, listen: str) -> None:
     sock, real = _somewhere(listen)
     with sock:
         async with opened_store(where, SystemClock()) as store:
-            controller = Controller(where, store)
+            controller = Controller(where, store) if wishes.life is None else doomed(where, store, wishes.life)
             stop_on_signals(controller.stop)
-            demo = Demo(wishes, world, controller, real, out())
+            if wishes.life is not None:
+                wishes.life.ends_with_parent(controller.stop)
+            demo = Demo(wishes, world, controller, real, out(), await _faults(wishes, world, controller))
             demo.console.print(text(_greeting(world, real)), soft_wrap=True)
             await controller.run(serve(make_app(Window(controller)), sock, controller.stop), demo.watch())
+
+
+async def _faults(wishes: Wishes, world: World, controller: Controller) -> Narrator | None:
+    """Schedule them, once: the world keeps those of the life before."""
+    if not wishes.faults:
+        return None
+    life, speed = wishes.life, world.addresses.speed
+    now = (await world.books())["time"]
+    if life is None or life.death is None:
+        await world.set_faults(drawn(wishes.faults, wishes.seed, now, speed))
+    return Narrator(world, controller.clock, (now, controller.clock.now()), life.told if life is not None else set())
 
 
 def _greeting(world: World, real: Place) -> str:
@@ -170,7 +221,7 @@ def _greeting(world: World, real: Place) -> str:
 def _somewhere(listen: str) -> tuple[socket.socket, Place]:
     """The usual place, or any other when that one is taken: a demo need not care."""
     try:
-        return bound(place(listen))
+        return bound(here(place(listen)))
     except Complaint:
         if listen != LISTEN:
             raise

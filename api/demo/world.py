@@ -6,8 +6,10 @@ import asyncio
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,9 @@ STARTS_WITHIN = 30.0  # seconds
 ENDS_WITHIN = 10.0
 LOOK_EVERY = 0.05
 ANSWERS_WITHIN = 5.0
+SILENT = "The make-believe world does not answer any more; start the demo again, it goes on from here."
+NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Whom we trust over TLS. The world is asked over plain HTTP, and reading the system's certificates takes a while."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +110,41 @@ class World:
         """What the world itself says that it holds. Raises Complaint when it does not answer."""
         books = await _ask(self.addresses, "/_sim/books")
         if books is None:
+            raise Complaint(SILENT)
+        return dict(books)
+
+    async def log(self) -> list[dict[str, Any]]:
+        """Every call that it was ever sent, in order. Raises Complaint as `books`."""
+        return await self._told("/_sim/log")
+
+    async def faults(self) -> list[dict[str, Any]]:
+        """Its faults, past ones too. Raises Complaint as `books`."""
+        return await self._told("/_sim/faults")
+
+    async def set_faults(self, faults: Iterable[Mapping[str, Any]]) -> None:
+        """These, and no others. Raises Complaint when it does not take one."""
+        await _ask(self.addresses, "/_sim/do", {"action": "clear_faults"})
+        for fault in faults:
+            await self._add(fault)
+
+    async def _add(self, fault: Mapping[str, Any]) -> None:
+        if await _ask(self.addresses, "/_sim/do", {"action": "add_fault", **fault}) is None:
             raise Complaint(
-                "The make-believe world does not answer any more; start the demo again, it goes on from here."
+                f"The make-believe world does not take the fault {fault['kind']}; its process may be older."
             )
-        return books
+
+    async def doubles(self) -> list[str]:
+        """What it holds twice under one name. Raises Complaint as `books`."""
+        told = await _ask(self.addresses, "/_sim/violations")
+        if told is None:
+            raise Complaint(SILENT)
+        return [str(one) for one in told["doubles"]]
+
+    async def _told(self, path: str) -> list[dict[str, Any]]:
+        found = await _ask(self.addresses, path)
+        if not isinstance(found, list):
+            raise Complaint(SILENT)
+        return found
 
     async def stop(self) -> None:
         """End it; its state stays. Only a process that answers as the world is ended."""
@@ -168,14 +204,15 @@ async def _ended(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-async def _ask(addresses: Addresses, path: str) -> dict[str, Any] | None:
+async def _ask(addresses: Addresses, path: str, asked: Mapping[str, Any] | None = None) -> Any:
+    """What its control answers; None when it does not, or refuses. `asked`: sent along."""
     try:
-        async with httpx.AsyncClient(trust_env=False, timeout=ANSWERS_WITHIN) as client:
-            answer = await client.get(addresses.control_url + path)
-            found = answer.json() if answer.status_code == 200 else None
+        async with httpx.AsyncClient(trust_env=False, timeout=ANSWERS_WITHIN, verify=NOBODY) as client:
+            method = "GET" if asked is None else "POST"
+            answer = await client.request(method, addresses.control_url + path, json=asked)
+            return answer.json() if answer.status_code == 200 else None
     except (httpx.HTTPError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
 
 
 def _process_is_there(pid: int) -> bool:

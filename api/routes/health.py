@@ -7,13 +7,15 @@ from fastapi import APIRouter, Response
 from api.models import Alive, Ready
 from api.routes.access import Through
 
-router = APIRouter()
+router = APIRouter(tags=["health"])
 
 
-@router.get("/healthz")
-async def healthz(window: Through) -> Alive:
-    """The loop turns. When this does not answer, start the controller again."""
-    return window.alive()
+@router.get("/healthz", responses={503: {"model": Alive, "description": "Testers are due, and nobody is taken up."}})
+async def healthz(window: Through, response: Response) -> Alive:
+    """The loop turns. When this says no, or does not answer, start the controller again."""
+    found = window.alive()
+    response.status_code = 200 if found.alive else 503
+    return found
 
 
 @router.get("/readyz", responses={503: {"model": Ready, "description": "Something is missing; `checks` says what."}})

@@ -43,11 +43,12 @@ class Heard(BaseModel):
 
 @dataclass
 class Doorbell:
-    """`ring` has the source read now. `branch` is the one that it follows."""
+    """`ring` has the source read now, `ring_pulls` has pull requests looked at. `branch` is the one that the source follows."""
 
     secret: Secret
     branch: str
     ring: Callable[[], None]
+    ring_pulls: Callable[[], None] = lambda: None
     _heard: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
     def is_new(self, delivery: str) -> bool:
@@ -62,7 +63,7 @@ class Doorbell:
 
 @router.post("/hooks/forge", status_code=202, responses={401: {}, 404: {}, 408: {}, 413: {}})
 async def pushed(request: Request) -> Heard:
-    """A signed webhook of Forge (`push`): the source is read at once if it speaks of our branch."""
+    """A signed webhook of Forge. `push`: the source is read at once if it speaks of our branch; `pull_request`: it is planned."""
     bell: Doorbell | None = getattr(request.app.state, "doorbell", None)
     if bell is None:
         raise HTTPException(404, "no webhook is expected here: start the controller with --webhook-secret")
@@ -74,6 +75,9 @@ async def pushed(request: Request) -> Heard:
         raise HTTPException(400, "the delivery has no id")
     if not bell.is_new(delivery):
         return Heard(done="nothing: this delivery was heard before")
+    if _first(request, EVENT).startswith("pull_request"):
+        bell.ring_pulls()
+        return Heard(done="pull requests are looked at now")
     if _first(request, EVENT) != "push" or _ref_of(body) != f"refs/heads/{bell.branch}":
         return Heard(done=f"nothing: it is no push to {bell.branch}")
     bell.ring()

@@ -10,19 +10,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from watchfiles import awatch
 
 from controller.intake import Revision
+from controller.sources.source import Known
 from controller.sources.waiting import first
 from reconcilers.clock import Clock
 from specs.errors import SpecError
-from specs.fleet import Fleet
 from specs.loading import load_folder
 
 log = logging.getLogger("controller")
@@ -33,8 +33,6 @@ REFUSED = timedelta(minutes=1)  # until it is tried again to watch
 REWATCH = timedelta(seconds=1)  # how often it is looked at whether the folder still is the one that is watched
 MOST_READINGS = 100  # of a folder that does not come to rest
 
-Known = Callable[[], Awaitable[tuple[frozenset[str], Fleet | None]]]
-
 
 class FolderSource:
     """`known` tells which testers exist already (only for new ones is a date in the past refused) and the last good Fleet."""
@@ -42,6 +40,8 @@ class FolderSource:
     def __init__(self, folder: Path, clock: Clock, known: Known) -> None:
         self.folder = folder
         self.name = f"folder {folder}"
+        self.good_at: datetime | None = None
+        """When it was last read as a whole."""
         self._clock = clock
         self._known = known
         self._files: Mapping[str, str] | None = None  # of the last reading that told something
@@ -60,7 +60,7 @@ class FolderSource:
             again = await self._once()
             if again.id == revision.id:
                 if again.loaded.readable:
-                    self._files = dict(again.loaded.files)
+                    self._files, self.good_at = dict(again.loaded.files), self._clock.now()
                 return again
             revision = again
         return _restless(revision)

@@ -15,7 +15,9 @@ from datetime import datetime
 from typing import Final
 
 from controller.intake import Revision
+from controller.sources.fetched import fetched_at
 from controller.sources.mirror import Entry, GitError, Mirror
+from controller.sources.source import Known
 from controller.sources.waiting import first
 from reconcilers.clock import Clock
 from specs.errors import SpecError
@@ -25,8 +27,6 @@ from specs.loading import Loaded, load_folder_content
 from specs.yaml_reader import MAX_BYTES
 
 log = logging.getLogger("controller")
-
-Known = Callable[[], Awaitable[tuple[frozenset[str], Fleet | None]]]
 
 _ORDINARY: Final = ("100644", "100755")
 
@@ -46,8 +46,8 @@ class GitSource:
         self.mirror = mirror
         repository = mirror.repository
         self.name = f"git {repository.url} {repository.branch}" + (f" {repository.folder}" if repository.folder else "")
-        self.fetched_at: datetime | None = None
-        """When it was last fetched without an error."""
+        self.good_at: datetime | None = fetched_at(mirror.path)
+        """When it was last fetched and read without an error."""
         self._clock = clock
         self._known = known
         self._before = before
@@ -73,8 +73,9 @@ class GitSource:
             log.exception("%s could not be read; its mirror is made anew", self.name)
             self.mirror.discard()
             return Revision(self.name, before, self._unreadable("the mirror was broken and is made anew", last_fleet))
-        self._read, self.fetched_at = read, self._clock.now()
-        today = self._clock.now().date()
+        self._read, self.good_at = read, self._clock.now()
+        self.mirror.fetched(self.good_at)
+        today = self.good_at.date()
         loaded = await asyncio.to_thread(load_folder_content, read.folder, today, known, last_fleet)
         return Revision(self.name, sha, loaded, commit=commit, rewrites=before if rewritten else "")
 
@@ -92,7 +93,11 @@ class GitSource:
         return _Read(sha, await read_tree(self.mirror, sha))
 
     def _unreadable(self, problem: str, last_fleet: Fleet | None) -> Loaded:
-        remedy = "nothing is lost: the last good revision stays in force; it is tried again every minute"
+        last = f"{self.good_at:%Y-%m-%d %H:%M} UTC" if self.good_at is not None else "unknown"
+        remedy = (
+            "nothing is lost: the last good revision stays in force; it is tried again every minute; last good "
+            f"fetch: {last}"
+        )
         return Loaded({}, last_fleet, (SpecError(".", 0, 0, "", problem, remedy),), {}, {}, readable=False)
 
 

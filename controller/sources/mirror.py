@@ -22,6 +22,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from controller.records import Commit
+from controller.sources.fetched import note_fetched
 from reconcilers.secret import HIDDEN, Secret
 
 FETCH_LIMIT: Final = timedelta(seconds=60)
@@ -29,6 +30,8 @@ READ_LIMIT: Final = timedelta(seconds=30)
 LONGEST_ERROR: Final = 300
 _SCHEMES: Final = ("https", "http", "ssh", "file")
 _SSH_SHORT: Final = re.compile(r"([\w.-]+@)?\w[\w.-]*:[^:\s-]\S*")
+_OF_SSH: Final = ("Host key verification failed", "Permission denied", "Could not resolve hostname")
+"""What ssh says before git says only that it could not read."""
 _NO_BRANCH: Final = (*" :~^?*[\\", "..", "@{")
 _GIT: Final = shutil.which("git") or "git"
 
@@ -101,10 +104,14 @@ class Mirror:
         )
         return (await self._git("rev-parse", "--verify", f"{self._ref}^{{commit}}")).decode().strip()
 
+    def fetched(self, at: datetime) -> None:
+        """Write down when the branch was fetched and read without an error, for whoever asks (`fetched_at`)."""
+        note_fetched(self.path, at)
+
     async def fetch_commit(self, ref: str, sha: str) -> None:
         """Bring one more ref (`refs/pull/7/head`) without touching the branch. Raises GitError, also when it is not `sha`."""
         await self._made()
-        kept = f"refs/heads-of-others/{sha}"
+        kept = f"refs/heads-of-others/{ref.removeprefix('refs/')}"
         await self._git("fetch", "--quiet", "--no-tags", "--", self.repository.url, f"+{ref}:{kept}", limit=FETCH_LIMIT)
         found = (await self._git("rev-parse", "--verify", f"{kept}^{{commit}}")).decode().strip()
         if found != sha:
@@ -118,8 +125,12 @@ class Mirror:
 
     async def follows(self, sha: str, earlier: str) -> bool:
         """Whether a commit has another one among its ancestors: no, when history was rewritten. Raises GitError."""
-        base = await self._git("merge-base", earlier, sha, fine=(0, 1, 128))
-        return base.decode().strip() == earlier
+        return await self.fork_point(sha, earlier) == earlier
+
+    async def fork_point(self, sha: str, other: str) -> str:
+        """The newest commit that both come from; "" when there is none, or one of them is not known here. Raises GitError."""
+        base = await self._git("merge-base", other, sha, fine=(0, 1, 128))
+        return base.decode().strip()
 
     async def entries(self, sha: str, folder: str) -> list[Entry]:
         """Every file of a commit below a folder ("" for all), with its path relative to that. Raises GitError."""
@@ -154,10 +165,17 @@ class Mirror:
         shutil.rmtree(self.path, ignore_errors=True)
 
     async def _made(self) -> None:
+        self._sweep()
         if not (self.path / "HEAD").is_file():
             self.discard()
             self.path.mkdir(parents=True, mode=0o700)
             await self._git("init", "--quiet", "--bare", "--initial-branch", "unused", ".")
+
+    def _sweep(self) -> None:
+        """What a git that was ended in the middle left behind: its locks would keep every later one out."""
+        for pattern in ("*.lock", "refs/**/*.lock", "objects/pack/tmp_*"):
+            for left in self.path.glob(pattern):
+                left.unlink(missing_ok=True)
 
     async def _git(
         self,
@@ -243,9 +261,10 @@ class Mirror:
         if self.repository.token is not None:
             text = text.replace(self.repository.token.text(), HIDDEN)
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        said = next(
-            (line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1] if lines else "no word"
-        )
+        telling = [line for line in lines if any(words in line for words in _OF_SSH)] or [
+            line for line in lines if line.startswith(("fatal:", "error:"))
+        ]
+        said = next(iter([*telling, *lines[-1:]]), "no word")
         said = "".join(sign if sign.isprintable() else " " for sign in said)[:LONGEST_ERROR]
         return f"git {verb} of {self.repository.url} failed: {said}"
 

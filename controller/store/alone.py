@@ -32,6 +32,10 @@ LOCK: Final = 0x7E57_C0DF
 
 RETRY: Final = timedelta(seconds=2)
 
+SIGN_OF_LIFE: Final = timedelta(minutes=1)
+
+LOCK_TRIES, LOCK_TRIED_EVERY = 3, 0.05  # seconds
+
 LONGEST_NAME: Final = 63
 """Of an application, as PostgreSQL keeps it."""
 
@@ -41,7 +45,7 @@ _NOTICE: Final = text(
     "set_config('tcp_keepalives_count', '3', false)"
 )
 _TRY: Final = text("SELECT pg_try_advisory_lock(:lock)")
-_WHO: Final = text(
+WHO: Final = text(
     "SELECT pid, application_name, client_addr, backend_start FROM pg_locks JOIN pg_stat_activity USING (pid) "
     "WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND classid = 0 AND objid = :lock "
     "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -62,31 +66,64 @@ async def alone(url: str, clock: Clock) -> AsyncIterator[None]:
         async with _session_lock(address, clock):
             yield
     else:
-        async with _file_lock(address):
+        async with _file_lock(address, clock):
             yield
 
 
 @asynccontextmanager
-async def _file_lock(address: URL) -> AsyncIterator[None]:
+async def _file_lock(address: URL, clock: Clock) -> AsyncIterator[None]:
     try:
         file = _lock_file(Path(str(address.database)))
     except OSError as error:
         raise StoreError(f"The store {place_of(address)} cannot be locked: {error.strerror or error}.") from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            await _flocked(file)
         except BlockingIOError:
             file.seek(0)
             raise _held(address, file.read().strip(), "a folder of its own (--state)") from None
         file.truncate(0)
         file.write(f"{_us()}\n")
         file.flush()
-        yield
+        sign = asyncio.ensure_future(_signs_of_life(lock_path(address), clock))
+        try:
+            yield
+        finally:
+            sign.cancel()
+
+
+async def _flocked(file: TextIO) -> None:
+    """Who only looks whether it is held has it for an instant. Raises BlockingIOError when somebody else keeps it."""
+    for left in reversed(range(LOCK_TRIES)):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if not left:
+                raise
+        await asyncio.sleep(LOCK_TRIED_EVERY)
+
+
+async def _signs_of_life(path: Path, clock: Clock) -> None:
+    """The file's time tells later how long nobody has worked on the store."""
+    while True:
+        with suppress(OSError):
+            os.utime(path)
+        await clock.sleep(SIGN_OF_LIFE)
+
+
+def lock_path(address: URL) -> Path:
+    """Of a store on SQLite."""
+    return _beside(Path(str(address.database)))
+
+
+def _beside(database: Path) -> Path:
+    return database.resolve().with_suffix(".lock")
 
 
 def _lock_file(database: Path) -> TextIO:
     """Beside the database itself: who comes to it by a link meets the same lock. Raises OSError."""
-    path = database.resolve().with_suffix(".lock")
+    path = _beside(database)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path.open("a+", encoding="utf-8")
 
@@ -167,7 +204,7 @@ async def _locked(engine: AsyncEngine, address: URL) -> AsyncConnection:
         await connection.execute(_NOTICE)
         if await connection.scalar(_TRY, {"lock": LOCK}):
             return connection
-        holder = (await connection.execute(_WHO, {"lock": LOCK})).first()
+        holder = (await connection.execute(WHO, {"lock": LOCK})).first()
     except BaseException:
         await connection.close()
         raise

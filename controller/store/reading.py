@@ -6,13 +6,21 @@ built once (`statements`): building one costs several times what asking it does.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, exists, func, select
 
-from controller.records import Condition, Event, JournalEntry, RevisionRecord, Run, SourceState, TesterRecord
+from controller.records import (
+    Condition,
+    Event,
+    JournalEntry,
+    RevisionRecord,
+    Run,
+    SourceState,
+    TesterRecord,
+)
 from controller.store.rows import facts_of, records, revision_record, source_state, tester_record
 from controller.store.statements import (
     ALL_CONDITIONS,
@@ -30,6 +38,7 @@ from controller.store.statements import (
     REVISION,
     SOURCE_NOW,
     TESTER,
+    TOKENS,
     UNFINISHED,
     UNFINISHED_OF,
 )
@@ -42,6 +51,7 @@ from controller.store.tables import (
     sealed,
     testers,
 )
+from controller.tokens import TokenRecord
 from reconcilers.facts import ObjectState, OutsideObject, StepFacts
 
 CREATE: Final = "create"
@@ -103,12 +113,21 @@ def conditions_of_type(connection: Connection, kind: str) -> tuple[Condition, ..
     return tuple(sorted(records(Condition, rows), key=lambda condition: condition.tester))
 
 
-def newest_events(connection: Connection, tester: str | None, limit: int, before: int | None) -> tuple[Event, ...]:
+def newest_events(
+    connection: Connection, tester: str | None, limit: int, before: int | None, only: Mapping[str, str]
+) -> tuple[Event, ...]:
     query = select(events).order_by(events.c.id.desc()).limit(limit)
     if tester is not None:
         query = query.where(events.c.tester == tester)
     if before is not None:
         query = query.where(events.c.id < before)
+    for name, value in only.items():
+        query = query.where(events.c[name] == value)
+    return records(Event, connection.execute(query).all())
+
+
+def events_of_step(connection: Connection, step: str, limit: int) -> tuple[Event, ...]:
+    query = select(events).where(events.c.step == step).order_by(events.c.id.desc()).limit(limit)
     return records(Event, connection.execute(query).all())
 
 
@@ -154,6 +173,10 @@ def newest_revisions(connection: Connection, limit: int) -> tuple[RevisionRecord
 def one_revision(connection: Connection, revision: str) -> RevisionRecord | None:
     row = connection.execute(REVISION, {"of": revision}).one_or_none()
     return None if row is None else revision_record(row)
+
+
+def all_tokens(connection: Connection) -> tuple[TokenRecord, ...]:
+    return tuple(sorted(records(TokenRecord, connection.execute(TOKENS).all()), key=lambda token: token.name))
 
 
 def fleet_now(connection: Connection) -> tuple[str, str] | None:

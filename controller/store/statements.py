@@ -27,6 +27,7 @@ from controller.store.tables import (
     sealed,
     source,
     testers,
+    tokens,
 )
 
 NOBODY: Final = ""
@@ -70,6 +71,13 @@ PUT_SEALED: Final = _upsert(sealed)
 PUT_SOURCE: Final = _upsert(source)
 PUT_FLEET: Final = _upsert(fleet)
 NAME_FORGE_OWNER: Final = _upsert(fleet_identity)
+PUT_TOKEN: Final = _upsert(tokens)
+DROP_TOKEN: Final = delete(tokens).where(tokens.c.name == bindparam("row"))
+NOTE_TOKEN_USE: Final = (
+    update(tokens)
+    .where(tokens.c.name == bindparam("row"), tokens.c.hash == bindparam("of"))
+    .values(last_used_at=bindparam("at"))
+)
 
 CLAIM_FORGE: Final = text(
     "INSERT INTO fleet_identity (id, forge_owner, since) VALUES (:id, :forge_owner, :since) ON CONFLICT DO NOTHING"
@@ -140,6 +148,7 @@ FORGE_OWNER: Final = select(fleet_identity.c.forge_owner)
 NEWEST_REVISIONS: Final = (
     select(revisions).order_by(revisions.c.read_at.desc(), revisions.c.revision).limit(bindparam("most"))
 )
+TOKENS: Final = select(tokens)
 REVISION: Final = select(revisions).where(revisions.c.revision == bindparam("of"))
 
 _BOXES: Final = select(sealed.c.name, sealed.c.key_id, sealed.c.box).where(sealed.c.void.is_(False))

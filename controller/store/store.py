@@ -10,7 +10,7 @@ Times come in the changes; the store asks no clock for its own purposes.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -31,11 +31,13 @@ from controller.records import (
 )
 from controller.store import migrations, pruning, reading, writing
 from controller.store.address import is_in_memory, is_postgres, normal, place_of
+from controller.store.briefs import Brief, briefs
 from controller.store.database import Database, Work
 from controller.store.errors import SealingError, StoreError, lost_race, readable
 from controller.store.sealing import Keyring, KeySource
 from controller.store.sqlite import MemoryDatabase, SqliteDatabase
 from controller.store.tables import metadata
+from controller.tokens import TokenRecord
 from reconcilers.clock import Clock
 from reconcilers.facts import ObjectState, OutsideObject, StepFacts
 from reconcilers.secret import Secret
@@ -45,6 +47,9 @@ AFTER_COMMIT: Final = "after commit"
 
 Hook = Callable[[str, tuple[Change, ...]], Awaitable[None]]
 """Called with BEFORE_COMMIT, inside the transaction, and with AFTER_COMMIT. What it raises goes to the writer."""
+
+Listener = Callable[[tuple[Change, ...]], None]
+"""Told what was committed, at once. It must be quick, and raise nothing."""
 
 RACES: Final = 5
 """How often a write that lost a race in the database is tried in all."""
@@ -62,6 +67,7 @@ class Store:
     def __init__(self, database: Database, place: str, keyring: Keyring, clock: Clock) -> None:
         self.clock = clock
         self.hooks: list[Hook] = []
+        self.listeners: list[Listener] = []
         self.commits = 0
         self._database = database
         self._place = place
@@ -153,6 +159,11 @@ class Store:
     async def tester(self, name: str) -> TesterRecord | None:
         return await self._read(lambda connection: reading.one_tester(connection, name))
 
+    async def briefs(self, steps: tuple[str, ...], names: Collection[str] | None = None) -> dict[str, Brief]:
+        """What lists show, by tester; None: of all. Without those that have no row. `steps`: whose facts; with "machine", also
+        steps whose facts live on it."""
+        return await self._read(lambda connection: briefs(connection, steps, names))
+
     async def objects(
         self, step: str | None = None, states: frozenset[ObjectState] | None = None
     ) -> tuple[OutsideObject, ...]:
@@ -172,9 +183,19 @@ class Store:
         """Everybody's condition of one type, by tester."""
         return await self._read(lambda connection: reading.conditions_of_type(connection, kind))
 
-    async def events(self, tester: str | None = None, limit: int = 100, before: int | None = None) -> tuple[Event, ...]:
-        """Newest first. `before`: only those with a smaller id, for the next page."""
-        return await self._read(lambda connection: reading.newest_events(connection, tester, limit, before))
+    async def events(
+        self,
+        tester: str | None = None,
+        limit: int = 100,
+        before: int | None = None,
+        only: Mapping[str, str] | None = None,
+    ) -> tuple[Event, ...]:
+        """Newest first. `before`: only those with a smaller id, for the next page; `only`: with these values, by field."""
+        return await self._read(lambda connection: reading.newest_events(connection, tester, limit, before, only or {}))
+
+    async def events_of_step(self, step: str, limit: int) -> tuple[Event, ...]:
+        """Everybody's, newest first. Reads all events that are kept: for the start of something, not for its every turn."""
+        return await self._read(lambda connection: reading.events_of_step(connection, step, limit))
 
     async def journal(self, tester: str | None = None, limit: int = 100) -> tuple[JournalEntry, ...]:
         """Newest first."""
@@ -204,6 +225,10 @@ class Store:
 
     async def revision(self, revision: str) -> RevisionRecord | None:
         return await self._read(lambda connection: reading.one_revision(connection, revision))
+
+    async def tokens(self) -> tuple[TokenRecord, ...]:
+        """The bearer tokens of programs, by name, those included whose time is over."""
+        return await self._read(reading.all_tokens)
 
     async def fleet(self) -> tuple[str, str] | None:
         """The last good Fleet document as JSON text, and its revision."""
@@ -271,6 +296,8 @@ class Store:
                 if not races_left or not lost_race(error):
                     raise readable(self._place, error) from error
         self.commits += 1
+        for listener in self.listeners:
+            listener(changes)
         await self._call_hooks(AFTER_COMMIT, changes)
         return result
 

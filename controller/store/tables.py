@@ -288,6 +288,17 @@ revisions: Final = Table(
 MOST_REVISIONS: Final = 200
 """The newest are kept."""
 
+tokens: Final = Table(
+    "tokens",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("hash", String, nullable=False),
+    Column("made_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("last_used_at", UtcDateTime),
+)
+"""Bearer tokens of programs that look: SHA-256 in hex, never the token itself."""
+
 fleet: Final = Table(
     "fleet",
     metadata,

@@ -42,10 +42,12 @@ from controller.store.statements import (
     COUNT_UP,
     DROP_CONDITION,
     DROP_FACTS,
+    DROP_TOKEN,
     FORGET_OLD_REVISIONS,
     FORGET_OLD_RUNS,
     NAME_FORGE_OWNER,
     NEWEST_EVENTS,
+    NOTE_TOKEN_USE,
     PUT_CONDITION,
     PUT_FACTS,
     PUT_FLEET,
@@ -55,6 +57,7 @@ from controller.store.statements import (
     PUT_SEALED,
     PUT_SOURCE,
     PUT_TESTER,
+    PUT_TOKEN,
     RESEAL,
     SET_STATUS,
     UNSEAL,
@@ -73,7 +76,9 @@ from controller.store.tables import (
     sealed,
     source,
     testers,
+    tokens,
 )
+from controller.tokens import DropToken, NoteTokenUse, PutToken
 from reconcilers.facts import ObjectState
 
 Ring = Callable[[], Keyring]
@@ -281,6 +286,19 @@ def _put_fleet(connection: Connection, changes: Sequence[PutFleet], _: Ring) -> 
     connection.execute(PUT_FLEET, [{**values(fleet, changes[-1]), "id": ONE_ROW}])
 
 
+def _put_tokens(connection: Connection, changes: Sequence[PutToken], _: Ring) -> None:
+    connection.execute(PUT_TOKEN, [values(tokens, change.record) for change in changes])
+
+
+def _drop_tokens(connection: Connection, changes: Sequence[DropToken], _: Ring) -> None:
+    connection.execute(DROP_TOKEN, [{"row": change.name} for change in changes])
+
+
+def _note_uses(connection: Connection, changes: Sequence[NoteTokenUse], _: Ring) -> None:
+    rows = [{"row": change.name, "of": change.hash, "at": change.at} for change in changes]
+    connection.execute(NOTE_TOKEN_USE, rows)
+
+
 def _claim_forge(connection: Connection, changes: Sequence[ClaimForge], _: Ring) -> None:
     connection.execute(CLAIM_FORGE, [_owned(changes[0])])
 
@@ -314,4 +332,7 @@ HANDLERS: Final[Mapping[type[Any], Handler]] = {
     PutFleet: _put_fleet,
     ClaimForge: _claim_forge,
     NameForgeOwner: _name_forge_owner,
+    PutToken: _put_tokens,
+    DropToken: _drop_tokens,
+    NoteTokenUse: _note_uses,
 }

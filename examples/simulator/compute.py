@@ -3,6 +3,7 @@
 States are read off the clock, so an operation that was under way when the simulator stopped goes on after its restart.
 """
 
+import asyncio
 import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Iterable
@@ -18,6 +19,8 @@ from examples.simulator.records import ComputeState, Freed, Gateway, Node, Vm
 INVALID = -32602
 LOOKS_UP = 4800.0
 """Simulated seconds for which a dead node goes on looking up (P)."""
+CRASH_ROUND, CRASH_DOWN = 90.0, 60.0
+"""Simulated seconds of one round of a crash loop, and how many of them the VM is down."""
 LIMIT = 300.0
 """Simulated seconds that the daemon waits inside a call (S)."""
 FAILED = -32000
@@ -63,6 +66,7 @@ class Compute:
         self._grid = grid
         self.faults = faults
         self._machines = machines
+        self._going: set[asyncio.Task[None]] = set()
 
     @property
     def name(self) -> str:
@@ -89,6 +93,7 @@ class Compute:
             raise ComputeError(FAILED, f"deployment of {made.name} timed out after {LIMIT:.0f} s and was rolled back")
         if made.failed:
             raise ComputeError(FAILED, f"deployment of {made.name} failed on node {made.node_sid}")
+        self._may_roll_back("deploy_vm", made)
         return made
 
     def _check_vm(self, vm: dict[str, Any]) -> None:
@@ -140,8 +145,10 @@ class Compute:
         now = self._realm.now()
         if self.faults.active("compute", "list_nodes", ("capacity_overstated",), node.sid):
             return Used(0, dict.fromkeys((pool.name for pool in node.pools), 0))
-        told = [vm for vm in self.state.vms.values() if now >= vm.created_at + self._lag(vm)]
-        freed = [row for row in self.state.freed if now < row.until]
+        stale = self.faults.active("compute", "list_nodes", ("capacity_stale",), node.sid)
+        late = float(stale.options.get("seconds", 3600)) if stale else 0.0
+        told = [vm for vm in self.state.vms.values() if now >= vm.created_at + self._lag(vm) + late]
+        freed = [row for row in self.state.freed if now < row.until + late]
         return used(node, told, freed)
 
     def _lag(self, vm: Vm) -> float:
@@ -154,6 +161,8 @@ class Compute:
         ready = now + chance.uniform(55, 61)
         never = self.faults.take("compute", "deploy_vm", ("never_reachable",), vm["name"]) is not None
         slow = self.faults.take("compute", "deploy_vm", ("slow_network",), vm["name"])
+        reused = self.state.last_address and self.faults.take("compute", "deploy_vm", ("address_reused",), vm["name"])
+        address = str(ipaddress.IPv6Address((0x04 << 120) | chance.getrandbits(120)))
         network = float(slow.options.get("seconds", 900)) if slow else chance.uniform(60, 180)
         return Vm(
             sid=sid,
@@ -167,7 +176,7 @@ class Compute:
             pool=pool,
             ssh_keys=[key.strip() for line in vm["ssh_keys"] for key in re.split(r"[\n,]", line) if key.strip()],
             secret=vm["secret"],
-            mycelium_ip=str(ipaddress.IPv6Address((0x04 << 120) | chance.getrandbits(120))),
+            mycelium_ip=self.state.last_address if reused else address,
             created_at=now,
             starting_at=now + chance.uniform(20, 30),
             ready_at=ready,
@@ -184,16 +193,19 @@ class Compute:
         return found
 
     def vms(self, secret: str) -> list[Vm]:
+        self._sweep()
         mine = [vm for vm in self.state.vms.values() if vm.secret == secret]
-        return [
+        shown = [
             vm for vm in mine if self.faults.listed("compute", "list_vms", vm.name, self._realm.now() - vm.created_at)
         ]
+        return self.faults.cut_short("compute", "list_vms", shown)
 
     async def delete_vm(self, sid: str, secret: str) -> None:
         """Takes some seconds; at their end the machine is dead and its files are gone."""
         vm = self.vm(sid, secret)
         await self._realm.clock.sleep(self._realm.chance("delete", vm.name).uniform(3, 10))
-        self.remove_vm(vm)
+        if not self._lags("delete_vm", vm):
+            self.remove_vm(vm)
 
     def remove_vm(self, vm: Vm) -> None:
         if self.state.vms.pop(vm.sid, None):
@@ -206,6 +218,7 @@ class Compute:
                 until=now + self._lag(vm),
             )
             self.state.freed = [*(row for row in self.state.freed if now < row.until), freed]
+            self.state.last_address = vm.mycelium_ip
             self._machines.buried(self, vm)
 
     def vm_state(self, vm: Vm) -> str:
@@ -221,14 +234,54 @@ class Compute:
         return vm.mycelium_ip if self._realm.now() >= vm.address_at and not vm.failed else ""
 
     def reachable(self, vm: Vm) -> bool:
-        up = vm.reachable_at is not None and self._realm.now() >= vm.reachable_at and not vm.failed
+        now = self._realm.now()
+        up = vm.reachable_at is not None and now >= vm.reachable_at and not vm.failed
+        if vm.crashes_from is not None:
+            up = up and (now - vm.crashes_from) % CRASH_ROUND >= CRASH_DOWN
         return up and all(self.runs(node) for node in self.state.nodes if node.sid == vm.node_sid)
+
+    # -- what goes away by itself
+
+    def _may_roll_back(self, method: str, made: "Vm | Gateway") -> None:
+        """It was answered as made, and goes away some time later."""
+        if fault := self.faults.take("compute", method, ("rolled_back_later",), made.name):
+            self._goes(made, float(fault.options.get("seconds", 60)))
+
+    def _lags(self, method: str, row: "Vm | Gateway") -> bool:
+        """Whether a cancellation is accepted and the node takes its time; until then all is as it was."""
+        fault = self.faults.take("compute", method, ("teardown_lags",), row.name)
+        if fault is not None and row.gone_at is None:
+            self._goes(row, float(fault.options.get("seconds", 3600)))
+        return row.gone_at is not None
+
+    def _goes(self, row: "Vm | Gateway", seconds: float) -> None:
+        row.gone_at = self._realm.now() + seconds
+        task = asyncio.create_task(self._gone(row.gone_at))
+        self._going.add(task)
+        task.add_done_callback(self._going.discard)
+
+    async def _gone(self, moment: float) -> None:
+        await self._realm.clock.sleep_until(moment)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Removes what is gone by now."""
+        now = self._realm.now()
+        vms = [vm for vm in self.state.vms.values() if vm.gone_at is not None and vm.gone_at <= now]
+        gateways = [one for one in self.state.gateways.values() if one.gone_at is not None and one.gone_at <= now]
+        for vm in vms:
+            self.remove_vm(vm)
+        for gateway in gateways:
+            del self.state.gateways[gateway.sid]
+        if vms or gateways:
+            self._machines.changed()
 
     # -- web gateways
 
     async def deploy_webgateway(self, asked: dict[str, Any], written: Callable[[], Awaitable[None]]) -> Gateway:
         """Takes 5 to 20 s (DOMAIN.md). The name is taken from the start, on the whole grid. Raises ComputeError."""
         self._check_gateway(asked)
+        self._may_be_taken(asked)
         sid, now = f"{self.state.next_gateway:04}", self._realm.now()
         self.state.next_gateway += 1
         slow = self.faults.take("compute", "deploy_webgateway", ("slow_chain",), asked["name"])
@@ -250,7 +303,32 @@ class Compute:
         self.state.gateways[sid] = made
         await written()
         await self._realm.clock.sleep_until(made.ready_at)
+        self._may_roll_back("deploy_webgateway", made)
         return made
+
+    def _may_be_taken(self, asked: dict[str, Any]) -> None:
+        """Raises ComputeError when it turns out that somebody was faster, or that a gateway of ours was left over."""
+        name = asked["name"]
+        if fault := self.faults.take("compute", "deploy_webgateway", ("name_taken",), name):
+            self.occupy(name, asked["secret"] if fault.options.get("ours") else "somebody-else")
+            raise ComputeError(FAILED, f"NameExists: the name contract {name!r} exists already")
+
+    def occupy(self, name: str, secret: str) -> None:
+        """A gateway of that name, of whose daemon's secret it is, that leads nowhere."""
+        sid, now = f"x{self.state.next_gateway:04}", self._realm.now()
+        self.state.next_gateway += 1
+        self.state.gateways[sid] = Gateway(
+            sid=sid,
+            name=name,
+            fqdn=f"{name}.elsewhere.test" if secret == "somebody-else" else f"{name}.{self.state.gateway_domain}",
+            kind="Name",
+            node_sid=self.state.nodes[0].grid_node,
+            backends=["http://[400::1]:9988"],
+            tls_passthrough=False,
+            secret=secret,
+            created_at=now,
+            ready_at=now,
+        )
 
     def _check_gateway(self, asked: dict[str, Any]) -> None:
         if asked["kind"] != "Name":
@@ -270,11 +348,13 @@ class Compute:
             raise ComputeError(FAILED, f"NameExists: the name contract {asked['name']!r} exists already")
 
     def gateways(self, secret: str) -> list[Gateway]:
+        self._sweep()
         mine = [gateway for gateway in self.state.gateways.values() if gateway.secret == secret]
         now = self._realm.now()
-        return [
+        shown = [
             one for one in mine if self.faults.listed("compute", "list_webgateways", one.name, now - one.created_at)
         ]
+        return self.faults.cut_short("compute", "list_webgateways", shown)
 
     async def delete_webgateway(self, sid: str, secret: str) -> None:
         """The name is free at once (P). Raises ComputeError when there is none."""
@@ -282,7 +362,8 @@ class Compute:
         if found is None or found.secret != secret:
             raise ComputeError(FAILED, f"webgateway not found: {sid}")
         await self._realm.clock.sleep(self._realm.chance("ungateway", found.name).uniform(2, 6))
-        self.state.gateways.pop(sid, None)
+        if not self._lags("delete_webgateway", found):
+            self.state.gateways.pop(sid, None)
 
     def gateway_state(self, gateway: Gateway) -> str:
         if gateway.failed:
@@ -297,6 +378,9 @@ class MachineYard:
         raise NotImplementedError
 
     def buried(self, compute: Compute, vm: Vm) -> None:
+        raise NotImplementedError
+
+    def changed(self) -> None:
         raise NotImplementedError
 
 

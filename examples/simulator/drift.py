@@ -11,7 +11,8 @@ from examples.simulator import seeding
 from examples.simulator.catalogue import COMPONENTS, OWNER, PROXY, SUPERVISOR, services_of
 from examples.simulator.compute import used
 from examples.simulator.engines import REGISTRY, token_digest
-from examples.simulator.records import Fault, Gateway, Installed, Node, Service, Vm
+from examples.simulator.keys import new_host_key
+from examples.simulator.records import Fault, Installed, Node, Pull, Service, Vm
 from examples.simulator.standin import STAND_IN
 
 if TYPE_CHECKING:
@@ -114,9 +115,17 @@ class Drift:
 
     def cut_connections(self, vm: str) -> None:
         """The overlay hiccups: every SSH connection to the machine breaks; what runs there goes on."""
+        self._world.cut(self._world.machine_named(vm))
+
+    def change_host_key(self, vm: str, key: str | None = None) -> str:
+        """Its SSH server shows another host key from now on, a new one or this private key. Answers the one before."""
         machine = self._world.machine_named(vm)
-        for cut in self._world.on_cut:
-            cut(machine)
+        before = machine.state.host_key
+        machine.state.host_key = key or new_host_key(self._world.realm, "again", machine.state.key, machine.name)
+        for tell in self._world.on_rekeyed:
+            tell(machine)
+        self._world.changed()
+        return before
 
     # -- on the grid
 
@@ -131,6 +140,10 @@ class Drift:
         """It crash-loops until the grid gives it up: listed as failed, gone from the network."""
         self._vm(vm).failed = True
 
+    def crash_loop(self, vm: str, crashes: bool = True) -> None:
+        """It comes up for half a minute and crashes, again and again."""
+        self._vm(vm).crashes_from = self._world.clock.now() if crashes else None
+
     def set_reachable(self, vm: str, reachable: bool) -> None:
         """A VM, or the machine `admin` with its engines."""
         if vm == self._world.admin.name:
@@ -144,23 +157,23 @@ class Drift:
                 del daemon.gateways[row.sid]
         self._world.changed()
 
+    def break_gateway(self, name: str, *, listed: bool = True) -> None:
+        """It leads nowhere from now on, for good. `listed`: the listing calls it failed; else it goes on saying running."""
+        for _, row in self._world.grid.gateways():
+            if name in (row.name, row.fqdn):
+                row.routes, row.failed = False, listed
+        self._world.changed()
+
     def occupy_gateway_name(self, name: str, secret: str = "somebody-else") -> None:
         """Somebody else on the grid holds this name."""
-        daemon = next(iter(self._world.state.daemons.values()))
-        sid, now = f"x{daemon.next_gateway:04}", self._world.clock.now()
-        daemon.next_gateway += 1
-        daemon.gateways[sid] = Gateway(
-            sid=sid,
-            name=name,
-            fqdn=f"{name}.elsewhere.test",
-            kind="Name",
-            node_sid=daemon.nodes[0].grid_node,
-            backends=["http://[400::1]:9988"],
-            tls_passthrough=False,
-            secret=secret,
-            created_at=now,
-            ready_at=now,
-        )
+        next(iter(self._world.daemons.values())).occupy(name, secret)
+
+    def restart_daemon(self, daemon: str, seconds: float = 10.0) -> None:
+        """It is away for so long, what it was asked is never answered, and it forgets that its connection was dead."""
+        row = self._world.state.daemons[daemon]
+        row.starts, row.down_until = row.starts + 1, self._world.clock.now() + seconds
+        faults = self._world.faults.rows
+        faults[:] = [fault for fault in faults if (fault.kind, fault.target) != ("restart_required", daemon)]
 
     def set_node_online(self, daemon: str, sid: str, online: bool) -> None:
         """False: everybody sees that it is off, and its VMs are gone from the network."""
@@ -197,6 +210,12 @@ class Drift:
 
     def delete_app(self, app: str) -> None:
         self._world.state.forge.apps[:] = [row for row in self._world.state.forge.apps if row.name != app]
+
+    def duplicate_app(self, app: str) -> None:
+        """Somebody makes another one of the same name and addresses, by the same account."""
+        row = next(row for row in self._world.state.forge.apps if row.name == app)
+        owner = self._world.forge.need_account(row.owner)
+        self._world.forge.oauth.create(owner, row.name, list(row.redirect_uris), row.confidential)
 
     def disable_account(self, account: str, disabled: bool = True) -> None:
         self._world.forge.need_account(account).prohibit_login = disabled
@@ -247,9 +266,30 @@ class Drift:
         for release in repository.releases if repository else ():
             release.broken = how if release.name == version else release.broken
 
-    def commit(self, owner: str, repository: str) -> str:
+    def commit(self, owner: str, repository: str, sha: str = "") -> str:
+        """Somebody pushes; `sha` as it is in a repository that is kept elsewhere."""
         found = self._world.forge.repositories.find(owner, repository)
-        return self._world.forge.repositories.commit(found or self._world.forge.repositories.create(owner, repository))
+        made = found or self._world.forge.repositories.create(owner, repository)
+        return self._world.forge.repositories.commit(made, sha)
+
+    def put_pull(self, owner: str, repository: str, number: int, sha: str, title: str = "a change") -> None:
+        """Somebody opens a pull request into `main`, or pushes to its branch."""
+        repositories = self._world.forge.repositories
+        found = repositories.find(owner, repository) or repositories.create(owner, repository)
+        repositories.commit(found, sha)
+        known = repositories.pull(found, number)
+        if known is not None:
+            known.sha = sha
+            return
+        made = Pull(number=number, title=title, author="bob", branch=f"change-{number}", base="main", sha=sha)
+        found.pulls.append(made)
+
+    def close_pull(self, owner: str, repository: str, number: int) -> None:
+        found = self._world.forge.repositories.find(owner, repository)
+        pull = self._world.forge.repositories.pull(found, number) if found else None
+        if pull is None:
+            raise KeyError(f"no pull request {number}")
+        pull.open = False
 
     # -- at the shared engines
 

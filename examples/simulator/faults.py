@@ -5,7 +5,7 @@ any HTTP call, those of `PLACES` where they say; the README tells what each does
 import json
 from collections.abc import Callable, Coroutine
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeVar
 
 from examples.simulator.clock import WorldClock
 from examples.simulator.http import Answer, Handler, Request, json_answer, page
@@ -16,19 +16,28 @@ __all__ = ["Fault", "Faults"]
 PLACES: dict[str, tuple[str, str]] = {
     "listing_lags": ("forge or compute", "the listing's name"),
     "listing_omits": ("forge or compute", "the listing's name"),
+    "listing_truncated": ("forge or compute", "the listing's name"),
     "never_reachable": ("compute", "deploy_vm"),
     "slow_network": ("compute", "deploy_vm"),
     "vm_fails": ("compute", "deploy_vm"),
     "deploy_rolls_back": ("compute", "deploy_vm"),
     "stuck_contract": ("compute", "deploy_vm"),
+    "address_reused": ("compute", "deploy_vm"),
+    "rolled_back_later": ("compute", "deploy_vm or deploy_webgateway"),
+    "teardown_lags": ("compute", "delete_vm or delete_webgateway"),
     "capacity_overstated": ("compute", "list_nodes"),
+    "capacity_stale": ("compute", "list_nodes"),
     "method_missing": ("compute", "the method's name"),
     "slow_chain": ("compute", "deploy_webgateway"),
+    "name_taken": ("compute", "deploy_webgateway"),
     "gateway_failed_but_exists": ("compute", "deploy_webgateway"),
     "gateway_answer_lacks_fqdn": ("compute", "deploy_webgateway"),
     "gateway_listing_lacks_fqdn": ("compute", "list_webgateways"),
     "outside_unroutable": ("compute", "gateway"),
     "inner_unroutable": ("machine", "overlay"),
+    "cut_mid_command": ("machine", "the command's first two words"),
+    "hangs": ("machine", "the command's first two words"),
+    "disk_full": ("machine", "files"),
     "install_fails": ("machine", "lab build or apt-get install"),
     "start_fails": ("machine", "service start"),
     "slow_start": ("machine", "service start"),
@@ -49,6 +58,8 @@ PLACES: dict[str, tuple[str, str]] = {
     "refused": ("mail", "POST /emails or smtp RCPT"),
 }
 """Kind → the system and the method of a fault that has it."""
+
+T = TypeVar("T")
 
 
 class Faults:
@@ -100,9 +111,18 @@ class Faults:
         lag = self.active(system, method, ("listing_lags",))
         return lag is None or age >= float(lag.options.get("seconds", 60))
 
-    async def around(self, call: tuple[str, str], handler: Handler, request: Request) -> Answer:
-        """Answers a call of (system, method), spoilt by the first wire fault that applies."""
-        fault = self.take(*call, kinds=WIRE_KINDS)
+    def cut_short(self, system: str, method: str, rows: list[T]) -> list[T]:
+        """What a listing shows of its rows."""
+        fault = self.active(system, method, ("listing_truncated",))
+        return rows if fault is None else rows[: int(fault.options.get("keep", 0))]
+
+    def is_down(self, system: str, target: str = "") -> bool:
+        """Whether nobody listens there."""
+        return self.active(system, "*", ("down",), target) is not None
+
+    async def around(self, call: tuple[str, str], handler: Handler, request: Request, target: str = "") -> Answer:
+        """Answers a call of (system, method), spoilt by the first wire fault that applies. `target`: which daemon or engine."""
+        fault = self.take(*call, kinds=WIRE_KINDS, target=target)
         if fault is None:
             return await handler(request)
         return await WIRE[fault.kind](fault, self._clock, handler, request)
@@ -142,6 +162,24 @@ async def _bad_gateway(fault: Fault, clock: WorldClock, handler: Handler, reques
 
 async def _cut(fault: Fault, clock: WorldClock, handler: Handler, request: Request) -> Answer:
     return (await handler(request)).travelling("cut")
+
+
+async def _slow(fault: Fault, clock: WorldClock, handler: Handler, request: Request) -> Answer:
+    """Everything of the call is late, its effect too."""
+    await clock.sleep(float(fault.options.get("seconds", 300)))
+    return await handler(request)
+
+
+async def _down(fault: Fault, clock: WorldClock, handler: Handler, request: Request) -> Answer:
+    """Where there is a listener all the same, it hangs up."""
+    return Answer(503).travelling("cut")
+
+
+async def _read_only(fault: Fault, clock: WorldClock, handler: Handler, request: Request) -> Answer:
+    if request.method in ("GET", "HEAD"):
+        return await handler(request)
+    status = int(fault.options.get("status", 503))
+    return json_answer({"message": "the server is in read-only mode", "url": ""}, status)
 
 
 async def _throttled(fault: Fault, clock: WorldClock, handler: Handler, request: Request) -> Answer:
@@ -194,6 +232,9 @@ WIRE: dict[str, Spoiler] = {
     "timeout_before": _timeout_before,
     "http_502": _bad_gateway,
     "cut_mid_answer": _cut,
+    "slow": _slow,
+    "down": _down,
+    "read_only": _read_only,
     "throttled": _throttled,
     "html_200": _html,
     "half_json": _half_json,

@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from pathlib import Path, PurePosixPath
+from functools import lru_cache
+from pathlib import Path
 from typing import Protocol
 
 
@@ -62,6 +63,9 @@ class DiskFiles:
         shutil.rmtree(self._machine, ignore_errors=True)
 
 
+ROOT = "/root"
+
+
 class MemoryFiles:
     """The same without a disk."""
 
@@ -70,22 +74,25 @@ class MemoryFiles:
 
     @property
     def home(self) -> str:
-        return "/root"
-
-    def _at(self, path: str) -> str:
-        where = os.path.normpath(PurePosixPath(self.home) / path)
-        if not where.startswith("/root/"):
-            raise OutsideError(path)
-        return where
+        return ROOT
 
     def read(self, path: str) -> bytes | None:
-        return self._rows.get(self._at(path))
+        return self._rows.get(_in_memory(path))
 
     def write(self, path: str, content: bytes, mode: int = 0o600) -> None:
-        self._rows[path if path.startswith("../sim/") else self._at(path)] = content
+        self._rows[path if path.startswith("../sim/") else _in_memory(path)] = content
 
     def remove(self, path: str) -> None:
-        self._rows.pop(self._at(path), None)
+        self._rows.pop(_in_memory(path), None)
 
     def destroy(self) -> None:
         self._rows.clear()
+
+
+@lru_cache(4096)
+def _in_memory(path: str) -> str:
+    """Machines ask for the same few names again and again."""
+    where = os.path.normpath(os.path.join(ROOT, path))
+    if not where.startswith(f"{ROOT}/"):
+        raise OutsideError(path)
+    return where

@@ -5,7 +5,7 @@ import binascii
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from examples.simulator.forge_names import mail_problem, name_problem, password_good
 from examples.simulator.forge_oauth import OAuth
@@ -37,6 +37,7 @@ class Caller:
 
 
 Shows = Callable[[str, str, float], bool]
+Cuts = Callable[[str, list[Any]], list[Any]]
 
 
 def digest(password: str) -> str:
@@ -46,10 +47,18 @@ def digest(password: str) -> str:
 class Forge:
     """One Forgejo server. `oauth`: sign-in and its applications. `repositories`: releases, statuses, collaborators."""
 
-    def __init__(self, state: ForgeState, realm: Realm, shows: Shows = lambda listing, name, age: True) -> None:
-        """`shows(listing, name, age)`: whether a listing has a thing of this name and age in simulated seconds already."""
+    def __init__(
+        self,
+        state: ForgeState,
+        realm: Realm,
+        shows: Shows = lambda listing, name, age: True,
+        cuts: Cuts = lambda listing, rows: rows,
+    ) -> None:
+        """`shows(listing, name, age)`: whether a listing has a thing of this name and age in simulated seconds already;
+        `cuts(listing, rows)`: what it shows of its rows."""
         self.state = state
         self.shows = shows
+        self.cuts = cuts
         self.realm = realm
         self.oauth = OAuth(self, realm)
         self.repositories = Repositories(self, realm)

@@ -7,6 +7,7 @@ from typing import Any
 from examples.simulator.forge import Caller, Forge, ForgeError, digest, refuse
 from examples.simulator.forge_call import Call, error_answer
 from examples.simulator.forge_names import mail_problem, password_good
+from examples.simulator.forge_pulls import comment_change, comment_create, comment_list, pull_list
 from examples.simulator.forge_shapes import (
     account_shape,
     app_shape,
@@ -66,7 +67,9 @@ def _shown(call: Call, listing: str, name: str, created: float) -> bool:
 def admin_list(call: Call) -> Answer:
     accounts = sorted(call.forge.state.accounts.values(), key=lambda account: account.id)
     rows = [account for account in accounts if _shown(call, "GET /admin/users", account.name, account.created)]
-    return call.paged(rows, lambda account: account_shape(call.forge, account, call.caller))
+    return call.paged(
+        call.forge.cuts("GET /admin/users", rows), lambda account: account_shape(call.forge, account, call.caller)
+    )
 
 
 def admin_create(call: Call) -> Answer:
@@ -145,6 +148,7 @@ def _app_fields(call: Call) -> tuple[str, list[str], bool]:
 def app_list(call: Call) -> Answer:
     mine = call.forge.oauth.of(call.me())
     rows = [app for app in mine if _shown(call, "GET /user/applications/oauth2", app.name, app.created)]
+    rows = call.forge.cuts("GET /user/applications/oauth2", rows)
     return call.paged(rows, lambda app: app_shape(call.forge, app), all_without_page=True)
 
 
@@ -279,6 +283,10 @@ _TABLE: dict[tuple[str, str], Endpoint] = {
     ("POST", _REPO + "/statuses/{sha}"): Endpoint(status_create, "write:repository"),
     ("GET", _REPO + "/statuses/{sha}"): Endpoint(status_list),
     ("GET", _REPO + "/commits/{sha}/statuses"): Endpoint(status_list),
+    ("GET", _REPO + "/pulls"): Endpoint(pull_list, "read:repository"),
+    ("GET", _REPO + "/issues/{index}/comments"): Endpoint(comment_list, "read:issue"),
+    ("POST", _REPO + "/issues/{index}/comments"): Endpoint(comment_create, "write:issue"),
+    ("PATCH", _REPO + "/issues/comments/{id}"): Endpoint(comment_change, "write:issue"),
     ("PUT", _COLLABORATOR): Endpoint(collaborator_put, "write:repository"),
     ("GET", _COLLABORATOR): Endpoint(collaborator_get, "read:repository"),
     ("GET", _REPO + "/collaborators"): Endpoint(collaborator_list, "read:repository"),

@@ -78,7 +78,7 @@ def _grant(forge: Forge, app: App, account: Account, query: dict[str, str]) -> A
         )
     if not app.confidential and not challenge:
         return _back(uri, state, error="invalid_request", error_description="PKCE is required for public clients")
-    return _back(uri, state, code=forge.oauth.grant_code(app, account, uri, challenge))
+    return _back(uri, state, code=forge.oauth.grant_code(app, account, uri, challenge, query.get("nonce", "")))
 
 
 def _back(uri: str, state: str, **values: str) -> Answer:

@@ -83,7 +83,7 @@ class OAuth:
 
     # -- sign-in
 
-    def grant_code(self, app: App, account: Account, redirect_uri: str, challenge: str) -> str:
+    def grant_code(self, app: App, account: Account, redirect_uri: str, challenge: str, nonce: str = "") -> str:
         code = f"gta_{self._realm.draw(52)}"
         expires = self._realm.now() + CODE_LIVES * max(1.0, self._realm.clock.speed)
         self._forge.state.codes[code] = Code(
@@ -91,6 +91,7 @@ class OAuth:
             account=account.name,
             redirect_uri=redirect_uri,
             challenge=challenge,
+            nonce=nonce,
             expires=expires,
         )
         return code
@@ -116,9 +117,9 @@ class OAuth:
         if not _proves(code.challenge, form.get("code_verifier", "")):
             raise OAuthError("unauthorized_client", "failed PKCE code challenge")
         del self._forge.state.codes[form["code"]]
-        return self._tokens(app, code.account)
+        return self._tokens(app, code.account, code.nonce)
 
-    def _tokens(self, app: App, account: str) -> dict[str, object]:
+    def _tokens(self, app: App, account: str, nonce: str) -> dict[str, object]:
         access = self._realm.draw(64)
         self._forge.state.grants[access] = account
         return {
@@ -126,17 +127,18 @@ class OAuth:
             "token_type": "bearer",
             "expires_in": 3600,
             "refresh_token": self._realm.draw(64),
-            "id_token": self._id_token(app, account),
+            "id_token": self._id_token(app, account, nonce),
         }
 
-    def _id_token(self, app: App, name: str) -> str:
-        """It carries only `sub`: the name has to come from userinfo (V)."""
+    def _id_token(self, app: App, name: str, nonce: str) -> str:
+        """It carries only `sub`: the name has to come from userinfo (V). The nonce comes back as it was sent (P)."""
         account = self._forge.need_account(name)
         claims = {
             "iss": self._realm.forge_url,
             "aud": [app.client_id],
             "sub": str(account.id),
             "exp": int(self._realm.now()) + 3600,
+            **({"nonce": nonce} if nonce else {}),
         }
         signed = f"{_part({'alg': 'HS256', 'typ': 'JWT'})}.{_part(claims)}"
         proof = hmac.new(app.client_secret.encode(), signed.encode(), hashlib.sha256).digest()

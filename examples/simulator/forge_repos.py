@@ -5,8 +5,9 @@ HTTP here.
 import re
 from typing import TYPE_CHECKING
 
+from examples.simulator.catalogue import OWNER
 from examples.simulator.realm import Realm
-from examples.simulator.records import Asset, Release, Repository, Status
+from examples.simulator.records import Asset, Pull, Release, Repository, Status
 
 if TYPE_CHECKING:
     from examples.simulator.forge import Forge
@@ -29,11 +30,15 @@ class Repositories:
         self._forge.state.repositories[f"{owner}/{name}".lower()] = made
         return made
 
-    def commit(self, repository: Repository) -> str:
-        """A new commit; returns its full sha."""
-        sha = self._realm.draw(40)
-        repository.commits.append(sha)
+    def commit(self, repository: Repository, sha: str = "") -> str:
+        """A new commit, by itself or as pushed somewhere else; returns its full sha."""
+        sha = sha or self._realm.draw(40)
+        if sha not in repository.commits:
+            repository.commits.append(sha)
         return sha
+
+    def pull(self, repository: Repository, number: int) -> Pull | None:
+        return next((one for one in repository.pulls if one.number == number), None)
 
     # -- releases
 
@@ -64,6 +69,17 @@ class Repositories:
     def asset(self, owner: str, name: str, tag: str, asset_name: str) -> Asset | None:
         release = self.release(owner, name, tag)
         return next((one for one in release.assets if one.name == asset_name), None) if release else None
+
+    def version(self, component: str, wanted: str | None) -> str | None:
+        """The version that lab would install; the channel's newest is the title of the release `latest`."""
+        release = self.release(OWNER, component, wanted or "latest")
+        return release.name if release else None
+
+    def broken(self, component: str, version: str) -> str:
+        """How the published version is broken: `install`, `start`, or not at all."""
+        repository = self.find(OWNER, component)
+        rows = repository.releases if repository else []
+        return next((release.broken for release in rows if release.name == version and release.broken), "")
 
     # -- statuses
 

@@ -79,13 +79,14 @@ class FrontDoor:
         if request.path == "/health":
             return text("ok\n")
         domain = self._state.domains.get(host_name(request))
-        if self._stands_open(request, side, domain):
+        if self.stands_open(request, side, domain):
             return self._behind(request)
         if domain is None and not any(one.auth_mode == "oauth" for one in self._state.domains.values()):
             return text("no such domain\n", 404)
         return self._gated(request, domain)
 
-    def _stands_open(self, request: Request, side: Side, domain: Domain | None) -> bool:
+    def stands_open(self, request: Request, side: Side, domain: Domain | None) -> bool:
+        """Whether whoever comes is let through, signed in or not."""
         config = self._config
         if config.ungated or not self._state.domains or self._open_by_fault(request, side):
             return True

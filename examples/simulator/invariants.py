@@ -3,10 +3,12 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from examples.simulator.frontdoor import Side
 from examples.simulator.http import Request
 from examples.simulator.records import Violation
 
 if TYPE_CHECKING:
+    from examples.simulator.machine import Machine
     from examples.simulator.world import World
 
 PROBED = ("/", "/status", "/hero_cockpit/web/", "/hero_books/", "/hero_proc/health", "/login")
@@ -41,18 +43,24 @@ def doubles(world: "World") -> list[str]:
 
 def open_doors(world: "World") -> list[str]:
     """Every path that somebody without a session gets to see through a public name."""
-    found = []
-    for _, gateway in world.grid.gateways():
-        machine = world.behind(gateway)
-        if machine is None or not machine.door.listens("outside"):
-            continue
-        domain = machine.state.domains.get(gateway.fqdn)
-        public = tuple(domain.public_paths) if domain else ()
-        for path in PROBED:
-            answer = machine.door.answer(Request("GET", path, headers={"host": gateway.fqdn}), "outside")
-            if answer is not None and answer.status == 200 and not path.startswith(public or ("\0",)):
-                found.append(f"{gateway.fqdn}{path} is open")
-    return found
+    return [
+        f"{gateway.fqdn}{path} is open"
+        for _, gateway in world.grid.gateways()
+        if (machine := world.behind(gateway)) is not None and machine.door.listens("outside")
+        for path in PROBED
+        if lets_in(machine, gateway.fqdn, path, "outside")
+    ]
+
+
+def lets_in(machine: "Machine", fqdn: str, path: str, side: Side) -> bool:
+    """Whether a path shows itself to a stranger who comes in by this name, unless it is declared public."""
+    door, domain = machine.door, machine.state.domains.get(fqdn)
+    request = Request("GET", path, headers={"host": fqdn})
+    if not door.listens(side) or not door.stands_open(request, side, domain):
+        return False
+    answer = door.answer(request, side)
+    public = tuple(domain.public_paths) if domain else ()
+    return answer is not None and answer.status == 200 and not path.startswith(public or ("\0",))
 
 
 def lost_tenants(world: "World") -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -33,7 +33,7 @@ class Log:
         entry = Entry(len(self.entries) + 1, time, system, method, what, who, writing, status)
         self.entries.append(entry)
         if self._file is not None:
-            self._file.write(json.dumps(asdict(entry)) + "\n")
+            self._file.write(json.dumps(vars(entry)) + "\n")
 
     def writes(self, since: int = 0) -> list[Entry]:
         """Writing calls after entry number `since`."""

@@ -5,7 +5,7 @@ here, whoever brings them.
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from examples.simulator import machine_apt, machine_curl, machine_lab, machine_proc
+from examples.simulator import machine_apt, machine_curl, machine_faults, machine_lab, machine_proc
 from examples.simulator.catalogue import PROXY, ROUTER, SUPERVISOR
 from examples.simulator.faults import Faults
 from examples.simulator.files import Files
@@ -25,7 +25,7 @@ class Surroundings:
     `fetch(machine, origin, request)` asks another host; `version(component, wanted)`: what lab would install, None when there is
     no such release; `broken(component, version)`: how a version is broken (`install`, `start` or not at all);
     `note(machine, what, writing, status)` keeps the log; `changed()`: the world's books differ now; `began(machine, service)`:
-    a service has started.
+    a service has started; `cut(machine)` breaks every connection to it.
     """
 
     realm: Realm
@@ -37,6 +37,7 @@ class Surroundings:
     changed: Callable[[], None]
     began: Callable[["Machine", str], None]
     sign_in: "Callable[[str, dict[str, str]], str | None]"
+    cut: "Callable[[Machine], None]"
 
 
 class Machine:
@@ -80,6 +81,8 @@ class Machine:
 
     async def answer(self, name: str, arguments: list[bytes], stdin: bytes = b"", cwd: str | None = None) -> Outcome:
         """As `run`, but nobody notes it: for a question that is put again and again."""
+        if self.faults.rows and (spoilt := await machine_faults.spoilt(self, name, arguments)):
+            return spoilt
         if name == "curl":
             return await machine_curl.run(self, arguments, stdin, cwd or self.files.home)
         words = [argument.decode("utf-8", "surrogateescape") for argument in arguments]

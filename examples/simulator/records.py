@@ -70,6 +70,7 @@ class Code(Record):
     account: str
     redirect_uri: str
     challenge: str = ""
+    nonce: str = ""
     expires: float
 
 
@@ -101,6 +102,28 @@ class Status(Record):
     created: float
 
 
+class Pull(Record):
+    """A pull request; `sha` is its head, on `branch`; it asks to be merged into `base`."""
+
+    number: int
+    title: str
+    author: str
+    branch: str
+    base: str
+    sha: str
+    open: bool = True
+
+
+class Comment(Record):
+    """On a pull request. `edits`: how often it was changed."""
+
+    id: int
+    pull: int
+    author: str
+    body: str
+    edits: int = 0
+
+
 class Repository(Record):
     id: int
     owner: str
@@ -109,6 +132,8 @@ class Repository(Record):
     releases: list[Release] = Field(default_factory=list)
     statuses: list[Status] = Field(default_factory=list)
     collaborators: dict[str, str] = Field(default_factory=dict)
+    pulls: list[Pull] = Field(default_factory=list)
+    comments: list[Comment] = Field(default_factory=list)
 
 
 class ForgeState(Record):
@@ -165,6 +190,10 @@ class Vm(Record):
     address_at: float
     reachable_at: float | None
     failed: bool = False
+    crashes_from: float | None = None
+    """It comes up and crashes, again and again, since then."""
+    gone_at: float | None = None
+    """It goes away by then: cancelled before, or rolled back."""
 
 
 class Gateway(Record):
@@ -179,6 +208,9 @@ class Gateway(Record):
     created_at: float
     ready_at: float
     failed: bool = False
+    """So says the listing; whether it leads anywhere is another matter (lesson 12)."""
+    routes: bool = True
+    gone_at: float | None = None
 
 
 class Freed(Record):
@@ -192,6 +224,8 @@ class Freed(Record):
 
 
 class ComputeState(Record):
+    """One daemon. `down_until`: it is being restarted; `starts`: how often it was; `last_address`: of the last VM removed."""
+
     name: str
     gateway_domain: str
     nodes: list[Node] = Field(default_factory=list)
@@ -200,6 +234,9 @@ class ComputeState(Record):
     freed: list[Freed] = Field(default_factory=list)
     next_vm: int = 1
     next_gateway: int = 1
+    down_until: float = 0.0
+    starts: int = 0
+    last_address: str = ""
 
 
 class Installed(Record):

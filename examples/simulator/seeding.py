@@ -9,7 +9,7 @@ CONTROLLER = "controller"
 ADMINS = ("mik", "sara")
 PEOPLE = ("bob",)
 ORGANISATIONS = ("geomind", OWNER)
-SCOPES = ["write:admin", "write:user", "write:repository"]
+SCOPES = ["write:admin", "write:user", "write:repository", "write:issue"]
 FLEET = ("geomind", "fleet")
 FEEDBACK = ("geomind", "feedback")
 

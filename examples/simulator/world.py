@@ -8,7 +8,6 @@ from typing import Any
 
 from examples.simulator import admin, invariants, seeding
 from examples.simulator.books import books
-from examples.simulator.catalogue import OWNER
 from examples.simulator.clock import WORLD_BEGINS, WorldClock
 from examples.simulator.compute import Compute, MachineYard, backend_address
 from examples.simulator.compute_rpc import WRITING, answer_compute, rpc_method
@@ -61,11 +60,18 @@ class World(MachineYard):
         self.realm = Realm(self.state, self.clock)
         self.faults = Faults(self.state.faults, self.clock)
         self.grid = Grid(self.state.daemons)
-        self.forge = Forge(self.state.forge, self.realm, lambda *thing: self.faults.listed("forge", *thing))
+        self.forge = Forge(
+            self.state.forge,
+            self.realm,
+            lambda *thing: self.faults.listed("forge", *thing),
+            lambda listing, rows: self.faults.cut_short("forge", listing, rows),
+        )
         self.post = Post(self.state.post, self.realm, self.faults, self.state.violations)
         self.machines: dict[str, Machine] = {}
         self.on_buried: list[Callable[[Machine], None]] = []
         self.on_cut: list[Callable[[Machine], None]] = []
+        self.on_rekeyed: list[Callable[[Machine], None]] = []
+        self.on_changed: list[Callable[[], None]] = []
         self.wrong_now: set[tuple[str, str]] = set()
         self.drift = Drift(self)
         self._dirty = False
@@ -155,13 +161,19 @@ class World(MachineYard):
             self.realm,
             self.faults,
             self._fetch,
-            self._version,
-            self._broken,
+            self.forge.repositories.version,
+            self.forge.repositories.broken,
             self._note,
             self.changed,
             self._began,
             self._sign_in,
+            self.cut,
         )
+
+    def cut(self, machine: Machine) -> None:
+        """Every SSH connection to the machine breaks; what runs there goes on."""
+        for tell in self.on_cut:
+            tell(machine)
 
     def machine_named(self, name: str) -> Machine:
         """By the VM's name, by daemon/sid, or `admin`. Raises KeyError."""
@@ -211,6 +223,7 @@ class World(MachineYard):
 
     async def ask_compute(self, name: str, request: Request) -> Answer:
         compute, method = self.daemons[name], rpc_method(request)
+        life = compute.state.starts
 
         async def written() -> None:
             self.changed()
@@ -219,13 +232,21 @@ class World(MachineYard):
         async def answer(request: Request) -> Answer:
             return await answer_compute(compute, request, written)
 
-        done = await self.faults.around(("compute", method), answer, request)
+        if not self.listens(name):
+            return Answer(503).travelling("cut")
+        done = await self.faults.around(("compute", method), answer, request, name)
+        if compute.state.starts != life:
+            done = done.travelling("cut")
         writing = method in WRITING
         self.log.add(self.clock.now(), name, request.method, f"{request.path} {method}", "client", writing, done.status)
         if writing:
             self.changed()
         self.flush()
         return done
+
+    def listens(self, daemon: str) -> bool:
+        """Whether anybody takes connections where this daemon is."""
+        return self.clock.now() >= self.state.daemons[daemon].down_until and not self.faults.is_down("compute", daemon)
 
     def ask_inner(self, machine: Machine, request: Request, side: Side = "inner") -> Answer | None:
         """The port that the gateway reaches, on the overlay. None: nobody listens."""
@@ -242,7 +263,7 @@ class World(MachineYard):
             return page("404 Not Found", 404)
         machine = self.reachable_at(backend_address(gateway.backends[0]) or "")
         unroutable = self.faults.active("compute", "gateway", ("outside_unroutable",), gateway.name)
-        answer = self.ask_inner(machine, request, "outside") if machine and not unroutable else None
+        answer = self.ask_inner(machine, request, "outside") if machine and gateway.routes and not unroutable else None
         return answer or page("502 Bad Gateway", 502)
 
     async def ask_overlay(self, machine: Machine, port: int, request: Request) -> Answer | None:
@@ -261,7 +282,9 @@ class World(MachineYard):
 
         if not self.engines.listens(engine):
             return None
-        done = await self.faults.around(("engine", f"{engine.name} {request.method} {request.path}"), answer, request)
+        done = await self.faults.around(
+            ("engine", f"{engine.name} {request.method} {request.path}"), answer, request, name
+        )
         who = request.headers.get("x-hero-context", "anonymous")
         self.log.add(self.clock.now(), f"engine:{engine.name}", request.method, request.path, who, False, done.status)
         self.flush()
@@ -302,17 +325,6 @@ class World(MachineYard):
             return self.ask_outside(host, request)
         return "unknown"
 
-    def _version(self, component: str, wanted: str | None) -> str | None:
-        """The version that lab would install; the channel's newest is the title of the release `latest`."""
-        release = self.forge.repositories.release(OWNER, component, wanted or "latest")
-        return release.name if release else None
-
-    def _broken(self, component: str, version: str) -> str:
-        """How the published version is broken: `install`, `start`, or not at all."""
-        repository = self.forge.repositories.find(OWNER, component)
-        rows = repository.releases if repository else []
-        return next((release.broken for release in rows if release.name == version and release.broken), "")
-
     def _began(self, machine: Machine, service: str) -> None:
         if machine is self.admin:
             self.engines.started(service)
@@ -349,6 +361,8 @@ class World(MachineYard):
         """The books differ now: look at the invariants, and save before this tick of the loop is over."""
         self._dirty = True
         invariants.watch(self)
+        for tell in self.on_changed:
+            tell()
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:

@@ -13,6 +13,7 @@ from reconcilers.backends.engines import EngineClient
 from reconcilers.backends.forge import ForgeClient
 from reconcilers.backends.machine import Machines
 from reconcilers.backends.mail import Mailer, NoMailer
+from reconcilers.backends.notice_hooks import NoticeHook
 from reconcilers.backends.outside import PublicProbe
 from reconcilers.errors import Blocked
 
@@ -27,6 +28,7 @@ class Backends:
     outside: PublicProbe
     engines: Mapping[str, EngineClient] = field(default_factory=dict)
     mail: Mailer = field(default_factory=NoMailer)
+    hooks: Mapping[str, NoticeHook] = field(default_factory=dict)
 
     def daemon(self, name: str) -> ComputeClient:
         """The client of one daemon. Raises Blocked DaemonUnknown, naming it."""

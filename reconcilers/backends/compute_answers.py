@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from specs.fleet import GridNode, NodeSid
@@ -26,6 +27,7 @@ class Vm:
     node_sid: NodeSid = NO_NODE
     memory_mb: int = 0
     disk_gb: int = 0
+    created_at: datetime | None = None  # None: the daemon does not tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,7 @@ def vm_of(body: Mapping[str, Any]) -> Vm:
         node_sid=NodeSid(str(body.get("node_sid") or "")),
         memory_mb=int(body.get("memory_mb") or 0),
         disk_gb=int(body.get("disk_gb") or 0),
+        created_at=_moment(body.get("created_at")),
     )
 
 
@@ -182,6 +185,12 @@ def rows_of(result: Any, *keys: str) -> list[Any]:
     if not isinstance(result, list):
         raise TypeError("no list")
     return result
+
+
+def _moment(told: Any) -> datetime | None:
+    """Epoch seconds (A); anything else tells nothing."""
+    plain = isinstance(told, (int, float)) and not isinstance(told, bool) and 0 < told < 1e11
+    return datetime.fromtimestamp(told, UTC) if plain else None
 
 
 def _identity(body: Mapping[str, Any], *keys: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -39,6 +40,7 @@ class OAuthApp:
     client_id: str
     redirect_uris: tuple[str, ...]
     confidential: bool
+    created_at: datetime | None = None  # None: it is not told
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ def app_of(body: Any) -> OAuthApp:
         client_id=_text(body, "client_id"),
         redirect_uris=tuple(str(uri) for uri in body.get("redirect_uris") or ()),
         confidential=body.get("confidential_client") is True,
+        created_at=_moment(body.get("created")),
     )
 
 
@@ -140,6 +143,14 @@ def latest_of(
         if release is not None:
             found[name] = release
     return found
+
+
+def _moment(told: Any) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(str(told))
+    except ValueError:
+        return None
+    return found if found.tzinfo else None
 
 
 def _text(body: Any, key: str) -> str:

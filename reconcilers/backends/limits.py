@@ -7,7 +7,7 @@ when the call is about to leave, `after` when its answer is here, whatever it is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -40,6 +40,17 @@ class CallHook(Protocol):
 
 
 @dataclass
+class Passage:
+    """One call's way through a gate. `status`: what it was answered, as metrics tell it; "" while nobody has said."""
+
+    status: str = ""
+
+
+Counted = Callable[[Call, str, timedelta], None]
+"""Told how a call ended ("200", "ok", or the name of its failure), and how long it took once it was let through."""
+
+
+@dataclass
 class Gate:
     """The limits of one outside system. Build one per system and share it by everything that talks to it."""
 
@@ -48,6 +59,7 @@ class Gate:
     in_flight: int = 8
     per_second: float = 20
     hooks: Sequence[CallHook] = ()
+    counted: Counted | None = None
     _slots: asyncio.Semaphore = field(init=False, repr=False)
     _rate: AsyncLimiter = field(init=False, repr=False)
     _resting_until: datetime | None = field(default=None, init=False, repr=False)
@@ -58,7 +70,7 @@ class Gate:
         self._rate = AsyncLimiter(max(1, self.per_second), max(1, self.per_second) / self.per_second)
 
     @asynccontextmanager
-    async def passing(self, call: Call) -> AsyncIterator[None]:
+    async def passing(self, call: Call) -> AsyncIterator[Passage]:
         """Hold a place while a call is under way. Raises Throttled, before anything is sent, during a longer rest."""
         async with self._slots:
             await self._rest()
@@ -66,12 +78,16 @@ class Gate:
             for hook in self.hooks:
                 await hook.before(call)
             failure: BaseException | None = None
+            passage, began = Passage(), self.clock.now()
             try:
-                yield
+                yield passage
             except BaseException as error:
                 failure = error
                 raise
             finally:
+                if self.counted is not None:
+                    status = type(failure).__name__ if failure is not None else passage.status or "ok"
+                    self.counted(call, status, self.clock.now() - began)
                 for hook in self.hooks:
                     await hook.after(call, failure)
 

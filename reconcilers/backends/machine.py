@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import lru_cache
 from typing import Protocol
 
 from reconcilers.backends.probes import Probe as Probe
@@ -60,8 +61,13 @@ class MachineQuery:
     @property
     def digest(self) -> str:
         """A short name of the question, the same for equal questions in any order."""
-        parts = {each.name: sorted(set(map(repr, getattr(self, each.name)))) for each in fields(self)}
-        return hashlib.sha256(repr(sorted(parts.items())).encode()).hexdigest()[:16]
+        return _digest(self)
+
+
+@lru_cache
+def _digest(query: MachineQuery) -> str:
+    parts = {each.name: sorted(set(map(repr, getattr(query, each.name)))) for each in fields(query)}
+    return hashlib.sha256(repr(sorted(parts.items())).encode()).hexdigest()[:16]
 
 
 class JobState(StrEnum):

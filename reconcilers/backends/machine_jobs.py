@@ -139,14 +139,18 @@ def supervisor(dialect: MachineDialect, lab_url: str, version: str | None) -> Jo
     name = shlex.quote(dialect.supervisor)
     lab = f'"$B"/{shlex.quote(dialect.lab)}'
     answers = f"quiet {line(dialect.service_list)} >/dev/null 2>&1"
+    # A relay that is being maintained answers with a page and 200: as lab it would be there, and never work.
     work = f"""\
+  is_page() {{ [ "$(head -c 1 "$1")" = "<" ]; }}
   if ! command -v curl >/dev/null 2>&1; then
     call {line(dialect.packages_refresh)} || return
     call {packages} || return
   fi
   mkdir -p "$B" || return
-  if ! [ -x {lab} ]; then
-    call curl -fsSL -o {lab}.part {shlex.quote(lab_url)} && chmod +x {lab}.part && mv -f {lab}.part {lab} || return
+  if ! [ -x {lab} ] || is_page {lab}; then
+    call curl -fsSL -o {lab}.part {shlex.quote(lab_url)} || return
+    if is_page {lab}.part; then echo "a web page was answered where lab should be"; return 1; fi
+    chmod +x {lab}.part && mv -f {lab}.part {lab} || return
   fi
   have=$(version_of {name})
   want={shlex.quote(wanted)}

@@ -10,6 +10,7 @@ import json
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 from urllib.parse import quote
@@ -44,10 +45,13 @@ def look_script(dialect: MachineDialect, address: str, query: MachineQuery, nonc
         'frame keys; cat "$HOME/.ssh/authorized_keys" 2>/dev/null',
         f"frame tools; for tool in {shlex.join(dialect.tools)}; do",
         '  if command -v "$tool" >/dev/null 2>&1; then echo "$tool"; fi; done',
+        # Before the services: an install that ends in the middle of the look is then seen as under way, never as over with
+        # its services still down.
+        *_jobs(query),
         *_supervisor(dialect, query),
         *_versions(dialect, query.components),
         *_addresses(dialect, address, query),
-        *_own_files(query),
+        'for kind in stale settings components; do frame "$kind"; ls -1 "$D/$kind" 2>/dev/null; done',
     ]
     return whole("\n".join(steps), nonce)
 
@@ -101,10 +105,11 @@ def _base(dialect: MachineDialect, side: str, address: str) -> str:
     return dialect.router_url if side == "router" else dialect.loopback_url
 
 
-def probe_runs(probes: Iterable[Probe]) -> list[tuple[str, str, list[Probe]]]:
+@lru_cache
+def probe_runs(probes: tuple[Probe, ...]) -> tuple[tuple[str, str, tuple[Probe, ...]], ...]:
     """The probes by side and host, each group in one order: what one curl asks."""
     ordered = sorted(set(probes))
-    return [(side, host, list(group)) for (side, host), group in groupby(ordered, key=lambda p: (p.side, p.host))]
+    return tuple((side, host, tuple(group)) for (side, host), group in groupby(ordered, key=lambda p: (p.side, p.host)))
 
 
 def _curl(urls: list[str], host: str | None) -> str:
@@ -116,15 +121,14 @@ def _curl(urls: list[str], host: str | None) -> str:
     return f"within {URLS_TIME} {shlex.join(words)} 2>/dev/null"
 
 
-def _own_files(query: MachineQuery) -> list[str]:
-    """What we keep on the machine. A job is dead when it says running twice and nobody held its lock in between.
+def _jobs(query: MachineQuery) -> list[str]:
+    """How our jobs on the machine stand. A job is dead when it says running twice and nobody held its lock in between.
 
     A state is read without a process of its own, and what a job printed is left out when it ended well and nobody asked: a
     machine has a job for each component, nearly all of them long done.
     """
     logs = " ".join(("", *map(file_name, query.logs), ""))
     return [
-        'for kind in stale settings components; do frame "$kind"; ls -1 "$D/$kind" 2>/dev/null; done',
         'state_of() { said=; while IFS= read -r row; do said="$said$row\n"; done <"$1"; }',
         'for job in "$D"/jobs/*; do',
         '  [ -f "$job/state" ] || continue',

@@ -13,20 +13,22 @@ from reconcilers.backends import Backends
 from reconcilers.backends.compute import LANES, MARGIN, ComputeClient, ComputeDialect, DaemonName
 from reconcilers.backends.engines import EngineClient, EngineDialect
 from reconcilers.backends.forge import ForgeClient
-from reconcilers.backends.limits import CallHook, Gate
+from reconcilers.backends.limits import CallHook, Counted, Gate
 from reconcilers.backends.machine import MachineAddress, Machines
 from reconcilers.backends.machine_client import ShellMachines
 from reconcilers.backends.machine_dialect import MachineDialect
 from reconcilers.backends.machine_ssh import SshShell
 from reconcilers.backends.mail import Mailer, NoMailer, ResendMailer, UnusableMailer
 from reconcilers.backends.mail_smtp import SmtpMailer, SmtpServer
+from reconcilers.backends.notice_hooks import NoticeHook
 from reconcilers.backends.outside import PublicProbe
-from reconcilers.backends.transport import Wire
+from reconcilers.backends.transport import LimitedTransport, Wire
 from reconcilers.clock import Clock
 from reconcilers.errors import Blocked
 from reconcilers.secret import Secret
 from specs.fleet import BackendLimit, ComputeDaemon, Engine, Fleet
 from specs.mail import Mail, Smtp
+from specs.notify import NoticeHook as Hook
 
 UNIX = "unix:"
 
@@ -35,20 +37,24 @@ UNIX = "unix:"
 class Options:
     """What is not in the Fleet: the words of systems whose schema is private (A), hooks, and fakes to plug in.
 
-    transports  what carries HTTP instead of real connections: "forge", "outside", "mail", "compute <name>" or
-                "engine <name>"
+    counted     told of every call how it ended and how long it took
+    transports  what carries HTTP instead of real connections: "forge", "outside", "mail", "compute <name>",
+                "engine <name>" or "webhook <name>"
     machines    makes the machines' client, instead of one over SSH, from the installer's key, the gate, and how many
                 installs run at once on a machine
     folder      what a relative `file:` in the Fleet is relative to
+    trust       what the system trusts, read anew for each set of clients: tests have no time for that
     """
 
     compute_dialect: ComputeDialect = field(default_factory=ComputeDialect)
     machine_dialect: MachineDialect = field(default_factory=MachineDialect)
     engine_dialect: EngineDialect = field(default_factory=EngineDialect)
     hooks: Sequence[CallHook] = ()
+    counted: Counted | None = None
     transports: Mapping[str, httpx.AsyncBaseTransport] = field(default_factory=dict)
     machines: Callable[[Secret, Gate, int], Machines] | None = None
     folder: Path = Path()
+    trust: Callable[[], ssl.SSLContext] = ssl.create_default_context
 
 
 def open_backends(
@@ -59,29 +65,49 @@ def open_backends(
     `secrets` by reference. Raises Blocked SecretMissing, CertificateUnreadable, KeyUnreadable.
     """
     given = options or Options()
-    trust = _trust(fleet, given.folder)
+    trust = _trust(fleet, given)
     limits = fleet.spec.limits
     machines = _machines(fleet, secrets, _gate("machines", limits.machine, clock, given), given)
     return Backends(
         forge=_forge(fleet, secrets, _gate("Forge", limits.forge, clock, given), given, trust),
         compute={
             each.name: _compute(
-                fleet, each, secrets, _gate(f"compute {each.name}", limits.compute, clock, given), given
+                fleet, each, secrets, _gate(f"compute {each.name}", limits.compute, clock, given), given, trust
             )
             for each in fleet.spec.compute
         },
         machines=machines,
         outside=_outside(fleet, _gate("public address", limits.outside, clock, given), given, trust),
         engines={
-            each.name: _engine(fleet, each, machines, _gate(f"engine {each.name}", limits.engine, clock, given), given)
+            each.name: _engine(
+                fleet, each, machines, _gate(f"engine {each.name}", limits.engine, clock, given), given, trust
+            )
             for each in fleet.spec.engines
         },
         mail=_mail(fleet.spec.mail, secrets, _gate("mail", limits.mail, clock, given), given, trust),
+        hooks={
+            each.name: _hook(each, secrets, _gate(f"webhook {each.name}", limits.mail, clock, given), given, trust)
+            for each in fleet.spec.notify.hooks
+        },
     )
 
 
+def open_sign_in(fleet: Fleet, gate: Gate, options: Options) -> httpx.AsyncClient:
+    """Forge for the sign-ins of people: without the controller's token, and with a gate of its own, so that neither waits
+    for the other. Raises Blocked CertificateUnreadable."""
+    inner = options.transports.get("forge") or httpx.AsyncHTTPTransport(verify=_trust(fleet, options))
+    return httpx.AsyncClient(transport=LimitedTransport(inner, gate), timeout=httpx.Timeout(15.0), trust_env=False)
+
+
 def _gate(system: str, limit: BackendLimit, clock: Clock, options: Options) -> Gate:
-    return Gate(system, clock, in_flight=limit.in_flight, per_second=limit.per_second, hooks=options.hooks)
+    return Gate(
+        system,
+        clock,
+        in_flight=limit.in_flight,
+        per_second=limit.per_second,
+        hooks=options.hooks,
+        counted=options.counted,
+    )
 
 
 def _forge(
@@ -94,7 +120,12 @@ def _forge(
 
 
 def _compute(
-    fleet: Fleet, daemon: ComputeDaemon, secrets: Mapping[str, Secret], gate: Gate, options: Options
+    fleet: Fleet,
+    daemon: ComputeDaemon,
+    secrets: Mapping[str, Secret],
+    gate: Gate,
+    options: Options,
+    trust: ssl.SSLContext,
 ) -> ComputeClient:
     url, socket = str(daemon.url), None
     if url.startswith(UNIX):
@@ -102,7 +133,8 @@ def _compute(
     timing = fleet.spec.timing
 
     def wire(gate: Gate) -> Wire:
-        return Wire(url, options.transports.get(gate.system) or httpx.AsyncHTTPTransport(uds=socket), gate)
+        inner = options.transports.get(gate.system) or httpx.AsyncHTTPTransport(verify=trust, uds=socket)
+        return Wire(url, inner, gate)
 
     return ComputeClient(
         name=DaemonName(daemon.name),
@@ -122,7 +154,9 @@ def _machines(fleet: Fleet, secrets: Mapping[str, Secret], gate: Gate, options: 
     return ShellMachines(shell, options.machine_dialect, fleet.spec.limits.installs)
 
 
-def _engine(fleet: Fleet, engine: Engine, machines: Machines, gate: Gate, options: Options) -> EngineClient:
+def _engine(
+    fleet: Fleet, engine: Engine, machines: Machines, gate: Gate, options: Options, trust: ssl.SSLContext
+) -> EngineClient:
     registry = engine.registry
     fake = options.transports.get(gate.system)
     proxy = _resolving(fleet.spec.network.mycelium_proxy)
@@ -140,7 +174,7 @@ def _engine(fleet: Fleet, engine: Engine, machines: Machines, gate: Gate, option
         service=registry.service,
         machines=machines,
         gate=gate,
-        connect=lambda: fake or httpx.AsyncHTTPTransport(proxy=proxy),
+        connect=lambda: fake or httpx.AsyncHTTPTransport(verify=trust, proxy=proxy),
         dialect=options.engine_dialect,
     )
 
@@ -159,6 +193,22 @@ def _mail(
     inner = options.transports.get(gate.system) or httpx.AsyncHTTPTransport(verify=trust)
     wire = Wire(str(mail.resend_url), inner, gate, {"Authorization": f"Bearer {key.text().strip()}"})
     return ResendMailer(wire, mail.sender, mail.reply_to)
+
+
+def _hook(hook: Hook, secrets: Mapping[str, Secret], gate: Gate, options: Options, trust: ssl.SSLContext) -> NoticeHook:
+    """One that lacks a secret takes nothing, and says why; everything else goes on."""
+    fake = options.transports.get(gate.system)
+
+    def connect() -> httpx.AsyncBaseTransport:
+        return fake or httpx.AsyncHTTPTransport(verify=trust)
+
+    try:
+        where = f"spec.notify.hooks.{hook.name}"
+        url = _secret(secrets, hook.url, f"{where}.url")
+        secret = _secret(secrets, hook.secret, f"{where}.secret") if hook.secret else None
+    except Blocked as error:
+        return NoticeHook(hook.name, gate, connect, problem=error)
+    return NoticeHook(hook.name, gate, connect, url, secret)
 
 
 def _smtp(smtp: Smtp, secrets: Mapping[str, Secret]) -> SmtpServer:
@@ -186,12 +236,12 @@ def _secret(secrets: Mapping[str, Secret], reference: str, where: str) -> Secret
     return value
 
 
-def _trust(fleet: Fleet, folder: Path) -> ssl.SSLContext:
+def _trust(fleet: Fleet, options: Options) -> ssl.SSLContext:
     """The system's certificates, and the Fleet's own authority if it names one."""
-    trust = ssl.create_default_context()
+    trust = options.trust()
     named = fleet.spec.network.certificate_authority
     if named:
-        path = folder / named.removeprefix("file:")
+        path = options.folder / named.removeprefix("file:")
         try:
             trust.load_verify_locations(path)
         except (OSError, ssl.SSLError) as error:

@@ -65,11 +65,12 @@ class LimitedTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         call = request.extensions.get("call") or Call(self.gate.system, f"{request.method} {request.url.path}", False)
-        async with self.gate.passing(call):
+        async with self.gate.passing(call) as passage:
             try:
                 async with asyncio.timeout(request.extensions.get("limit", DEFAULT_LIMIT)):
                     answer = await self.inner.handle_async_request(request)
                     answer.request = request
+                    passage.status = str(answer.status_code)
                     body = await _read(answer)
             except TimeoutError:
                 raise httpx.ReadTimeout("no complete answer in time", request=request) from None

@@ -13,6 +13,7 @@ import pytest
 from api.cli import run_with
 from api.server import make_app
 from api.window import Window
+from controller.places import Places, opened_store
 from controller.records import (
     AddEvent,
     Condition,
@@ -31,7 +32,7 @@ from controller.records import (
     SourceState,
     Status,
 )
-from controller.running import Controller, Places, opened_store
+from controller.running import Controller
 from controller.store import Store
 from reconcilers.facts import GatewayFacts, MachineFacts, ObjectState, OutsideObject
 from reconcilers.secret import Secret
@@ -117,7 +118,8 @@ class Terminal:
 @pytest.fixture
 def testerctl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
     """In an empty folder, 80 columns wide, without any of our variables."""
-    for name in ("DATABASE_URL", "TESTERCTL_FLEET", "TESTERCTL_STATE", "TESTER_SEALING_KEY"):
+    ours = ("FLEET", "STATE", "SECRETS", "GIT", "PUBLIC_URL")
+    for name in ("DATABASE_URL", "TESTER_SEALING_KEY", *(f"TESTERCTL_{word}" for word in ours)):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(tmp_path)

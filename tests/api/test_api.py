@@ -10,6 +10,7 @@ from datetime import timedelta
 import httpx
 import pytest
 
+from api.guard import TAKES_IN
 from controller.outcomes import in_sync
 from controller.records import PutTester
 from controller.running import Controller
@@ -17,6 +18,7 @@ from controller.store import StoreError
 from tests.api.conftest import CANARY, LINK, asking
 from tests.controller.fakes import START, a_tester, record_of
 
+OTHER_KINDS = ("/metrics", "/api/v1/stream")
 READS = (
     "/",
     "/api/v1/fleet",
@@ -24,6 +26,9 @@ READS = (
     "/api/v1/testers/alice",
     "/api/v1/testers/alice/events",
     "/api/v1/events",
+    "/api/v1/components",
+    "/api/v1/revisions",
+    "/metrics",
     "/healthz",
     "/readyz",
     "/openapi.json",
@@ -31,7 +36,9 @@ READS = (
 
 
 async def test_testers_are_listed_by_name_with_link_and_reason(browser: httpx.AsyncClient) -> None:
-    found = (await browser.get("/api/v1/testers")).json()
+    answer = (await browser.get("/api/v1/testers")).json()
+    assert (answer["total"], answer["next"]) == (2, None)
+    found = answer["items"]
     assert [(one["name"], one["phase"], one["ready"]) for one in found] == [
         ("alice", "Ready", True),
         ("bob", "Stalled", False),
@@ -74,19 +81,21 @@ async def test_when_things_were_last_seen_to_be_so_is_told_as_soon_as_it_is_know
         "Machine": "2026-11-20T11:59:40Z",
         "Ready": "2026-11-20T11:59:40Z",
     }
-    (listed,) = [one for one in (await browser.get("/api/v1/testers")).json() if one["name"] == "bob"]
+    (listed,) = [one for one in (await browser.get("/api/v1/testers")).json()["items"] if one["name"] == "bob"]
     assert listed == bob["tester"]
     assert (listed["since"], listed["seenAt"]) == ("2026-11-20T11:55:00Z", "2026-11-20T11:59:40Z")
 
 
 async def test_events_come_newest_first_in_pages(browser: httpx.AsyncClient) -> None:
-    everything = (await browser.get("/api/v1/events")).json()
+    everything = (await browser.get("/api/v1/events")).json()["items"]
     assert [one["reason"] for one in everything] == ["SpecBroken", "NoCapacity", "MachineCreated"]
     assert everything[0]["tester"] is None
     first = (await browser.get("/api/v1/events", params={"limit": 2})).json()
-    rest = (await browser.get("/api/v1/events", params={"before": first[-1]["id"]})).json()
-    assert first + rest == everything
-    assert [one["id"] for one in (await browser.get("/api/v1/testers/alice/events")).json()] == [everything[-1]["id"]]
+    rest = (await browser.get("/api/v1/events", params={"before": first["next"]})).json()
+    assert first["items"] + rest["items"] == everything
+    assert rest["next"] is None
+    of_alice = (await browser.get("/api/v1/testers/alice/events")).json()["items"]
+    assert [one["id"] for one in of_alice] == [everything[-1]["id"]]
 
 
 async def test_the_fleet_in_numbers(browser: httpx.AsyncClient) -> None:
@@ -130,7 +139,7 @@ async def test_a_store_that_cannot_be_read_is_said_so(
     async def broken(*_: object, **__: object) -> None:
         raise StoreError("The store is damaged; restore it from a backup.")
 
-    for name in ("testers", "source", "events"):
+    for name in ("briefs", "source", "events"):
         monkeypatch.setattr(controller.store, name, broken)
     answer = await browser.get("/api/v1/testers")
     assert (answer.status_code, answer.json()["detail"]) == (503, "The store is damaged; restore it from a backup.")
@@ -147,7 +156,7 @@ async def test_a_mistake_of_ours_tells_nothing_of_itself(
     def mistaken(*_: object) -> None:
         raise RuntimeError(CANARY)
 
-    monkeypatch.setattr(controller.store, "testers", mistaken)
+    monkeypatch.setattr(controller.store, "briefs", mistaken)
     answer = await browser.get("/api/v1/testers")
     assert answer.status_code == 500
     assert answer.headers["content-type"] == "application/problem+json"
@@ -224,9 +233,12 @@ async def test_openapi_describes_every_answer(browser: httpx.AsyncClient) -> Non
         "/api/v1/testers/alice/events",
     } < set(schema["paths"])
     for path, methods in schema["paths"].items():
-        assert set(methods) == {"get"}, path
-        assert methods["get"]["description"], path
-        content = methods["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+        assert set(methods) == {"post" if path in TAKES_IN else "get"}, path
+        (described,) = methods.values()
+        assert described["description"], path
+        if path in OTHER_KINDS or path in TAKES_IN:
+            continue
+        content = described["responses"]["200"]["content"]["application/json"]["schema"]
         assert "$ref" in json.dumps(content), f"{path} answers with a model"
 
 

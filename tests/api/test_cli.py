@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import stat
+import subprocess
 import sys
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from api import cli
+from controller.places import Places, opened_store
 from controller.records import Condition, PutCondition, Status
-from controller.running import Places, opened_store
 from controller.store import Store
 from reconcilers.clock import SystemClock
 from tests.api.conftest import CANARY, LINK, Terminal, fill
@@ -53,7 +56,10 @@ def in_store(state: Path, ask: str, *arguments: object) -> object:
         (("get",), "There are no books in .testerctl"),
         (("describe", "alice"), "There are no books in .testerctl"),
         (("run",), "fleet is not a folder"),
-        (("run", "--fleet", str(EXAMPLES), "--listen", "0.0.0.0:80"), "does not know authentication yet"),
+        (("run", "--fleet", str(EXAMPLES), "--listen", "0.0.0.0:8480"), "nobody could prove who they are"),
+        (("run", "--fleet", str(EXAMPLES), "--listen", "127.0.0.1:0", "--sign-in-client", "x"), "belong together"),
+        (("token", "make", "Not A Name"), "small letters, digits and dashes"),
+        (("token", "revoke", "x"), "There are no books in .testerctl"),
         (("plan",), "There is no usable Fleet in fleet"),
         (("plan", "alcie", "--fleet", str(EXAMPLES)), "Did you mean alice?"),
         (("nonsense",), "nonsense"),
@@ -106,7 +112,7 @@ def test_ctrl_c_says_so_in_a_line(testerctl: Terminal, monkeypatch: pytest.Monke
     async def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Store, "testers", interrupted)
+    monkeypatch.setattr(Store, "briefs", interrupted)
     assert testerctl("get", "--state", state) == 130
     assert testerctl.err == "stopped\n"
 
@@ -120,6 +126,62 @@ def test_every_command_helps(testerctl: Terminal) -> None:
 def test_the_list_of_commands_cuts_nothing_off(testerctl: Terminal) -> None:
     testerctl("--help")
     assert "..." not in testerctl.out.partition("Commands:")[2]
+
+
+def test_the_list_says_what_the_commands_say_themselves() -> None:
+    whole = {name: import_module(f"api.commands.{name}") for name in (*cli.COMMANDS, *cli.GROUPS)}
+    said = {name: first_words(module.command.__doc__) for name, module in whole.items() if name in cli.COMMANDS}
+    said |= {name: module.group.info.help for name, module in whole.items() if name in cli.GROUPS}
+    assert said == cli.COMMANDS | cli.GROUPS
+    there = {path.stem for path in Path(cli.__file__).parent.glob("commands/*.py")} - {"__init__"}
+    assert set(said) == there
+
+
+def first_words(text: str) -> str:
+    """The first sentence, which is what a list shows."""
+    return " ".join(text.split()).partition(". ")[0].rstrip(".") + "."
+
+
+SLOW = (
+    "alembic",
+    "apscheduler",
+    "asyncssh",
+    "fastapi",
+    "psycopg",
+    "sqlalchemy.ext.asyncio",
+    "sqlalchemy.orm",
+    "uvicorn",
+)
+"""What takes long to import, and belongs to the controller that runs, to its tables' making or to a server."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "spared"),
+    [
+        (["--help"], (*SLOW, "cryptography", "httpx", "pydantic", "sqlalchemy")),
+        (["validate", str(EXAMPLES)], (*SLOW, "cryptography", "sqlalchemy")),
+        (["get", "--state", "state"], SLOW),
+        (["describe", "alice", "--state", "state"], SLOW),
+        (["events", "--state", "state"], SLOW),
+    ],
+    ids=lambda given: given[0] if isinstance(given, list) else "",
+)
+def test_a_command_imports_what_it_needs_only(arguments: list[str], spared: tuple[str, ...], state: Path) -> None:
+    """In a process of its own: here everything is imported."""
+    program = (
+        "import sys; from api.cli import run_with; code = run_with(sys.argv[1:]); print(*sys.modules); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=state.parent,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    modules = set(done.stdout.splitlines()[-1].split())
+    assert "api.cli" in modules
+    assert sorted(modules & set(spared)) == []
 
 
 # ------------------------------------------------------------------------------------------------ validate, schema
@@ -170,7 +232,9 @@ def test_get_fits_80_columns_and_shows_foreign_text_harmlessly(testerctl: Termin
     assert "Stalled 30%" in testerctl.out
     assert "\x1b" not in testerctl.out
     assert all(len(line) <= 80 for line in testerctl.out.splitlines())
-    assert testerctl.err == "bob.yaml:3:1 bad\n", "what is wrong with the files is said as well"
+    first, second = testerctl.err.splitlines()
+    assert first.startswith("No controller works on these books")
+    assert second == "bob.yaml:3:1 bad", "what is wrong with the files is said as well"
 
 
 def test_get_and_describe_say_who_is_waited_for_and_until_when(testerctl: Terminal, state: Path) -> None:

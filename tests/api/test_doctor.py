@@ -13,8 +13,9 @@ from api import examining
 from api.commands import doctor, run
 from api.examining import in_words
 from controller.doctor import Finding, Verdict
+from controller.places import Places
 from controller.records import PutObject
-from controller.running import Controller, Places
+from controller.running import Controller
 from reconcilers.facts import ObjectState, OutsideObject
 from tests.api.conftest import CANARY, HOSTILE, Terminal
 
@@ -73,7 +74,7 @@ async def test_run_warns_of_what_is_wrong_and_of_nothing_else(
 ) -> None:
     answering(monkeypatch, GOOD, WRONG, UNKNOWN)
     with caplog.at_level(logging.INFO, logger="controller"):
-        await run._warn(controller.places, controller.store, controller.clock)
+        await run._warn(controller, controller.places)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert record.message.startswith("compute gent, nodes of the Fleet: 0009 is unknown")
@@ -84,7 +85,7 @@ async def test_run_warns_of_what_is_wrong_and_of_nothing_else(
 async def test_a_folder_without_a_fleet_does_not_stop_run(
     controller: Controller, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await run._warn(Places(tmp_path / "nowhere", tmp_path), controller.store, controller.clock)
+    await run._warn(controller, Places(tmp_path / "nowhere", tmp_path))
     assert "fleet, can be read: " in caplog.text
     assert CANARY not in caplog.text
 

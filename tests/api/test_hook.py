@@ -33,14 +33,17 @@ def headers(body: bytes, delivery: str = "d1", **more: str) -> dict[str, str]:
 
 class Bell:
     def __init__(self) -> None:
-        self.rung = 0
+        self.rung = self.rung_for_pulls = 0
         self.app = FastAPI()
         self.app.include_router(hook.router)
         problems.register(self.app)
-        self.app.state.doorbell = Doorbell(SECRET, "main", self.ring)
+        self.app.state.doorbell = Doorbell(SECRET, "main", self.ring, self.ring_for_pulls)
 
     def ring(self) -> None:
         self.rung += 1
+
+    def ring_for_pulls(self) -> None:
+        self.rung_for_pulls += 1
 
     async def deliver(self, body: bytes | AsyncIterator[bytes], given: dict[str, str]) -> httpx.Response:
         transport = httpx.ASGITransport(self.app)
@@ -107,6 +110,17 @@ async def test_every_spelling_of_the_signature_will_do(bell: Bell, name: str) ->
 async def test_what_speaks_of_something_else_rings_nobody(bell: Bell, body: bytes, event: str) -> None:
     answer = await bell.deliver(body, headers(body, **{"X-Forgejo-Event": event}))
     assert (answer.status_code, bell.rung) == (202, 0)
+
+
+@pytest.mark.parametrize("event", ["pull_request", "pull_request_sync"])
+async def test_a_pull_request_is_looked_at_and_the_source_is_not(bell: Bell, event: str) -> None:
+    body = json.dumps({"action": "synchronized", "number": 7}).encode()
+    for _ in range(3):
+        await bell.deliver(body, headers(body, **{"X-Forgejo-Event": event}))
+    assert (bell.rung_for_pulls, bell.rung) == (1, 0)
+    unsigned = headers(body, "d9", **{"X-Forgejo-Event": event, "X-Forgejo-Signature": ""})
+    assert (await bell.deliver(body, unsigned)).status_code == 401
+    assert bell.rung_for_pulls == 1
 
 
 async def test_a_delivery_without_an_id_is_refused(bell: Bell) -> None:

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from api.commands import plan as plan_command
 from api.commands.plan import CHANGES, FAILED, NOTHING, exit_code
 from api.demo.folder import write_fleet
 from api.demo.world import Addresses
 from api.plan_view import show_plan, show_sum, without_provisional
-from api.planning import FolderPlan, Planned, _expected, plan_folder
+from api.planning import FolderPlan, Planned, plan_folder
+from controller.expected import expected
+from controller.places import Places
 from controller.preview import Preview, StepPreview
-from controller.running import Places
 from examples.simulator.server import serving
 from examples.simulator.world import World
 from reconcilers.actions import Action, Disruption, Effect, FieldChange, Finding, Wait, secret_change
@@ -161,12 +163,12 @@ def folder_of(tmp_path: Path, *names: str) -> Path:
 async def test_removals_are_held_back_by_the_same_rule_as_an_intake_has(tmp_path: Path) -> None:
     loaded = load_folder(folder_of(tmp_path, "carol"), START.date())
     rows = {name: record_of(a_tester(name), uid=f"{name}7k2") for name in ("alice", "bob", "carol")}
-    expected, held = _expected(rows, loaded, START)
+    wanted, held = expected(rows, loaded, START)
     assert held == ("alice", "bob")
-    assert not expected["alice"].leaving
-    expected, held = _expected({name: rows[name] for name in ("alice", "carol")}, loaded, START)
+    assert not wanted["alice"].leaving
+    wanted, held = expected({name: rows[name] for name in ("alice", "carol")}, loaded, START)
     assert held == ()
-    assert expected["alice"].leaving
+    assert wanted["alice"].leaving
 
 
 async def test_who_has_expired_is_planned_to_leave(tmp_path: Path) -> None:
@@ -175,8 +177,8 @@ async def test_who_has_expired_is_planned_to_leave(tmp_path: Path) -> None:
     assert after is not None
     then = datetime(after.year, after.month, after.day, tzinfo=UTC) + timedelta(days=1)
     rows = {"alice": record_of(a_tester("alice"))}
-    assert not _expected(rows, loaded, START)[0]["alice"].leaving
-    assert _expected(rows, loaded, then)[0]["alice"].leaving
+    assert not expected(rows, loaded, START)[0]["alice"].leaving
+    assert expected(rows, loaded, then)[0]["alice"].leaving
 
 
 async def test_many_who_expire_at_once_are_held_back_too(tmp_path: Path) -> None:
@@ -187,6 +189,23 @@ async def test_many_who_expire_at_once_are_held_back_too(tmp_path: Path) -> None
     loaded = load_folder(folder, START.date())
     assert loaded.errors == ()
     rows = {name: record_of(a_tester(name), uid=f"{name}7k2"[:6]) for name in ("alice", "dora")}
-    expected, held = _expected(rows, loaded, datetime(2091, 1, 1, tzinfo=UTC))
+    wanted, held = expected(rows, loaded, datetime(2091, 1, 1, tzinfo=UTC))
     assert held == ("alice", "dora")
-    assert not any(record.leaving for record in expected.values())
+    assert not any(record.leaving for record in wanted.values())
+
+
+def test_who_has_nothing_to_do_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    quiet = [Planned(Preview(f"quiet{number}", False, (StepPreview("machine"),))) for number in range(9)]
+    busy = Planned(Preview("busy", False, (StepPreview("machine", (CREATE,)),)))
+    waiting = Planned(
+        Preview("waiting", False, (StepPreview("machine", waits=(Wait("W", "for it", timedelta(1), "b"),)),))
+    )
+    plan_command._show(FolderPlan((*quiet, busy, waiting), ()), asked=False)
+    told = capsys.readouterr().out
+    assert "9 of 11 testers: nothing to do\n" in told
+    assert "quiet0" not in told
+    assert [line.split()[0] for line in told.splitlines() if line[:1].isalpha()] == ["busy", "waiting"]
+    plan_command._show(FolderPlan((*quiet[:2], busy), ()), asked=False)
+    assert "2 of 3 testers: nothing to do (quiet0, quiet1)\n" in capsys.readouterr().out
+    plan_command._show(FolderPlan((quiet[0],), ()), asked=True)
+    assert capsys.readouterr().out.startswith("quiet0  nothing to do\n")

@@ -11,8 +11,9 @@ import pytest
 
 from api.commands.reveal import REVEALED, reveal
 from api.complaint import Complaint
+from controller.places import Places, opened_store
 from controller.records import PutFacts, PutTester, Unseal
-from controller.running import Controller, Places, opened_store
+from controller.running import Controller
 from reconcilers.clock import SystemClock
 from reconcilers.facts import AccountFacts, StepFacts, WelcomeFacts
 from tests.api.conftest import CANARY, Terminal, fill

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from api.complaint import Complaint
-from api.server import bound, make_app, place, serve
+from api.server import bound, here, make_app, place, serve
 from api.window import Window
 from controller.running import Controller
 
@@ -23,15 +23,15 @@ from controller.running import Controller
     ],
 )
 def test_loopback_is_a_place(listen: str, url: str) -> None:
-    assert place(listen).url == url
+    assert here(place(listen)).url == url
 
 
 @pytest.mark.parametrize(
     "listen", ["0.0.0.0:8484", "[::]:8484", "192.168.1.4:80", "[fe80::1]:80", "[::ffff:10.0.0.1]:80"]
 )
-def test_anything_else_is_refused_with_the_reason(listen: str) -> None:
-    with pytest.raises(Complaint, match="does not know authentication yet"):
-        place(listen)
+def test_anything_else_is_refused_where_nobody_proves_who_they_are(listen: str) -> None:
+    with pytest.raises(Complaint, match="is not on loopback, and whoever reaches it could look"):
+        here(place(listen))
 
 
 @pytest.mark.parametrize(

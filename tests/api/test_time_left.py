@@ -13,12 +13,12 @@ import pytest
 
 from api.commands.get import listing
 from api.estimate_models import Estimate as EstimateAnswer
-from api.page import page
 from api.time_left import about, time_left, usual_wait
 from controller.estimates import Estimate, Outlook, Span, UsualWait
+from controller.places import Places, opened_store
 from controller.queries import Queries
 from controller.records import AddRun, Condition, Phase, PutCondition, PutTester, Run, Status
-from controller.running import Controller, Places, opened_store
+from controller.running import Controller
 from controller.store import Store
 from reconcilers.clock import SystemClock
 from tests.api.conftest import Terminal, asking
@@ -109,9 +109,10 @@ async def test_the_list_the_page_and_the_api_tell_it(way: Controller, clock: Man
     testers = await ask.testers()
     (cell,) = listing(testers, clock).columns[3].cells
     assert "Ready in about 2 to 4 min" in str(cell)
-    assert "Ready in about 2 to 4 min" in page(await ask.fleet(), testers, (), clock.now())
     async with asking(way) as browser:
-        (listed,) = (await browser.get("/api/v1/testers")).json()
+        assert "Ready in about 2 to 4 min" in (await browser.get("/")).text
+        assert "Ready in about 2 to 4 min" in (await browser.get("/testers/carol")).text
+        (listed,) = (await browser.get("/api/v1/testers")).json()["items"]
         whole = (await browser.get("/api/v1/testers/carol")).json()
     assert whole["tester"]["estimate"] == listed["estimate"]
     assert (listed["estimate"]["leastSeconds"], listed["estimate"]["mostSeconds"]) == (130.0, 235.0)

@@ -84,7 +84,7 @@ bin="$HOME/hero/bin"
 case "$1" in
 build) name=$2; version=$(cat "$HOME/release" 2>/dev/null || echo v1.0.0); [ "$5" != --version ] || version=$6
   echo "building $name"
-  while [ -e "$HOME/hold.$name" ]; do sleep 0.02; done
+  while [ -e "$HOME/hold.$name" ]; do sleep 0.05; done
   [ ! -e "$HOME/fail.$name" ] || { echo "no such release of $name" >&2; exit 7; }
   if [ "$name" = hero_proc ]; then cp_from="$HOME/stand-ins/hero_proc"; sed "s/v1.0.0/$version/" "$cp_from" >"$bin/hero_proc"
   else printf '#!/bin/sh\n[ "$1" = --version ] && echo "%s %s"\n' "$name" "$version" >"$bin/$name"; fi
@@ -228,7 +228,7 @@ def machines(home: Home) -> ShellMachines:
 async def _until(condition: Callable[[], Awaitable[bool]], limit: float = 20.0) -> None:
     async with asyncio.timeout(limit):
         while not await condition():  # noqa: ASYNC110 - what we wait for happens in another process
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.1)  # a look costs more than a moment
 
 
 @pytest.fixture

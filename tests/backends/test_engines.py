@@ -40,6 +40,10 @@ def client_over(machines: Any, answer: Callable[[httpx.Request], httpx.Response]
     )
 
 
+IN_ONE_SHELL = pytest.mark.parametrize("home", ["dash"], indirect=True)
+"""That the scripts do the same in each shell, `test_machine_scripts` shows."""
+
+
 @pytest.fixture
 def engine(furnished: Any, machines: ShellMachines) -> EngineClient:
     furnished.touch("services/hero_embedder", "running")
@@ -59,6 +63,7 @@ def restarts(home: Any) -> int:
     return int(home.read("calls").count("restart hero_embedder"))
 
 
+@IN_ONE_SHELL
 async def test_a_token_is_registered_as_its_hash_and_nobody_else_is_touched(
     furnished: Any, engine: EngineClient
 ) -> None:
@@ -77,6 +82,7 @@ async def test_a_token_is_registered_as_its_hash_and_nobody_else_is_touched(
     assert restarts(furnished) == 3
 
 
+@IN_ONE_SHELL
 async def test_tenants_are_told_by_the_hashes_of_their_tokens(engine: EngineClient) -> None:
     assert await engine.tenants() == {}
     await hold(engine, json.dumps(FOREIGN))
@@ -88,17 +94,20 @@ async def test_tenants_are_told_by_the_hashes_of_their_tokens(engine: EngineClie
     }
 
 
+@IN_ONE_SHELL
 async def test_the_first_tenant_makes_the_list(engine: EngineClient) -> None:
     await engine.register("alicex7k2p9", TOKEN)
     assert await held(engine) == {"alicex7k2p9": token_hash(TOKEN)}
 
 
+@IN_ONE_SHELL
 async def test_a_token_somebody_wrote_down_in_clear_is_the_same_token(furnished: Any, engine: EngineClient) -> None:
     await hold(engine, json.dumps({"alicex7k2p9": TOKEN.text()}))
     await engine.register("alicex7k2p9", TOKEN)
     assert restarts(furnished) == 0
 
 
+@IN_ONE_SHELL
 async def test_a_restart_that_failed_is_remembered_and_made_up_for(furnished: Any, engine: EngineClient) -> None:
     furnished.touch("fail.hero_embedder")
     with pytest.raises(Transient):
@@ -111,6 +120,7 @@ async def test_a_restart_that_failed_is_remembered_and_made_up_for(furnished: An
     assert restarts(furnished) == 2
 
 
+@IN_ONE_SHELL
 async def test_an_engine_can_be_made_to_read_its_list_anew(furnished: Any, engine: EngineClient) -> None:
     await hold(engine, json.dumps(FOREIGN))
     await engine.restart()
@@ -118,6 +128,7 @@ async def test_an_engine_can_be_made_to_read_its_list_anew(furnished: Any, engin
     assert await held(engine) == FOREIGN
 
 
+@IN_ONE_SHELL
 async def test_what_comes_together_is_written_together(furnished: Any, engine: EngineClient) -> None:
     await hold(engine, json.dumps({**FOREIGN, "gone": "a" * 64}))
     names = [f"tester{number}" for number in range(30)]
@@ -126,6 +137,7 @@ async def test_what_comes_together_is_written_together(furnished: Any, engine: E
     assert restarts(furnished) <= 2
 
 
+@IN_ONE_SHELL
 async def test_two_controllers_at_one_list_lose_nobody(furnished: Any, engine: EngineClient) -> None:
     other = client_over(ShellMachines(furnished))
     await hold(engine, json.dumps(FOREIGN))
@@ -152,6 +164,7 @@ class Meddled:
         return await self.machines.swap_setting(*arguments)
 
 
+@IN_ONE_SHELL
 async def test_a_list_that_changed_meanwhile_is_read_again(furnished: Any, machines: ShellMachines) -> None:
     furnished.touch("services/hero_embedder", "running")
     meddled = Meddled(machines)
@@ -170,6 +183,7 @@ async def test_a_list_that_changed_meanwhile_is_read_again(furnished: Any, machi
     ["[]", "{", '{"a": 1, "a": 2}', '"x"', "null", "no JSON " + THEIRS, "[" * 30_000],
     ids=["list", "half", "twice", "text", "null", "words", "deep"],
 )
+@IN_ONE_SHELL
 async def test_a_list_that_cannot_be_read_is_never_written_over(text: str, engine: EngineClient) -> None:
     await hold(engine, text)
     for ask in (engine.tenants(), engine.register("a", TOKEN), engine.revoke("a")):
@@ -181,6 +195,7 @@ async def test_a_list_that_cannot_be_read_is_never_written_over(text: str, engin
     assert look.secrets[PLACE] == Secret(text)
 
 
+@IN_ONE_SHELL
 async def test_lesson_30_a_list_that_reads_as_nothing_is_not_believed(engine: EngineClient) -> None:
     for text in ("", "\n"):
         await hold(engine, text)
@@ -190,6 +205,7 @@ async def test_lesson_30_a_list_that_reads_as_nothing_is_not_believed(engine: En
         assert look.secrets[PLACE] == Secret(text)
 
 
+@IN_ONE_SHELL
 async def test_a_silent_supervisor_is_no_empty_list(furnished: Any, engine: EngineClient) -> None:
     (furnished.path / "up").unlink()
     for ask in (engine.tenants(), engine.register("a", TOKEN)):
@@ -198,6 +214,7 @@ async def test_a_silent_supervisor_is_no_empty_list(furnished: Any, engine: Engi
         assert caught.value.reason == "SupervisorSilent"
 
 
+@IN_ONE_SHELL
 async def test_what_does_not_read_back_is_not_registered(furnished: Any, engine: EngineClient) -> None:
     furnished.touch("mangle")
     with pytest.raises(Transient) as caught:
@@ -206,6 +223,7 @@ async def test_what_does_not_read_back_is_not_registered(furnished: Any, engine:
     assert restarts(furnished) == 0
 
 
+@IN_ONE_SHELL
 async def test_no_token_goes_to_the_machine_or_into_an_error(furnished: Any, engine: EngineClient) -> None:
     await hold(engine, json.dumps(FOREIGN))
     said = [repr(engine)]

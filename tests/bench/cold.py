@@ -14,8 +14,9 @@ from typing import TypeVar
 import yaml
 
 from api.demo.folder import EXAMPLES, LEAST, write_fleet
+from controller.places import Places, opened_store
 from controller.records import Event, Phase
-from controller.running import Controller, Places, opened_store
+from controller.running import Controller
 from controller.store import Store
 from reconcilers.clock import SystemClock
 from specs.fleet import Timing

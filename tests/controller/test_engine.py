@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from controller.intake import Revision
+from controller.places import Places
 from controller.queue import Urgency
 from controller.records import Change, Outcome, PutCondition, PutFleet, PutJournal, SetStatus
-from controller.running import Controller, Places
+from controller.running import Controller
 from controller.store import Store, StoreError
 from reconcilers.actions import Action
 from reconcilers.clock import SystemClock

@@ -8,12 +8,12 @@ from datetime import timedelta
 import pytest
 
 from controller.records import PutObject
-from controller.rows import PLACED
 from controller.store import Store
 from reconcilers.actions import Action
 from reconcilers.contract import Ports, TesterView
 from reconcilers.errors import OutcomeUnknown
 from reconcilers.facts import ObjectState, Promise
+from reconcilers.quarantine import PLACED
 from tests.controller.fakes import (
     FLEET,
     OTHER_FLEET,

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from controller.publishing import RETRY, Publisher
+from controller.publishing import COUNTS_EVERY, RETRY, Publisher
 from controller.records import (
     Phase,
     PutRevision,
@@ -130,3 +130,21 @@ async def test_a_newer_revision_ends_the_older_ones_wait(store: Store, publisher
     await comes_to(store, Phase.READY)
     await publisher.look()
     assert forge.told[3:] == [("two", "success", "1/1 testers ready")]
+
+
+async def test_counts_are_told_now_and_then_and_the_end_at_once(
+    store: Store, publisher: Publisher, forge: Forge, clock: ManualClock
+) -> None:
+    others = [replace(a_tester(), name=name, uid=f"{name}00") for name in ("bob", "carol")]
+    await store.write(*(PutTester(each) for each in others))
+    await publisher.look()
+    for each in others:
+        await store.write(SetStatus(each.name, Phase.READY, 100, "", each.generation, None))
+        await publisher.look()
+    assert [text for _, _, text in forge.told] == ["0/3 testers ready"]
+    clock.pass_by(COUNTS_EVERY)
+    await publisher.look()
+    assert [text for _, _, text in forge.told][1:] == ["2/3 testers ready"]
+    await comes_to(store, Phase.READY)
+    await publisher.look()
+    assert forge.told[2:] == [("one", "success", "3/3 testers ready")]

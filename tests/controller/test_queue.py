@@ -130,3 +130,30 @@ async def test_nobody_is_handed_out_twice_at_once(queue: Queue) -> None:
     assert queue.depth() == 0
     queue.done("alice")
     assert queue.depth() == 1
+
+
+async def test_it_tells_how_it_stands(queue: Queue, clock: ManualClock) -> None:
+    for name in ("alice", "bob", "carol"):
+        queue.add(name)
+    queue.add("later", SECOND * 500)
+    clock.pass_by(SECOND * 10)
+    assert (queue.standing().due, queue.standing().oldest_due) == (3, SECOND * 10)
+    assert (queue.standing().handed_out, queue.standing().longest) == (SECOND * 10, None)
+    assert await queue.get() == "alice"
+    clock.pass_by(SECOND * 5)
+    assert await queue.get() == "bob"
+    clock.pass_by(SECOND)
+    now = queue.standing()
+    assert (now.due, now.oldest_due, now.later, now.working) == (1, SECOND * 16, 1, 2)
+    assert (now.handed_out, now.longest) == (SECOND, ("alice", SECOND * 6))
+    queue.done("alice")
+    assert queue.standing().longest == ("bob", SECOND)
+
+
+async def test_a_clock_that_is_set_back_makes_nothing_younger_than_new(queue: Queue, clock: ManualClock) -> None:
+    queue.add("alice")
+    queue.add("bob")
+    await queue.get()
+    clock.pass_by(SECOND * -3600)
+    now = queue.standing()
+    assert (now.due, now.oldest_due, now.handed_out, now.longest) == (1, SECOND * 0, SECOND * 0, ("alice", SECOND * 0))

@@ -20,7 +20,7 @@ from controller.records import (
     Status,
     TesterRecord,
 )
-from controller.revisions import FAILING_FOR, judged
+from controller.revisions import FAILING_FOR, judged, revision_had
 from controller.store import Store
 from specs.loading import load_folder
 from tests.controller.fakes import ManualClock
@@ -139,3 +139,22 @@ async def test_only_the_newest_revisions_are_kept(store: Store) -> None:
     await store.write(*map(PutRevision, records))
     kept = await store.revisions(limit=1000)
     assert kept == tuple(reversed(records))[:MOST_REVISIONS]
+
+
+@pytest.mark.parametrize(
+    ("generation", "observed", "had"),
+    [
+        (3, 3, "r3"),  # it is as it should be
+        (3, 2, "r2"),
+        (3, 1, "r1"),
+        (3, 0, ""),  # never looked at
+        (9, 1, ""),  # longer ago than is known
+    ],
+)
+def test_the_revision_that_a_tester_has(generation: int, observed: int, had: str) -> None:
+    def brought(revision: str, *changed: str) -> RevisionRecord:
+        return replace(RECORD, revision=revision, changed=changed)
+
+    newest = [brought("r4", "bob"), brought("r3", "alice"), brought("r2", "bob", "alice"), brought("r1", "alice")]
+    record = replace(a_tester(name="alice"), generation=generation, observed_generation=observed, revision="r3")
+    assert revision_had(record, newest) == had

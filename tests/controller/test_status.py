@@ -146,6 +146,14 @@ def test_there_is_always_a_next_look(outcome: StepOutcome, least: timedelta, mos
     assert least <= judged(outcome).next_look <= most
 
 
+def test_who_waits_for_long_is_looked_at_less_often_unless_a_door_may_stand_open() -> None:
+    wait = StepOutcome("machine", Kind.WAITING, "Removing", "until it is gone", again=TIMING.poll)
+    old = conditions(judged(wait, after=timedelta(0)))
+    after = {minutes: judged(wait, old=old, after=MINUTE * minutes).next_look for minutes in (0, 1, 10, 120)}
+    assert after == {0: TIMING.poll, 1: TIMING.poll, 10: MINUTE / 5, 120: MINUTE}
+    assert judged(replace(wait, urgent=True), old=old, after=MINUTE * 120).next_look == TIMING.poll
+
+
 def test_a_condition_that_nobody_declares_any_more_goes() -> None:
     old = conditions(judged(replace(in_sync("machine"), findings=(replace(PROTECTED, type="AsOrdered"),))))
     assert DropCondition("alice", "AsOrdered") in judged(in_sync("machine"), old=old).changes

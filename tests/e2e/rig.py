@@ -15,8 +15,9 @@ from typing import Any
 import yaml
 
 from controller.engine import Engine
+from controller.places import Places, opened_store
 from controller.records import Event, Phase
-from controller.running import Controller, Places, opened_store
+from controller.running import Controller
 from controller.store import Store
 from examples.simulator.log import Entry
 from examples.simulator.server import Addresses, serving
@@ -37,7 +38,7 @@ ENGINES_AND_MAIL: dict[str, Any] = {"engines": both_engines, "mail": by_resend}
 TIMING = {
     "resync": "2s",
     "poll": "200ms",
-    "lookAge": "10ms",
+    "lookAge": "100ms",
     "listingGrace": "1s",
     "deployLimit": "30s",
     "gatewayLimit": "30s",

@@ -69,7 +69,7 @@ async def more_than_max_lost_is_told_and_not_repaired(fleet: Fleet) -> None:
         return sum(each.type == "Machine" and each.reason == "TooManyLost" for each in conditions) == len(NAMES)
 
     await fleet.until(stalled, "both say TooManyLost")
-    for _ in range(3):
+    for _ in range(2):
         await fleet.round()
     assert fleet.books()["vms"] == 0
     assert len(deployments(fleet)) == deployed

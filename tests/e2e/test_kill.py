@@ -5,19 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from controller.running import Places
+from controller.places import Places
 from examples.simulator.invariants import accepting, stale_tenants
 from examples.simulator.log import Entry
 from examples.simulator.signin import sign_in
-from examples.simulator.world import World
+from tests.e2e.lives import Cradle, cradle, heard, words
 from tests.e2e.rig import ENGINES_AND_MAIL, FEW, LIMIT, Fleet, controlling, serving_world
 
 NAMES = ("alice", "carol")
@@ -36,72 +32,34 @@ DEATHS = {
 """By call: when the world has done the first such call, and has not answered it, the life that made it ends so."""
 
 
-def words(entry: Entry) -> str:
-    return f"{entry.system} {entry.method} {entry.what}"
-
-
-async def begin(places: Places) -> asyncio.subprocess.Process:
-    """`testerctl run`, as a process of its own."""
-    return await asyncio.create_subprocess_exec(
-        str(Path(sys.executable).parent / "testerctl"),
-        "run",
-        "--fleet",
-        str(places.folder),
-        "--state",
-        str(places.state),
-        "--listen",
-        "127.0.0.1:0",
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={**os.environ},
-    )
-
-
 @dataclass
 class Reaper:
     """Hears of each call that the world has done before its answer leaves, and ends the life that made it."""
 
     left: dict[str, signal.Signals] = field(default_factory=lambda: dict(DEATHS))
-    process: asyncio.subprocess.Process | None = None
+    process: int | None = None
     sent: signal.Signals | None = None
 
     def hear(self, entry: Entry) -> None:
         for call in [call for call in self.left if entry.writing and call in words(entry)]:
             if self.process is not None and self.sent is None:
                 self.sent = self.left.pop(call)
-                self.process.send_signal(self.sent)
+                os.kill(self.process, self.sent)
             elif self.sent is self.left[call] is signal.SIGKILL:
                 del self.left[call]  # on its way when another call's death came: nobody hears of it either
 
-    async def one_life(self, places: Places) -> None:
+    async def one_life(self, cradle: Cradle, places: Places) -> None:
         """From its start to its death, of which it must die as it should."""
-        self.sent, self.process = None, await begin(places)
+        self.sent, self.process = None, await cradle.begin(places)
         try:
             async with asyncio.timeout(LIMIT):
-                code = await self.process.wait()
-        except TimeoutError:
-            raise AssertionError(f"never came: {list(self.left)}") from None
-        finally:
-            if self.process.returncode is None:
-                self.process.kill()
-                await self.process.wait()
+                code = await cradle.end()
+        except BaseException as error:
+            os.kill(self.process, signal.SIGKILL)
+            if isinstance(error, TimeoutError):
+                raise AssertionError(f"never came: {list(self.left)}") from None
+            raise
         assert code == (0 if self.sent is signal.SIGTERM else -signal.SIGKILL)
-
-
-@contextmanager
-def heard(world: World, hear: Callable[[Entry], None]) -> Iterator[None]:
-    """Each call is told to `hear` once it is in the world's log, which is before its answer leaves."""
-    add = world.log.add
-
-    def adding(*call: Any) -> None:
-        add(*call)
-        hear(world.log.entries[-1])
-
-    world.log.add = adding  # type: ignore[method-assign, assignment]
-    try:
-        yield
-    finally:
-        world.log.add = add  # type: ignore[method-assign]
 
 
 def made(fleet: Fleet) -> Counter[str]:
@@ -136,9 +94,10 @@ async def test_ended_again_and_again_between_effect_and_answer_it_comes_to_the_s
     async with serving_world(tmp_path, {name: {} for name in NAMES}, **FEW, **ENGINES_AND_MAIL) as served:
         world, addresses, places = served
         reaper = Reaper()
-        with heard(world, reaper.hear):
-            while reaper.left:
-                await reaper.one_life(places)
+        async with cradle() as lives:
+            with heard(world, reaper.hear):
+                while reaper.left:
+                    await reaper.one_life(lives, places)
         async with controlling(world, addresses, places) as fleet:
             await fleet.ready(*NAMES)
             await fleet.settled()

@@ -12,8 +12,15 @@ from controller.doctor import Finding, examine
 from controller.references import References
 from tests.worlds.rig import Rig
 
-LEAN: dict[str, Any] = {"componentSets": {"demo": ["hero_books"]}, "engines": []}
-"""For a Fleet: the least that a tester can be, where neither apps nor engines are what a test is about."""
+SELDOM = {"poll": "10s", "releasesEvery": "12h"}
+"""Timing of a Fleet: what is waited for is looked at every ten seconds and not every two, and twenty releases are not asked
+for four times an hour. Passes and calls are what a life costs."""
+LEAN: dict[str, Any] = {"componentSets": {"demo": ["hero_books"]}, "engines": [], "timing": SELDOM}
+"""For a Fleet: the least that a tester can be, where neither apps nor engines nor seconds are what a test is about."""
+SMALL: dict[str, Any] = {**LEAN, "componentSets": {"demo": ["hero_books", "hero_slides"]}}
+"""The same with another app, for what befalls one and not the other."""
+WITH_ENGINES: dict[str, Any] = {"componentSets": LEAN["componentSets"], "timing": SELDOM}
+"""The least with the shared engines."""
 
 
 def fault(

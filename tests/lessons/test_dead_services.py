@@ -6,11 +6,10 @@ from datetime import timedelta
 from pathlib import Path
 
 from controller.records import Status
-from tests.lessons.conftest import fault, told
+from tests.lessons.conftest import SMALL, fault, told
 from tests.worlds.loop import in_virtual_time
 from tests.worlds.rig import Rig, world
 
-LITTLE = {"componentSets": {"demo": ["hero_books", "hero_slides"]}}
 SOON = timedelta(minutes=25)  # two resyncs
 
 
@@ -22,7 +21,7 @@ def services(w: Rig) -> dict[str, dict[str, object]]:
 @in_virtual_time
 async def test_lesson_34_a_dead_service_that_is_said_to_run_is_restarted(tmp_path: Path) -> None:
     lie = fault("machine", "service start", "supervisor_lies", "hero_slides")
-    async with world(tmp_path, ["alice"], fleet=LITTLE, faults=[lie]) as w:
+    async with world(tmp_path, ["alice"], fleet=SMALL, faults=[lie]) as w:
         await w.ready("alice")
         assert services(w)["hero_slides"]["alive"]
         assert any("hero_slides answers its health check with 502" in line for line in await told(w, "alice"))
@@ -37,7 +36,7 @@ async def test_lesson_34_a_dead_service_that_is_said_to_run_is_restarted(tmp_pat
 
 @in_virtual_time
 async def test_lesson_34_a_living_service_that_is_said_to_be_dead_is_left_alone(tmp_path: Path) -> None:
-    async with world(tmp_path, ["alice"], fleet=LITTLE) as w:
+    async with world(tmp_path, ["alice"], fleet=SMALL) as w:
         await w.ready("alice")
         await w.settled()
         since, before = len(w.world.log), len(await w.events("alice"))
@@ -50,7 +49,7 @@ async def test_lesson_34_a_living_service_that_is_said_to_be_dead_is_left_alone(
 
 @in_virtual_time
 async def test_lesson_34_a_service_that_lives_and_does_not_work_is_no_healthy_one(tmp_path: Path) -> None:
-    async with world(tmp_path, ["alice"], fleet=LITTLE) as w:
+    async with world(tmp_path, ["alice"], fleet=SMALL) as w:
         await w.ready("alice")
         since = len(w.world.log)
         w.world.drift.break_service(w.vm("alice"), "hero_books")

@@ -10,8 +10,7 @@ import pytest
 
 from examples.simulator.engines import REGISTRY
 from examples.simulator.invariants import accepting, stale_tenants
-from tests.e2e.rig import FEW
-from tests.lessons.conftest import fault, told
+from tests.lessons.conftest import WITH_ENGINES, fault, told
 from tests.worlds.loop import in_virtual_time
 from tests.worlds.rig import Rig, world
 
@@ -34,7 +33,7 @@ def restarts(w: Rig, since: int) -> Counter[str]:
 async def test_lesson_38_every_engine_is_seen_to_refuse_strangers_and_neighbours_and_to_know_its_tenant(
     tmp_path: Path,
 ) -> None:
-    async with world(tmp_path, ["alice"], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], fleet=WITH_ENGINES) as w:
         await w.ready("alice")
         assert accepting(w.world, "alice") == ENGINES
         (tenant,) = {who for who, status in pings(w, "voice") if status == 200}
@@ -58,7 +57,7 @@ def test_lesson_38_an_engine_that_lets_strangers_in_is_told_and_nobody_is_ready_
     @in_virtual_time
     async def life() -> None:
         async with world(
-            tmp_path, ["alice"], fleet=FEW, faults=[fault("engine", "ping", kind, "voice", times=None)]
+            tmp_path, ["alice"], fleet=WITH_ENGINES, faults=[fault("engine", "ping", kind, "voice", times=None)]
         ) as w:
 
             async def found() -> bool:
@@ -83,7 +82,7 @@ def test_lesson_38_an_engine_that_lets_strangers_in_is_told_and_nobody_is_ready_
 @in_virtual_time
 async def test_lesson_38_a_revoked_token_is_seen_to_be_refused_before_its_tester_is_gone(tmp_path: Path) -> None:
     """One engine goes on accepting what its registry has no more. Nobody else's token is touched."""
-    async with world(tmp_path, ["alice", "carol"], fleet=FEW) as w:
+    async with world(tmp_path, ["alice", "carol"], fleet=WITH_ENGINES) as w:
         await w.ready("alice", "carol")
         w.world.drift.add_fault(**fault("engine", "start", "ignores_revocation", "voice"))
         since = len(w.world.log)
@@ -104,7 +103,7 @@ async def test_lesson_38_a_revoked_token_is_seen_to_be_refused_before_its_tester
 async def test_lesson_38_an_engine_that_cannot_be_reached_is_not_forgotten_and_holds_up_no_other(
     tmp_path: Path,
 ) -> None:
-    async with world(tmp_path, ["alice"], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], fleet=WITH_ENGINES) as w:
         await w.ready("alice")
         w.world.drift.add_fault(**fault("machine", "secret *", "secret_store_unreachable", "*/voice", times=None))
         w.remove("alice")

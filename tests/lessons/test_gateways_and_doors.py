@@ -12,8 +12,7 @@ from controller.store.store import AFTER_COMMIT
 from examples.simulator.http import Request
 from examples.simulator.invariants import PROBED, accepting, open_doors
 from specs.names import gateway_name
-from tests.e2e.rig import FEW
-from tests.lessons.conftest import asked, fault, told
+from tests.lessons.conftest import LEAN, asked, fault, told
 from tests.worlds.loop import in_virtual_time, run
 from tests.worlds.rig import Rig, world
 
@@ -49,7 +48,7 @@ async def became_ready(w: Rig, name: str) -> float:
 @in_virtual_time
 async def test_lesson_12_a_gateway_that_the_grid_calls_failed_is_taken_for_what_it_is_and_gated(tmp_path: Path) -> None:
     failed = fault("compute", "deploy_webgateway", "gateway_failed_but_exists")
-    async with world(tmp_path, ["alice"], faults=[failed], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], faults=[failed], fleet=LEAN) as w:
         await w.until(lambda: w.books()["gateways"], "the gateway")
         ((_, row),) = w.world.grid.gateways()
         row.failed = True  # so says the listing, too
@@ -65,7 +64,7 @@ async def test_lesson_12_a_gateway_that_the_grid_calls_failed_is_taken_for_what_
 async def test_lesson_12_nobody_is_ready_before_every_path_was_seen_to_ask_for_sign_in_from_outside(
     tmp_path: Path,
 ) -> None:
-    async with world(tmp_path, ["alice"], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], fleet=LEAN) as w:
         await w.ready("alice")
         door, moment = f"door:{w.vm('alice')}", await became_ready(w, "alice")
         asked_before = [entry for entry in w.world.log if entry.system == door and entry.time <= moment]
@@ -77,7 +76,7 @@ async def test_lesson_12_nobody_is_ready_before_every_path_was_seen_to_ask_for_s
 @in_virtual_time
 async def test_lesson_12_a_door_that_opens_without_its_gate_is_shut_at_once_and_nobody_is_ready(tmp_path: Path) -> None:
     """On loopback it asked for sign-in; the very restart that opens the listener forgets the gate."""
-    async with world(tmp_path, ["alice"], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], fleet=LEAN) as w:
         ungated = [fault("machine", "hero_proxy start", "listener_opens_ungated")]
 
         async def forgets(moment: str, changes: tuple[Change, ...]) -> None:
@@ -110,7 +109,7 @@ def test_lesson_13_an_address_missing_in_the_answer_is_listed_or_else_computed_a
         untold = [fault("compute", "deploy_webgateway", "gateway_answer_lacks_fqdn")]
         unlisted = fault("compute", "list_webgateways", "gateway_listing_lacks_fqdn", times=None)
         faults = untold if listed else [*untold, unlisted]
-        async with world(tmp_path, ["alice"], faults=faults, fleet=FEW) as w:
+        async with world(tmp_path, ["alice"], faults=faults, fleet=LEAN) as w:
             await w.ready("alice")
             fqdn = w.fqdn("alice")
             assert (await asked(w, "/api/v1/testers/alice"))["tester"]["link"] == f"https://{fqdn}{COCKPIT}"
@@ -139,7 +138,7 @@ async def _is_told(w: Rig) -> bool:
 
 @in_virtual_time
 async def test_lesson_14_a_taken_name_leads_to_another(tmp_path: Path) -> None:
-    async with world(tmp_path, ["alice"], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], fleet=LEAN) as w:
         await w.until(lambda: w.books()["vms"], "a machine")
         (record,) = await w.store.testers()
         taken = gateway_name("alice", record.uid)
@@ -158,7 +157,7 @@ async def test_lesson_14_what_is_left_of_a_machines_name_does_not_keep_the_next_
     tmp_path: Path,
 ) -> None:
     """The grid goes on holding the name though the gateway is deleted."""
-    async with world(tmp_path, ["alice"], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], fleet=LEAN) as w:
         await w.ready("alice")
         (first,) = addresses(w)
         w.world.drift.occupy_gateway_name(first.split(".")[0])
@@ -177,7 +176,7 @@ async def test_lesson_14_what_is_left_of_a_machines_name_does_not_keep_the_next_
 @in_virtual_time
 async def test_lesson_15_a_removal_is_finished_when_each_thing_is_seen_to_be_gone(tmp_path: Path) -> None:
     """Said to be deleted and still there, a gateway is deleted again; who is leaving is shown until then."""
-    async with world(tmp_path, ["alice"], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], fleet=LEAN) as w:
         await w.ready("alice")
         w.world.drift.add_fault(**fault("compute", "delete_webgateway", "says_done"))
         begun = len(w.world.log)
@@ -196,7 +195,7 @@ async def test_lesson_15_a_removal_is_finished_when_each_thing_is_seen_to_be_gon
 
 @in_virtual_time
 async def test_lesson_15_access_goes_before_what_stands(tmp_path: Path) -> None:
-    async with world(tmp_path, ["alice"], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], fleet=LEAN) as w:
         await w.ready("alice")
         begun = len(w.world.log)
         w.remove("alice")
@@ -214,7 +213,7 @@ async def test_lesson_15_access_goes_before_what_stands(tmp_path: Path) -> None:
 
 @in_virtual_time
 async def test_lesson_16_every_link_that_is_shown_leads_to_the_cockpit(tmp_path: Path) -> None:
-    async with world(tmp_path, ["alice"], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], fleet=LEAN) as w:
         await w.ready("alice")
         link = (await asked(w, "/api/v1/testers/alice"))["tester"]["link"]
         assert link == f"https://{w.fqdn('alice')}{COCKPIT}"
@@ -230,7 +229,7 @@ async def test_lesson_16_every_link_that_is_shown_leads_to_the_cockpit(tmp_path:
 
 @in_virtual_time
 async def test_lesson_17_fine_inside_and_dead_outside_is_said_to_be_the_grids_routing(tmp_path: Path) -> None:
-    async with world(tmp_path, ["alice"], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], fleet=LEAN) as w:
         await w.ready("alice")
         w.world.drift.add_fault(**fault("compute", "gateway", "outside_unroutable", times=None))
         await w.until(lambda: _says(w, "PublicReachable", "GridRouting"), "it is noticed", within=timedelta(hours=1))
@@ -245,7 +244,7 @@ async def test_lesson_17_fine_inside_and_dead_outside_is_said_to_be_the_grids_ro
 
 @in_virtual_time
 async def test_lesson_17_dead_inside_is_not_called_the_grids_routing(tmp_path: Path) -> None:
-    async with world(tmp_path, ["alice"], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], fleet=LEAN) as w:
         await w.ready("alice")
         w.world.drift.add_fault(**fault("machine", "overlay", "inner_unroutable", w.vm("alice"), times=None))
         await w.until(lambda: _says(w, "PublicReachable", "NoAnswer"), "it is noticed", within=timedelta(hours=1))

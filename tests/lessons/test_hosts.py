@@ -6,12 +6,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.rig import FEW
-from tests.lessons.conftest import asked, fault, told
+from tests.lessons.conftest import LEAN, asked, fault, told
 from tests.worlds.loop import in_virtual_time
 from tests.worlds.rig import Rig, world
 
-CALM = {**FEW, "timing": {"poll": "10s"}}
 HOUR = timedelta(hours=1)
 NODES = ("0001", "0002")
 ONE_NODE = ("0001",)
@@ -65,7 +63,7 @@ async def nothing_half_built(w: Rig, name: str, reason: str) -> None:
 @in_virtual_time
 async def test_lesson_41_disk_in_two_halves_is_not_room_for_one_disk(tmp_path: Path) -> None:
     """There is room for it in the sum of all pools, and plenty of memory."""
-    async with world(tmp_path, [], fleet=FEW) as w:
+    async with world(tmp_path, [], fleet=LEAN) as w:
         for sid in NODES:
             w.world.drift.fragment_pools("compute1", sid, free_gb=40)
         w.write("alice")
@@ -80,7 +78,7 @@ async def test_lesson_41_disk_in_two_halves_is_not_room_for_one_disk(tmp_path: P
 @in_virtual_time
 async def test_lesson_41_what_is_promised_is_not_promised_twice(tmp_path: Path) -> None:
     """Both come at once, and the readout goes on showing room for one while the first machine is being made."""
-    async with world(tmp_path, [], fleet=FEW) as w:
+    async with world(tmp_path, [], fleet=LEAN) as w:
         use_memory(w, "compute1", 0)
         use_memory(w, "compute1", ONE_MACHINE + 1_024, ONE_NODE)
         w.write("alice")
@@ -98,7 +96,7 @@ async def test_lesson_41_what_is_promised_is_not_promised_twice(tmp_path: Path) 
 @in_virtual_time
 async def test_lesson_41_a_readout_that_says_too_much_leaves_nothing_half_built(tmp_path: Path) -> None:
     """The daemon refuses what its own list had room for."""
-    async with world(tmp_path, [], fleet=CALM, faults=[fault("compute", "list_nodes", OVERSTATED, times=None)]) as w:
+    async with world(tmp_path, [], fleet=LEAN, faults=[fault("compute", "list_nodes", OVERSTATED, times=None)]) as w:
         use_memory(w, "compute1", 0)
         w.write("alice")
         await waits_because(w, "alice", "OutcomeUnknown")
@@ -117,7 +115,7 @@ async def test_lesson_41_a_readout_that_says_too_much_leaves_nothing_half_built(
 async def test_lesson_42_a_host_that_is_off_is_refused_before_the_first_action(tmp_path: Path) -> None:
     """It would take the order all the same, and keep a contract that nothing comes of."""
     async with world(
-        tmp_path, [], fleet=FEW, faults=[fault("compute", "deploy_vm", "stuck_contract", times=None)]
+        tmp_path, [], fleet=LEAN, faults=[fault("compute", "deploy_vm", "stuck_contract", times=None)]
     ) as w:
         set_online(w, False)
         w.write("alice")
@@ -134,7 +132,7 @@ async def test_lesson_42_a_host_that_is_off_is_refused_before_the_first_action(t
 async def test_lesson_42_the_host_that_a_spec_names_is_not_taken_while_it_is_off(tmp_path: Path) -> None:
     """Whoever leaves the choice to us goes to the one that runs."""
     pinned = {"machine": {"node": "compute1/0001", "keepAfterRemoval": "0s"}}
-    async with world(tmp_path, [], fleet=FEW) as w:
+    async with world(tmp_path, [], fleet=LEAN) as w:
         w.world.drift.set_node_online("compute1", "0001", online=False)
         w.write("alice", **pinned)
         w.write("carol")
@@ -149,7 +147,7 @@ async def test_lesson_42_the_host_that_a_spec_names_is_not_taken_while_it_is_off
 @in_virtual_time
 async def test_lesson_44_one_full_host_is_no_obstacle_while_another_has_room(tmp_path: Path) -> None:
     """Of four hosts at two daemons two have room, one machine each."""
-    async with world(tmp_path, [], fleet=FEW, daemons=2) as w:
+    async with world(tmp_path, [], fleet=LEAN, daemons=2) as w:
         for daemon, node in (("compute1", "0002"), ("compute2", "0001")):
             use_memory(w, daemon, 0)
             use_memory(w, daemon, ONE_MACHINE, (node,))
@@ -161,7 +159,7 @@ async def test_lesson_44_one_full_host_is_no_obstacle_while_another_has_room(tmp
             "compute1": ["0002"],
             "compute2": ["0001"],
         }
-        shown = {each["name"]: each["node"] for each in await asked(w, "/api/v1/testers")}
+        shown = {each["name"]: each["node"] for each in (await asked(w, "/api/v1/testers"))["items"]}
         assert sorted(shown.values()) == ["compute1/0002", "compute2/0001"]
         for name, node in shown.items():
             domain = {"compute1": "gent1.grid.test", "compute2": "gent2.grid.test"}[node.partition("/")[0]]

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.rig import FEW, PROVIDER_KEY
-from tests.lessons.conftest import asked, told
+from tests.e2e.rig import PROVIDER_KEY
+from tests.lessons.conftest import LEAN, asked, told
 from tests.worlds.loop import in_virtual_time
 from tests.worlds.rig import Rig, world
 
@@ -43,7 +43,7 @@ async def test_lesson_37_a_key_that_nobody_holds_is_an_error_that_names_it(
 ) -> None:
     """The other key is there, and yet nobody is told that the machine is ready until both are."""
     monkeypatch.delenv("SIM_GROQ", raising=False)
-    async with world(tmp_path, {"alice": BOTH}, fleet={**FEW, "providers": PROVIDERS}) as w:
+    async with world(tmp_path, {"alice": BOTH}, fleet={**LEAN, "providers": PROVIDERS}) as w:
 
         async def missing() -> bool:
             found = (await w.conditions("alice")).get("Settings")
@@ -70,7 +70,7 @@ async def test_lesson_37_the_plan_says_so_before_anything_is_done(
 ) -> None:
     monkeypatch.delenv("SIM_GROQ", raising=False)
     paused = {"paused": {"reason": "a look first", "by": "mik"}}
-    async with world(tmp_path, {"alice": {**BOTH, **paused}}, fleet={**FEW, "providers": PROVIDERS}) as w:
+    async with world(tmp_path, {"alice": {**BOTH, **paused}}, fleet={**LEAN, "providers": PROVIDERS}) as w:
         await w.until(lambda: w.store.commits > 1, "alice is taken in")
         step, _ = await settings_of_plan(w, "alice")
         assert "env:SIM_GROQ" in step["error"]
@@ -80,7 +80,7 @@ async def test_lesson_37_the_plan_says_so_before_anything_is_done(
 @in_virtual_time
 async def test_lesson_37_a_default_key_that_the_fleet_does_not_have_is_refused_with_its_file(tmp_path: Path) -> None:
     without = {"openrouter": PROVIDERS["openrouter"], "groq": {"setting": "GROQ_API_KEY"}}
-    async with world(tmp_path, {"alice": BOTH}, fleet={**FEW, "providers": without}) as w:
+    async with world(tmp_path, {"alice": BOTH}, fleet={**LEAN, "providers": without}) as w:
         await w.run_for(timedelta(minutes=10))
         (broken,) = [each for each in await told(w) if "alice.yaml" in each]
         assert "groq" in broken
@@ -101,7 +101,7 @@ async def test_lesson_46_the_plan_warns_of_a_default_key_before_it_is_handed_out
     paused = {"reason": "a look first", "by": "mik"}
     default = {"keys": {"providers": {"openrouter": "default"}}, "paused": paused}
     own = {"keys": {"providers": {"openrouter": {"secret": "env:SIM_OWN"}}}, "paused": paused}
-    async with world(tmp_path, {"alice": default, "carol": own}, fleet=FEW) as w:
+    async with world(tmp_path, {"alice": default, "carol": own}, fleet=LEAN) as w:
         await w.until(lambda: w.store.commits > 2, "they are taken in")
         warned = {}
         for name in ("alice", "carol"):
@@ -123,7 +123,7 @@ async def test_lesson_46_who_holds_a_key_of_the_fleet_stays_visible(
     monkeypatch.setenv("SIM_OWN", OWN)
     default, own = "default", {"secret": "env:SIM_OWN"}
     specs = {"alice": {"keys": {"providers": {"openrouter": default}}}}
-    async with world(tmp_path, specs, fleet=FEW) as w:
+    async with world(tmp_path, specs, fleet=LEAN) as w:
         await w.ready("alice")
         assert key_of(w, "alice", "OPENROUTER_API_KEY") == PROVIDER_KEY, "she can read it"
         held = (await w.conditions("alice"))["SharedKeysHandedOut"]

@@ -13,7 +13,6 @@ from api.commands.reveal import reveal
 from api.complaint import Complaint
 from examples.simulator.forge import digest
 from reconcilers.letters import EARLIER_PASSWORD, OWN_PASSWORD
-from tests.e2e.rig import FEW
 from tests.lessons.conftest import LEAN, fault, told
 from tests.worlds.loop import in_virtual_time
 from tests.worlds.rig import Rig, world
@@ -37,7 +36,7 @@ async def sealed(w: Rig, name: str) -> set[str]:
 @in_virtual_time
 async def test_lesson_39_the_letter_tells_account_password_and_link_and_the_password_is_erased(tmp_path: Path) -> None:
     alice = {"identity": {"account": "Alice-B", "email": "alice@example.org"}}
-    async with world(tmp_path, {"alice": alice}, fleet=FEW) as w:
+    async with world(tmp_path, {"alice": alice}, fleet=LEAN) as w:
         await w.until(lambda: w.books()["made_accounts"], "her account")
         assert "one_time_password" in await sealed(w, "alice")
         await w.ready("alice")
@@ -55,7 +54,7 @@ async def test_lesson_39_the_letter_tells_account_password_and_link_and_the_pass
 
 @in_virtual_time
 async def test_lesson_39_who_had_an_account_is_told_to_use_their_own_password(tmp_path: Path) -> None:
-    async with world(tmp_path, {"robert": BOB}, fleet=FEW) as w:
+    async with world(tmp_path, {"robert": BOB}, fleet=LEAN) as w:
         await w.ready("robert")
         text = letter_to(w, "bob@example.org")
         assert OWN_PASSWORD in text
@@ -116,7 +115,7 @@ def test_lesson_39_one_letter_goes_out_whatever_becomes_of_the_answer(tmp_path: 
     @in_virtual_time
     async def life() -> None:
         spoilt = fault("mail", "POST /emails", kind)
-        async with world(tmp_path, ["alice"], fleet=FEW, faults=[spoilt]) as w:
+        async with world(tmp_path, ["alice"], fleet=LEAN, faults=[spoilt]) as w:
             await w.until(lambda: w.world.faults.rows[0].times == 0, "the provider is asked")
             if killed:
                 await w.restart()
@@ -131,7 +130,7 @@ def test_lesson_39_one_letter_goes_out_whatever_becomes_of_the_answer(tmp_path: 
 @in_virtual_time
 async def test_lesson_39_a_refused_letter_is_told_and_sent_when_it_can_be(tmp_path: Path) -> None:
     refused = fault("mail", "POST /emails", "refused", times=None)
-    async with world(tmp_path, ["alice"], fleet=FEW, faults=[refused]) as w:
+    async with world(tmp_path, ["alice"], fleet=LEAN, faults=[refused]) as w:
 
         async def stopped() -> bool:
             found = (await w.conditions("alice")).get("Welcome")
@@ -148,7 +147,7 @@ async def test_lesson_39_a_refused_letter_is_told_and_sent_when_it_can_be(tmp_pa
 @in_virtual_time
 async def test_lesson_39_without_a_key_for_mail_it_is_logged_as_not_sent(tmp_path: Path) -> None:
     """The password is kept then: an admin hands it over."""
-    async with world(tmp_path, ["alice"], fleet={**FEW, "mail": None}) as w:
+    async with world(tmp_path, ["alice"], fleet={**LEAN, "mail": None}) as w:
         await w.ready("alice")
         sent = (await w.conditions("alice"))["WelcomeSent"]
         assert (sent.status, sent.reason) == ("False", "NotSent")

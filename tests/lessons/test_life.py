@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from examples.simulator.invariants import accepting
-from tests.e2e.rig import FEW
-from tests.lessons.conftest import asked, fault, told
+from tests.lessons.conftest import LEAN, SELDOM, SMALL, asked, fault, told
 from tests.worlds.loop import in_virtual_time
 from tests.worlds.rig import Rig, world
 
@@ -42,7 +41,7 @@ def calls(w: Rig, method: str) -> list[float]:
 async def test_lesson_36_what_an_install_printed_is_part_of_the_status(tmp_path: Path) -> None:
     """Nobody has to enter the machine: the last words are in the condition and the events, all of it is one question away."""
     broken = fault("machine", "lab build", "install_fails", "hero_books", times=None)
-    async with world(tmp_path, ["alice"], fleet=FEW, faults=[broken]) as w:
+    async with world(tmp_path, ["alice"], fleet=SMALL, faults=[broken]) as w:
 
         async def failed() -> bool:
             found = (await w.conditions("alice")).get("ComponentsHealthy")
@@ -74,9 +73,9 @@ async def test_lesson_36_what_an_install_printed_is_part_of_the_status(tmp_path:
 
 @in_virtual_time
 async def test_lesson_40_a_removal_keeps_trying_more_slowly_stays_visible_and_never_forgets(tmp_path: Path) -> None:
-    """The relay answers 502 for a day, with the controller killed in between. Access is gone from the first hour on."""
-    slowly = {"resync": "6h", "backoffCeiling": "2h", "releasesEvery": "24h"}
-    async with world(tmp_path, ["alice"], fleet={**FEW, "timing": slowly}) as w:
+    """The relay answers 502 for most of a day, with the controller killed in between. Access is gone from the first hour on."""
+    slowly = {"resync": "6h", "backoffCeiling": "2h"}
+    async with world(tmp_path, ["alice"], fleet={**LEAN, "timing": {**SELDOM, **slowly}}) as w:
         await w.ready("alice")
         w.world.drift.add_fault(**fault("compute", "delete_vm", "http_502", times=None))
         w.world.drift.add_fault(**fault("compute", "delete_webgateway", "restart_required", times=None))
@@ -86,7 +85,7 @@ async def test_lesson_40_a_removal_keeps_trying_more_slowly_stays_visible_and_ne
         await w.run_for(HOUR)
         assert (accepting(w.world, "alice"), w.books()["apps"]) == ([], [])
         assert w.books()["disabled_accounts"] == ["alice"]
-        await w.run_for(timedelta(hours=10))
+        await w.run_for(timedelta(hours=5))
         await w.restart()
         await w.run_for(timedelta(hours=13))
         for method, why in (("delete_vm", "502"), ("delete_webgateway", "restart required")):
@@ -100,7 +99,8 @@ async def test_lesson_40_a_removal_keeps_trying_more_slowly_stays_visible_and_ne
         whole = await asked(w, "/api/v1/testers/alice")
         assert whole["tester"]["phase"] == "Removing"
         assert "502" in shown(whole, "Machine")["message"]
-        assert "restart required" in shown(whole, "Gateway")["message"]
+        why = shown(whole, "Gateway")["message"]  # its own words, or that everybody waits for that daemon
+        assert "restart required" in why or "lost the chain" in why
         w.world.drift.clear_faults()
         await w.gone("alice", within=timedelta(hours=6))
         assert (w.books()["vms"], w.books()["gateways"]) == (0, 0)
@@ -118,7 +118,7 @@ async def test_lesson_43_a_machine_can_be_built_ahead_and_its_person_is_told_onl
         fault("compute", "deploy_vm", "slow_network", "alice*", seconds=900),
         fault("compute", "deploy_webgateway", "slow_chain", "alice*", seconds=290),
     ]
-    async with world(tmp_path, {"alice": {"welcomeEmail": False}}, fleet=FEW, faults=slow) as w:
+    async with world(tmp_path, {"alice": {"welcomeEmail": False}}, fleet=LEAN, faults=slow) as w:
         await w.ready("alice")
         assert w.elapsed > timedelta(minutes=15)
         assert w.world.mailbox == []
@@ -137,7 +137,7 @@ async def test_lesson_43_a_machine_can_be_built_ahead_and_its_person_is_told_onl
 @in_virtual_time
 async def test_lesson_45_a_machine_is_built_anew_and_its_persons_account_is_left_alone(tmp_path: Path) -> None:
     """An account that we made and one that we adopted; asked for, and because somebody deleted the machine."""
-    async with world(tmp_path, {"alice": {}, "robert": {"identity": BOB}}, fleet=FEW) as w:
+    async with world(tmp_path, {"alice": {}, "robert": {"identity": BOB}}, fleet=LEAN) as w:
         await w.ready("alice", "robert")
         assert (await w.sign_in("alice", "alice"))[0] == 200, "she chose a password of her own"
         people = {account: person(w, account) for account in ("alice", "bob")}

@@ -9,12 +9,9 @@ from typing import Any
 import pytest
 
 from examples.simulator.records import Vm
-from tests.lessons.conftest import LEAN, asked, doctor, fault, told
+from tests.lessons.conftest import LEAN, SELDOM, asked, doctor, fault, told
 from tests.worlds.loop import in_virtual_time, run
 from tests.worlds.rig import Rig, world
-
-PATIENT = {"poll": "10s"}
-"""Timing of a Fleet, where what is waited for takes many minutes."""
 
 
 def vms(w: Rig) -> dict[str, Vm]:
@@ -123,7 +120,7 @@ async def test_lesson_09_the_same_id_at_two_daemons_is_two_machines(tmp_path: Pa
 @in_virtual_time
 async def test_lesson_10_a_machine_that_is_slow_to_answer_is_waited_for_and_everybody_sees_it(tmp_path: Path) -> None:
     slow = fault("compute", "deploy_vm", "slow_network", seconds=900)
-    async with world(tmp_path, ["alice"], faults=[slow], fleet={**LEAN, "timing": PATIENT}) as w:
+    async with world(tmp_path, ["alice"], faults=[slow], fleet=LEAN) as w:
         await condition_is(w, "alice", "MachineAccess", "WaitingForNetwork")
         await w.run_for(timedelta(minutes=12))
         shown = (await asked(w, "/api/v1/testers/alice"))["tester"]
@@ -139,7 +136,7 @@ async def test_lesson_10_a_machine_that_is_slow_to_answer_is_waited_for_and_ever
 async def test_lesson_10_a_machine_that_never_answers_is_built_anew(tmp_path: Path) -> None:
     dead = fault("compute", "deploy_vm", "never_reachable")
     async with world(
-        tmp_path, ["alice"], faults=[dead], fleet={**LEAN, "timing": {**PATIENT, "reachableLimit": "8m"}}
+        tmp_path, ["alice"], faults=[dead], fleet={**LEAN, "timing": {**SELDOM, "reachableLimit": "8m"}}
     ) as w:
         await w.until(lambda: vms(w), "a VM")
         first = the_vm(w).name
@@ -155,7 +152,7 @@ async def test_lesson_10_a_machine_that_never_answers_is_built_anew(tmp_path: Pa
 @in_virtual_time
 async def test_lesson_10_it_is_not_built_anew_for_ever(tmp_path: Path) -> None:
     dead = fault("compute", "deploy_vm", "never_reachable", times=None)
-    hasty = {**LEAN, "timing": {**PATIENT, "reachableLimit": "3m"}, "safety": {"maxRebuilds": 1}}
+    hasty = {**LEAN, "timing": {**SELDOM, "reachableLimit": "3m"}, "safety": {"maxRebuilds": 1}}
     async with world(tmp_path, ["alice"], faults=[dead], fleet=hasty) as w:
         await condition_is(w, "alice", "Machine", "NeverReachable")
         await w.run_for(timedelta(minutes=8))
@@ -182,7 +179,7 @@ KINDS = {
 def test_lesson_11_an_order_without_an_answer_ends_with_one_machine(tmp_path: Path, kind: str) -> None:
     async def life() -> None:
         spoilt = fault("compute", "deploy_vm", kind)
-        async with world(tmp_path, ["alice"], faults=[spoilt], fleet={**LEAN, "timing": PATIENT}) as w:
+        async with world(tmp_path, ["alice"], faults=[spoilt], fleet=LEAN) as w:
             await condition_is(w, "alice", "Machine", "OutcomeUnknown")
             await condition_is(w, "alice", "Machine", "True")
             assert (w.world.state.daemons["compute1"].next_vm - 1, len(vms(w))) == (KINDS[kind], 1)
@@ -200,7 +197,7 @@ async def test_lesson_11_what_a_listing_does_not_show_yet_is_not_built_twice(tmp
         fault("compute", "deploy_vm", "cut_mid_answer"),
         fault("compute", "list_vms", "listing_lags", times=None, seconds=240),
     ]
-    async with world(tmp_path, ["alice"], faults=lost, fleet={**LEAN, "timing": PATIENT}) as w:
+    async with world(tmp_path, ["alice"], faults=lost, fleet=LEAN) as w:
         await w.until(lambda: vms(w), "a VM")
         await w.run_for(timedelta(minutes=2))
         assert "its absence proves nothing" in (await w.conditions("alice"))["Machine"].message

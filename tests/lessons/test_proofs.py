@@ -11,8 +11,7 @@ import pytest
 from controller.records import Change, Phase, SetStatus
 from controller.store.store import AFTER_COMMIT
 from examples.simulator.http import Request
-from tests.e2e.rig import FEW
-from tests.lessons.conftest import fault, told
+from tests.lessons.conftest import LEAN, fault, told
 from tests.worlds.loop import in_virtual_time, run
 from tests.worlds.rig import Rig, world
 
@@ -45,7 +44,7 @@ def test_lesson_21_a_cold_start_takes_as_long_as_it_takes(tmp_path: Path, second
 
     async def life() -> None:
         slow = fault("machine", "service start", "slow_start", "hero_books", times=None, seconds=seconds)
-        async with world(tmp_path, ["alice"], faults=[slow], fleet=FEW) as w:
+        async with world(tmp_path, ["alice"], faults=[slow], fleet=LEAN) as w:
             unwell = await _watched(w)
             await w.ready("alice")
             assert unwell == [False]
@@ -80,7 +79,7 @@ async def _waited_for_health(w: Rig) -> bool:
 
 @in_virtual_time
 async def test_lesson_22_a_machine_with_open_status_pages_is_never_opened(tmp_path: Path) -> None:
-    async with world(tmp_path, ["alice"], faults=[open_paths(*BARE)], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], faults=[open_paths(*BARE)], fleet=LEAN) as w:
         await w.until(lambda: _waits_for_the_door(w), "nothing is left to do but to ask again")
         await w.run_for(timedelta(minutes=1))
         assert not is_open(w)
@@ -102,7 +101,7 @@ def test_lesson_22_one_open_path_shuts_the_door_until_it_asks_for_sign_in(tmp_pa
     """The cockpit is gated all the while."""
 
     async def life() -> None:
-        async with world(tmp_path, ["alice"], fleet=FEW) as w:
+        async with world(tmp_path, ["alice"], fleet=LEAN) as w:
             await w.ready("alice")
             w.world.drift.add_fault(**open_paths(path))
             await w.until(lambda: not is_open(w), "the door is shut", within=A_WHILE)
@@ -134,7 +133,7 @@ INNER = fault("machine", "door", "inner_side_open", times=None)
 @in_virtual_time
 async def test_lesson_23_open_on_the_inner_network_is_open(tmp_path: Path) -> None:
     """From outside and on loopback every path asks for sign-in."""
-    async with world(tmp_path, ["alice"], faults=[INNER], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], faults=[INNER], fleet=LEAN) as w:
         await w.until(lambda: _has_vm(w) and inner_status(w) == 200, "a neighbour sees the dashboard")
         await w.until(lambda: inner_status(w) is None, "the door is shut", within=SOON)
         await w.run_for(timedelta(minutes=10))
@@ -151,7 +150,7 @@ async def test_lesson_23_open_on_the_inner_network_is_open(tmp_path: Path) -> No
 
 @in_virtual_time
 async def test_lesson_23_a_fleet_may_choose_to_be_told_only(tmp_path: Path) -> None:
-    fleet = {**FEW, "safety": {"innerProof": "report"}}
+    fleet = {**LEAN, "safety": {"innerProof": "report"}}
     async with world(tmp_path, ["alice"], faults=[INNER], fleet=fleet) as w:
         await w.ready("alice")
         inner = (await w.conditions("alice"))["InnerProtected"]

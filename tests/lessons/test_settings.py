@@ -7,11 +7,10 @@ from pathlib import Path
 
 from controller.records import Phase, Status
 from tests.e2e.rig import PROVIDER_KEY
-from tests.lessons.conftest import asked, fault, told
+from tests.lessons.conftest import LEAN, asked, fault, told
 from tests.worlds.loop import in_virtual_time
 from tests.worlds.rig import Rig, world
 
-LITTLE = {"componentSets": {"demo": ["hero_books", "hero_slides"]}}
 WITH_KEY = {"keys": {"providers": {"openrouter": "default"}}}
 KEY = "OPENROUTER_API_KEY"
 SOON = timedelta(minutes=25)  # two resyncs
@@ -26,7 +25,7 @@ def restarted(w: Rig, since: int = 0) -> list[str]:
 
 @in_virtual_time
 async def test_lesson_26_any_other_setting_that_goes_is_put_back_as_well(tmp_path: Path) -> None:
-    async with world(tmp_path, {"alice": WITH_KEY}, fleet=LITTLE) as w:
+    async with world(tmp_path, {"alice": WITH_KEY}, fleet=LEAN) as w:
         await w.ready("alice")
         drift, vm, since, before = w.world.drift, w.vm("alice"), len(w.world.log), len(await told(w, "alice"))
         drift.set_secret(vm, "cockpit", KEY, None)
@@ -40,7 +39,7 @@ async def test_lesson_26_any_other_setting_that_goes_is_put_back_as_well(tmp_pat
 
 @in_virtual_time
 async def test_lesson_27_settings_are_hero_procs_secrets_and_their_readers_restart(tmp_path: Path) -> None:
-    async with world(tmp_path, ["alice"], fleet=LITTLE) as w:
+    async with world(tmp_path, ["alice"], fleet=LEAN) as w:
         await w.ready("alice")
         drift, vm, since = w.world.drift, w.vm("alice"), len(w.world.log)
         w.edit("alice", components={"settings": {"hero_books": {"BOOKS_LIBRARIES": "hero,geomind"}}}, **WITH_KEY)
@@ -54,7 +53,7 @@ async def test_lesson_27_settings_are_hero_procs_secrets_and_their_readers_resta
 @in_virtual_time
 async def test_lesson_29_a_value_that_reads_as_empty_once_is_noticed_and_set_again(tmp_path: Path) -> None:
     racy = fault("machine", "secret get", "secret_reads_empty", KEY)
-    async with world(tmp_path, {"alice": WITH_KEY}, fleet=LITTLE, faults=[racy]) as w:
+    async with world(tmp_path, {"alice": WITH_KEY}, fleet=LEAN, faults=[racy]) as w:
         await w.ready("alice")
         assert w.world.drift.secret(w.vm("alice"), "cockpit", KEY) == PROVIDER_KEY
         assert any("reads back as something else" in line and KEY in line for line in await told(w, "alice"))
@@ -63,7 +62,7 @@ async def test_lesson_29_a_value_that_reads_as_empty_once_is_noticed_and_set_aga
 @in_virtual_time
 async def test_lesson_30_a_value_that_never_reads_back_is_told_and_nobody_is_ready_on_it(tmp_path: Path) -> None:
     broken = fault("machine", "secret get", "secret_reads_empty", KEY, times=None)
-    async with world(tmp_path, {"alice": WITH_KEY}, fleet=LITTLE, faults=[broken]) as w:
+    async with world(tmp_path, {"alice": WITH_KEY}, fleet=LEAN, faults=[broken]) as w:
         await w.run_for(LONG)
         whole = await asked(w, "/api/v1/testers/alice")
         assert (whole["tester"]["phase"], whole["tester"]["reason"]) == (Phase.FAILING, "ReadBackMismatch")
@@ -79,7 +78,7 @@ async def test_lesson_30_a_value_that_never_reads_back_is_told_and_nobody_is_rea
 @in_virtual_time
 async def test_lesson_30_a_sign_in_secret_that_does_not_read_back_keeps_the_door_shut(tmp_path: Path) -> None:
     broken = fault("machine", "secret get", "secret_reads_empty", "FORGE_OAUTH_CLIENT_SECRET", times=None)
-    async with world(tmp_path, ["alice"], fleet=LITTLE, faults=[broken]) as w:
+    async with world(tmp_path, ["alice"], fleet=LEAN, faults=[broken]) as w:
         await w.run_for(LONG)
         gate = (await w.conditions("alice"))["SignInGate"]
         assert (gate.status, gate.reason) == (Status.FALSE, "ReadBackMismatch")

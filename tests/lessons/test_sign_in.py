@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from examples.simulator.records import App
-from tests.e2e.rig import FEW
-from tests.lessons.conftest import asked, fault, told
+from tests.lessons.conftest import LEAN, asked, fault, told
 from tests.worlds.loop import in_virtual_time
 from tests.worlds.rig import Rig, world
 
@@ -47,7 +46,7 @@ MINE_ONLY = [200, 200, 403]
 
 @in_virtual_time
 async def test_lesson_18_a_change_of_one_testers_sign_in_touches_nobody_elses(tmp_path: Path) -> None:
-    async with world(tmp_path, ["alice", "carol"], fleet=FEW) as w:
+    async with world(tmp_path, ["alice", "carol"], fleet=LEAN) as w:
         await w.ready("alice", "carol")
         for name in ("alice", "carol"):
             assert app_of(w, name).redirect_uris == [f"https://{w.fqdn(name)}/oauth/callback"]
@@ -68,7 +67,7 @@ async def test_lesson_18_a_change_of_one_testers_sign_in_touches_nobody_elses(tm
 @in_virtual_time
 async def test_lesson_19_an_app_that_is_as_it_should_be_is_never_patched(tmp_path: Path) -> None:
     """Not by looks, not by a new life of the controller, not by another change of the spec."""
-    async with world(tmp_path, ["alice"], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], fleet=LEAN) as w:
         await w.ready("alice")
         was = app_of(w, "alice").model_dump()
         await w.run_for(timedelta(hours=2))
@@ -85,7 +84,7 @@ async def test_lesson_19_an_app_that_is_as_it_should_be_is_never_patched(tmp_pat
 async def test_lesson_19_the_plan_says_what_a_patch_costs_and_its_secret_reaches_the_machine_in_the_same_motion(
     tmp_path: Path,
 ) -> None:
-    async with world(tmp_path, ["alice"], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], fleet=LEAN) as w:
         await w.ready("alice")
         w.edit("alice", paused={"reason": "somebody reads the plan first", "by": "mik"})
         w.world.drift.set_redirect(app_of(w, "alice").name, EVIL)
@@ -122,7 +121,7 @@ def _of_step(plan: Any, step: str) -> Any:
 @in_virtual_time
 async def test_lesson_19_a_new_secret_that_nobody_heard_of_is_made_anew(tmp_path: Path) -> None:
     """The answer to the PATCH is lost: the old secret is dead, and the new one is known to nobody."""
-    async with world(tmp_path, ["alice"], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], fleet=LEAN) as w:
         await w.ready("alice")
         await w.settled()
         before = len(w.world.log)
@@ -137,7 +136,7 @@ async def test_lesson_19_a_new_secret_that_nobody_heard_of_is_made_anew(tmp_path
 
 @in_virtual_time
 async def test_lesson_19_no_secret_is_made_for_a_machine_that_cannot_be_told(tmp_path: Path) -> None:
-    async with world(tmp_path, ["alice"], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], fleet=LEAN) as w:
         await w.ready("alice")
         before, vm = len(w.world.log), w.vm("alice")
         w.world.drift.set_reachable(vm, reachable=False)
@@ -161,7 +160,7 @@ async def _is_not_ready(w: Rig) -> bool:
 
 @in_virtual_time
 async def test_lesson_20_a_domain_that_is_not_registered_is_seen_and_registered_gated(tmp_path: Path) -> None:
-    async with world(tmp_path, ["alice"], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], fleet=LEAN) as w:
         await w.ready("alice")
         await w.settled()
         fqdn, machine = w.fqdn("alice"), w.world.machine_named(w.vm("alice"))
@@ -176,7 +175,7 @@ async def test_lesson_20_a_domain_that_is_not_registered_is_seen_and_registered_
 
 @in_virtual_time
 async def test_lesson_20_an_allowlist_in_the_wrong_context_is_written_where_the_door_reads_it(tmp_path: Path) -> None:
-    async with world(tmp_path, ["alice"], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], fleet=LEAN) as w:
         await w.ready("alice")
         await w.settled()
         vm, right = w.vm("alice"), stored(w, "alice", ALLOWED)
@@ -196,7 +195,7 @@ async def test_lesson_20_an_allowlist_in_the_wrong_context_is_written_where_the_
 @in_virtual_time
 async def test_lesson_20_no_door_is_opened_while_what_it_reads_does_not_read_back(tmp_path: Path) -> None:
     empty = fault("machine", "secret get", "secret_reads_empty", ALLOWED, times=None)
-    async with world(tmp_path, ["alice"], faults=[empty], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], faults=[empty], fleet=LEAN) as w:
         await w.run_for(timedelta(minutes=20))
         gate = (await w.conditions("alice"))["SignInGate"]
         assert (gate.status, gate.reason) == ("False", "ReadBackMismatch")

@@ -6,11 +6,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.lessons.conftest import asked, fault, told
+from tests.lessons.conftest import SELDOM, SMALL, asked, fault, told
 from tests.worlds.loop import in_virtual_time
 from tests.worlds.rig import Rig, world
-
-LITTLE = {"componentSets": {"demo": ["hero_books", "hero_slides"]}}
 
 
 async def versions(w: Rig) -> dict[str, str]:
@@ -34,7 +32,7 @@ def there(w: Rig) -> dict[str, Any]:
 async def test_lesson_32_the_exact_version_of_every_component_is_recorded(tmp_path: Path) -> None:
     untold = fault("machine", "version", "version_unknown", "hero_slides", times=None)
     spec = {"version": {"pin": {"hero_books": "v0.3.0"}}}
-    async with world(tmp_path, {"alice": spec}, fleet=LITTLE, faults=[untold]) as w:
+    async with world(tmp_path, {"alice": spec}, fleet=SMALL, faults=[untold]) as w:
         await w.ready("alice")
         assert await versions(w) == {**there(w), "hero_slides": "unknown"}
         assert there(w)["hero_books"] == "v0.3.0"
@@ -42,7 +40,7 @@ async def test_lesson_32_the_exact_version_of_every_component_is_recorded(tmp_pa
 
 @in_virtual_time
 async def test_lesson_32_a_version_that_somebody_changed_is_noticed(tmp_path: Path) -> None:
-    async with world(tmp_path, ["alice"], fleet=LITTLE) as w:
+    async with world(tmp_path, ["alice"], fleet=SMALL) as w:
         await w.ready("alice")
         w.world.drift.set_version(w.vm("alice"), "hero_slides", "v0.2.9")
         w.world.drift.install(w.vm("alice"), "hero_memory", "v0.3.0")
@@ -57,7 +55,8 @@ async def test_lesson_32_a_version_that_somebody_changed_is_noticed(tmp_path: Pa
 @in_virtual_time
 async def test_lesson_33_a_broken_release_does_not_reach_who_is_pinned_or_only_notified(tmp_path: Path) -> None:
     spec = {"version": {"pin": {"hero_books": "v0.3.1"}, "updates": "notify"}}
-    async with world(tmp_path, {"alice": spec}, fleet=LITTLE) as w:
+    often = {**SMALL, "timing": {**SELDOM, "releasesEvery": "15m"}}
+    async with world(tmp_path, {"alice": spec}, fleet=often) as w:
         w.world.drift.publish_broken("hero_books", "v0.4.0")  # before the machine is made: everything new would break
         await w.ready("alice")
         assert there(w)["hero_books"] == "v0.3.1"

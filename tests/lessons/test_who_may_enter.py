@@ -7,12 +7,11 @@ from functools import partial
 from pathlib import Path
 
 from examples.simulator.http import Request
-from tests.lessons.conftest import asked, told
+from tests.lessons.conftest import LEAN, asked, told
 from tests.worlds.loop import in_virtual_time
 from tests.worlds.rig import Rig, world
 
-WITH_WHITEBOARD = {"componentSets": {"demo": ["hero_books", "hero_whiteboard"]}}
-LITTLE = {"componentSets": {"demo": ["hero_books"]}}
+WITH_WHITEBOARD = {**LEAN, "componentSets": {"demo": ["hero_books", "hero_whiteboard"]}}
 SHARED = "/hero_whiteboard/share/abc"
 SOON = timedelta(minutes=25)  # two resyncs
 
@@ -65,7 +64,7 @@ async def test_lesson_24_a_public_path_that_is_no_part_of_one_app_is_refused(tmp
 
 @in_virtual_time
 async def test_lesson_25_admins_and_the_tester_are_on_every_allowlist(tmp_path: Path) -> None:
-    async with world(tmp_path, {"alice": {"allowlist": ["bob"]}}, fleet=LITTLE) as w:
+    async with world(tmp_path, {"alice": {"allowlist": ["bob"]}}, fleet=LEAN) as w:
         await w.ready("alice")
         assert await who_gets_in(w) == ["alice", "mik", "sara", "bob"]
         w.edit("alice", allowlist=[])
@@ -82,7 +81,7 @@ async def test_lesson_25_admins_and_the_tester_are_on_every_allowlist(tmp_path: 
 
 @in_virtual_time
 async def test_lesson_26_a_sign_in_setting_that_a_restart_dropped_comes_back(tmp_path: Path) -> None:
-    async with world(tmp_path, ["alice"], fleet=LITTLE) as w:
+    async with world(tmp_path, ["alice"], fleet=LEAN) as w:
         w.excuse("OpenDoor")  # without a client secret this front door asks for nothing
         await w.ready("alice")
         drift, vm = w.world.drift, w.vm("alice")

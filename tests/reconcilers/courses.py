@@ -99,11 +99,6 @@ def _gateway_of_another_machine(life: Life) -> None:
     life.rows["gateway"] = replace(row, identity={**row.identity, "machine": "gent/0000"})
 
 
-def _a_second_app(life: Life) -> None:
-    mine = next(app for app in life.world.state.forge.apps if app.name == life.rows["sign_in_app"].name)
-    life.world.state.forge.apps.append(mine.model_copy(update={"id": mine.id + 100, "client_id": "another"}))
-
-
 def drop_the_sealed_secret(life: Life) -> None:
     del life.secrets["alice/oauth_client_secret"]
 
@@ -222,7 +217,6 @@ COURSES: Mapping[str, Course] = {
             "redirect address changed": Drift(
                 lambda life: life.world.drift.set_redirect(life.rows["sign_in_app"].name, EVIL), done(1, "rotate")
             ),
-            "a second app": Drift(_a_second_app, done(1, "delete_duplicate")),
             "secret lost": Drift(drop_the_sealed_secret, done(1, "rotate")),
             "deleted": Drift(
                 lambda life: life.world.drift.delete_app(life.rows["sign_in_app"].name), done(1, "create")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,22 +15,33 @@ from examples.simulator.world import World
 from reconcilers.actions import Action, Effect, Finding
 from reconcilers.actions import Step as Planned
 from reconcilers.backends import Backends
-from reconcilers.backends.opening import open_backends
-from reconcilers.clock import SystemClock
+from reconcilers.backends.opening import Options, open_backends
+from reconcilers.clock import Clock, SystemClock
 from reconcilers.contract import Reconciler, TesterView
 from reconcilers.errors import OutsideError, Transient
 from reconcilers.facts import Facts, MachineFacts, ObjectState, OutsideObject, Promise, StepFacts
-from reconcilers.looks import Looks, TesterLooks
+from reconcilers.looks import Looks, Published, TesterLooks
 from reconcilers.secret import Secret
 from reconcilers.steps import all_steps
 from specs.desired import DesiredTester
 from specs.fleet import Fleet
 from tests.reconcilers.data import UID, a_tester, merged
 
-POLL = 0.02
 PLACING: WeakKeyDictionary[World, asyncio.Lock] = WeakKeyDictionary()
 """One place at a time in a world, whichever tester asks. A lock belongs to the loop of one test."""
-LIMIT = 60.0  # real seconds for one step to settle; generous, never reached
+ONE_LOOK = timedelta(seconds=30)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The time that a life goes by: seconds between two turns that only wait, and for one step to settle at most."""
+
+    clock: Clock
+    poll: float
+    limit: float  # generous, never reached
+
+
+REAL = Pace(SystemClock(), poll=0.02, limit=60.0)
 
 
 class DidNotSettle(AssertionError):
@@ -56,11 +67,7 @@ def fleet_of(addresses: Addresses, **spec: Any) -> Fleet:
         "componentSets": {"demo": ["hero_db", "hero_indexer"]},
         "providers": {"openrouter": {"setting": "OPENROUTER_API_KEY", "default": "env:OPENROUTER"}},
         "machineAccess": {"labUrl": addresses.lab_url},
-        "network": {
-            "myceliumProxy": addresses.socks,
-            "outsideProxy": addresses.socks,
-            "certificateAuthority": f"file:{addresses.ca_file}",
-        },
+        "network": network_of(addresses),
         "timing": {"backoffBase": "1ms", "lookAge": "1s"},
         "limits": {
             "forge": {"inFlight": 32, "perSecond": 1000},
@@ -73,6 +80,14 @@ def fleet_of(addresses: Addresses, **spec: Any) -> Fleet:
     }
     head = {"apiVersion": "hero.tester/v1", "kind": "Fleet", "metadata": {"name": "lab"}}
     return Fleet.model_validate({**head, "spec": merged(described, spec)})
+
+
+def network_of(addresses: Addresses) -> dict[str, str]:
+    """The ways through a world's own network; nothing for a world without sockets."""
+    if not addresses.socks:
+        return {}
+    authority = f"file:{addresses.ca_file}"
+    return {"myceliumProxy": addresses.socks, "outsideProxy": addresses.socks, "certificateAuthority": authority}
 
 
 def secrets_of(addresses: Addresses) -> dict[str, Secret]:
@@ -120,6 +135,18 @@ def by_smtp(addresses: Addresses) -> dict[str, Any]:
     return {"from": "hero@example.org", "smtp": server}
 
 
+class _OneLook(Looks):
+    """A cache for one turn; what Forge has published is kept by the lasting one."""
+
+    def __init__(self, lasting: Looks) -> None:
+        super().__init__(lasting.backends, lasting.clock, lasting.max_age)
+        self.promised = lasting.promised
+        self._lasting = lasting
+
+    async def published(self, fleet: Fleet, channel: str) -> Published:
+        return await self._lasting.published(fleet, channel)
+
+
 @dataclass
 class Life:
     """One tester's books, and the reconcilers. `did` is every action in order, as `step verb`."""
@@ -130,6 +157,9 @@ class Life:
     desired: DesiredTester
     steps: dict[str, Reconciler[Any]]
     secrets: dict[str, Secret]
+    lasting: Looks
+    pace: Pace = REAL
+    options: Options | None = None
     facts: dict[str, StepFacts] = field(default_factory=dict)
     rows: dict[str, OutsideObject] = field(default_factory=dict)
     past: dict[str, tuple[OutsideObject, ...]] = field(default_factory=dict)  # by step: the rows before the present one
@@ -172,15 +202,15 @@ class Life:
         return OutsideObject(self.desired.name, step, 1, 1, name, ObjectState.GONE)
 
     def looks(self) -> TesterLooks:
-        """Nothing but the present will do."""
-        clock = SystemClock()
-        shared = Looks(self.backends, clock, timedelta(seconds=30))
-        shared.promised = self.promises
-        return TesterLooks(shared, newer_than=clock.now())
+        """Nothing but the present will do; only what Forge has published is asked for as seldom as the Fleet says."""
+        return TesterLooks(_OneLook(self.lasting), newer_than=self.now())
+
+    def now(self) -> datetime:
+        return self.pace.clock.now()
 
     async def promises(self) -> tuple[Promise, ...]:
         """Every row of a machine that says where it goes."""
-        now = SystemClock().now()
+        now = self.now()
         rows = [life.rows["machine"] for life in (self, *self.fellows) if "machine" in life.rows]
         return tuple(
             Promise(
@@ -204,7 +234,7 @@ class Life:
         row = self.rows.get(step)
         if found is not None and row is not None and row.state is ObjectState.INTENDED:
             identity = {**row.identity, **self.steps[step].identity(found)}
-            self.rows[step] = replace(row, state=ObjectState.EXISTING, identity=identity, since=SystemClock().now())
+            self.rows[step] = replace(row, state=ObjectState.EXISTING, identity=identity, since=self.now())
         return found
 
     def planned(self, step: str, found: Any) -> tuple[Planned, ...]:
@@ -212,7 +242,13 @@ class Life:
         return self.steps[step].plan(None if self.leaving else view.desired, found, view.facts)
 
     async def plan(self, step: str) -> tuple[Planned, ...]:
-        return self.planned(step, await self.seen(step))
+        """What is planned for what is seen now: the same each time, and nobody outside is asked for it."""
+        found = await self.seen(step)
+        asked = len(self.world.log)
+        planned = self.planned(step, found)
+        assert self.planned(step, found) == planned
+        assert len(self.world.log) == asked
+        return planned
 
     async def perform(self, step: str, action: Action) -> None:
         """One action, with its row and its voided secrets written down before, and its answer after."""
@@ -220,7 +256,7 @@ class Life:
         self.actions.setdefault(step, []).append(action)
         row = self.view(step).facts.object
         if action.effect is Effect.CREATE and row is not None:
-            self.rows[step] = replace(row, state=ObjectState.INTENDED, since=SystemClock().now())
+            self.rows[step] = replace(row, state=ObjectState.INTENDED, since=self.now())
         if action.effect is Effect.DELETE and row is not None:
             identity = {**row.identity, **dict(action.marks)}
             self.rows[step] = replace(row, state=ObjectState.RETIRING, identity=identity)
@@ -234,7 +270,7 @@ class Life:
         if answer is None or action.effect is Effect.DELETE:
             return
         if action.effect is Effect.CREATE:
-            identity, now = {**self.rows[step].identity, **self.steps[step].identity(answer)}, SystemClock().now()
+            identity, now = {**self.rows[step].identity, **self.steps[step].identity(answer)}, self.now()
             self.rows[step] = replace(self.rows[step], state=ObjectState.EXISTING, identity=identity, since=now)
         self._learn(step, answer)
 
@@ -245,13 +281,21 @@ class Life:
 
     # ------------------------------------------------------------ the tests' part
 
+    async def reopen(self) -> None:
+        """Clients anew, with the secrets of now, as after a restart."""
+        old, self.backends = self.backends, open_backends(self.fleet, self.secrets, self.pace.clock, self.options)
+        self.steps = {step.name: step for step in all_steps(self.backends)}
+        self.lasting = Looks(self.backends, self.pace.clock, ONE_LOOK)
+        self.lasting.promised = self.promises
+        await old.aclose()
+
     async def settle(self, step: str) -> None:
         """Turn after turn until the plan is empty. Failures that may pass are tried again. Raises DidNotSettle."""
         self.last = None
         try:
-            async with asyncio.timeout(LIMIT):
+            async with asyncio.timeout(self.pace.limit):
                 while not await self._turn(step):  # noqa: ASYNC110 - the outside tells nobody when it changes
-                    await asyncio.sleep(POLL)
+                    await asyncio.sleep(self.pace.poll)
         except TimeoutError:
             raise DidNotSettle(f"{step}: {self.last}") from None
 
@@ -326,15 +370,25 @@ class Ports:
         self.life.notes.append(text)
 
 
-def new_life(world: World, addresses: Addresses, spec: Mapping[str, Any] | None = None, **fleet_spec: Any) -> Life:
+def new_life(
+    world: World,
+    addresses: Addresses,
+    spec: Mapping[str, Any] | None = None,
+    *,
+    pace: Pace = REAL,
+    options: Options | None = None,
+    **fleet_spec: Any,
+) -> Life:
     """A tester that has nothing yet. A part of the Fleet that depends on the world's addresses is a function of them."""
     described = {key: part(addresses) if callable(part) else part for key, part in fleet_spec.items()}
     fleet = fleet_of(addresses, **described)
     secrets = secrets_of(addresses)
-    backends = open_backends(fleet, secrets, SystemClock())
+    backends = open_backends(fleet, secrets, pace.clock, options)
     steps = {step.name: step for step in all_steps(backends)}
-    desired = a_tester(fleet, **(spec or {}))
-    return Life(world, fleet, backends, desired, steps, secrets)
+    lasting = Looks(backends, pace.clock, ONE_LOOK)
+    life = Life(world, fleet, backends, a_tester(fleet, **(spec or {})), steps, secrets, lasting, pace, options)
+    lasting.promised = life.promises
+    return life
 
 
-__all__ = ["DidNotSettle", "Life", "OutsideError", "new_life"]
+__all__ = ["DidNotSettle", "Life", "OutsideError", "Pace", "new_life"]

@@ -397,6 +397,21 @@ async def test_an_account_that_was_renamed_is_named_and_can_still_go() -> None:
     assert forge.calls == [("prohibit", "Alicia", True)]
 
 
+@pytest.mark.parametrize(("there", "expected"), [(ALICE, 7), (STRANGER, None), (None, None)])
+async def test_a_listing_that_omits_our_account_proves_nothing(there: Account | None, expected: int | None) -> None:
+    """Forge itself is asked for the name: the same account counts, somebody else's does not."""
+
+    class Omitting(FakeForge):
+        async def accounts(self) -> tuple[Account, ...]:
+            return ()
+
+    row = a_row("account", name="alice-b", identity={"forge_id": "7", "made_by_us": "yes"})
+    forge = Omitting(*([there] if there else []))
+    found = await seen(forge, a_tester(), some_facts(object=row))
+    assert (found and found.account.id) == expected
+    assert await seen(forge, a_tester(), fresh()) is None
+
+
 async def test_an_account_that_the_spec_no_longer_names_is_the_one_that_goes() -> None:
     """The row's name counts, not that of the spec: there may be somebody else by now."""
     row = a_row("account", ObjectState.RETIRING, name="alice-b", identity={"forge_id": "7", "made_by_us": "yes"})

@@ -8,14 +8,11 @@ import pytest
 
 from examples.simulator.seeding import SCOPES, add_token
 from reconcilers.backends.forge import Account
-from reconcilers.backends.opening import open_backends
-from reconcilers.clock import SystemClock
 from reconcilers.contract import TesterView
 from reconcilers.errors import Blocked
 from reconcilers.facts import Facts, GatewayFacts, SignInAppFacts
 from reconcilers.forge_owner import check_owner, claimed_owner
 from reconcilers.secret import Secret
-from reconcilers.steps import all_steps
 from tests.reconcilers.conftest import Lives
 from tests.reconcilers.data import FQDN, a_fleet, a_tester, brief, some_facts
 from tests.reconcilers.driver import Life
@@ -93,10 +90,7 @@ async def changed_hands(life: Life, account: str) -> None:
     """Somebody has put another site admin's token where ours was."""
     forge = life.world.forge
     life.secrets["env:FORGE_TOKEN"] = Secret(add_token(forge, account, SCOPES))
-    old = life.backends
-    life.backends = open_backends(life.fleet, life.secrets, SystemClock())
-    life.steps = {step.name: step for step in all_steps(life.backends)}
-    await old.aclose()
+    await life.reopen()
 
 
 def writes(life: Life) -> int:

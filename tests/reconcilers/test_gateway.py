@@ -96,7 +96,7 @@ def test_a_deploy_is_an_operation_and_a_wrong_one_is_rebuilt() -> None:
     assert (create.effect, create.limit) == (Effect.CREATE, a_fleet().spec.timing.gateway_limit)
     (delete,) = actions(step().plan(a_tester(), there("http://[400:1::3]:9988"), facts()))
     assert (delete.effect, delete.disruption) == (Effect.DELETE, Disruption.REBUILD)
-    assert "http://[400:1::3]:9988" in delete.consequences[0]
+    assert "http://[400:1::3]:9988" in delete.why
     (removed,) = actions(step().plan(None, there(), facts()))
     assert (removed.effect, removed.disruption, removed.args) == (Effect.DELETE, Disruption.REMOVE, ("gent", "3"))
     assert delete.limit == removed.limit == a_fleet().spec.timing.gateway_limit

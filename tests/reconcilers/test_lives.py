@@ -1,4 +1,4 @@
-"""Accounts, keys, places and rebuilds against the simulated world: what a tester lives through from first mail to clean-up."""
+"""Accounts, keys, places and rebuilds in a world in virtual time: what a tester lives through from first mail to clean-up."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 from examples.simulator.faults import Fault
 from examples.simulator.forge import digest
 from reconcilers.actions import Action
-from reconcilers.clock import SystemClock
 from reconcilers.door import CLIENT_SECRET
 from reconcilers.errors import Blocked, OutcomeUnknown
 from reconcilers.facts import AccountFacts, GatewayFacts, MachineAccessFacts, ObjectState
@@ -215,7 +214,7 @@ async def test_lesson_41_two_testers_at_once_where_one_fits(lives: Lives) -> Non
 
 async def test_four_testers_at_once_on_two_nodes_find_their_places(lives: Lives) -> None:
     names = ("alice", "carol", "dave", "erin")
-    all_of_them = [named(lives(timing={"capacityLag": "200ms"}), name) for name in names]
+    all_of_them = [named(lives(), name) for name in names]
     first = all_of_them[0]
     for node in ("0001", "0002"):
         first.world.drift.use_capacity("compute1", node, memory_mb=98_304 - 2 * 8192)
@@ -239,7 +238,7 @@ async def _until_there_is_room(life: Life) -> None:
             if error.reason != "NoCapacity":
                 raise
             life.rows.pop("machine", None)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(life.pace.poll)
 
 
 async def test_lesson_42_nothing_is_begun_on_a_host_that_is_off(lives: Lives) -> None:
@@ -329,7 +328,7 @@ async def test_lesson_10_never_reachable_is_rebuilt_twice_elsewhere_and_then_a_p
 
 
 def _long_ago(life: Life) -> None:
-    since = SystemClock().now() - life.fleet.spec.timing.reachable_limit - timedelta(seconds=1)
+    since = life.now() - life.fleet.spec.timing.reachable_limit - timedelta(seconds=1)
     life.rows["machine"] = replace(life.rows["machine"], since=since)
 
 

@@ -1,4 +1,5 @@
-"""Unpleasant worlds of what all testers share: engines, mail, releases. Against the simulator over real HTTP, SSH and SMTP."""
+"""Unpleasant worlds of what all testers share: engines, mail, releases. Against the simulator in
+virtual time; what goes by SMTP, over real sockets."""
 
 from __future__ import annotations
 
@@ -209,8 +210,10 @@ def state(life: Life) -> WelcomeFacts:
 
 
 @pytest.mark.parametrize("way", [by_resend, by_smtp])
-async def test_lesson_39_one_letter_with_everything_in_it_and_the_password_is_erased(lives: Lives, way: Any) -> None:
-    life = lives(mail=way)
+async def test_lesson_39_one_letter_with_everything_in_it_and_the_password_is_erased(
+    wired_lives: Lives, way: Any
+) -> None:
+    life = wired_lives(mail=way)
     ready(life)
     await life.settle("welcome")
     (letter,) = letters(life)
@@ -260,8 +263,8 @@ def _renamed(desired: DesiredTester) -> DesiredTester:
     return desired.model_copy(update={"account": desired.account.model_copy(update={"full_name": "Alice Example"})})
 
 
-async def test_by_smtp_nobody_can_tell_and_a_person_decides(lives: Lives) -> None:
-    life = lives(mail=by_smtp)
+async def test_by_smtp_nobody_can_tell_and_a_person_decides(wired_lives: Lives) -> None:
+    life = wired_lives(mail=by_smtp)
     ready(life)
     life.world.faults.add(Fault(system="mail", method="smtp DATA", kind="answer_lost", times=1))
     with pytest.raises(OutcomeUnknown):
@@ -307,9 +310,10 @@ async def test_a_new_address_is_told_once_and_without_a_password(lives: Lives) -
 
 
 async def test_a_published_version_is_installed_or_only_told_of(lives: Lives) -> None:
-    life = lives({"version": {"updates": "notify"}}, timing={"releasesEvery": "1s"})
+    life = lives({"version": {"updates": "notify"}}, timing={"releasesEvery": "1m"})
     await life.converge(*ON_THE_MACHINE, "components")
     life.world.drift.publish("hero_db", "v9.9.9")
+    await life.pace.clock.sleep(timedelta(minutes=1))
     told = (await life.findings("components"))["UpdateAvailable"]
     assert told.status is True
     assert "hero_db v0.3.1 → v9.9.9" in told.message
@@ -331,7 +335,8 @@ async def test_forge_is_asked_once_for_all_and_its_silence_holds_up_nobody(lives
     assert await looks.releases(life.fleet, "latest") == first
     assert len(life.world.log) == asked
     life.world.faults.add(Fault(system="forge", method="GET /api/v1/repos/*", kind="http_502", times=None))
-    assert await life.looks().releases(life.fleet, "latest") == {}
+    other = lives()  # with a cache of its own
+    assert await other.looks().releases(other.fleet, "latest") == {}
 
 
 async def test_an_app_that_only_lives_is_restarted(lives: Lives) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,26 +16,47 @@ from reconcilers.contract import TesterView
 from reconcilers.errors import Blocked
 from reconcilers.facts import Facts, GatewayFacts, ObjectState, SignInAppFacts
 from reconcilers.looks import TesterLooks
+from reconcilers.quarantine import PLACED
 from reconcilers.secret import HIDDEN, Secret
 from reconcilers.sign_in_app import SeenApps, SignInAppReconciler
+from specs.fleet import Timing
 from tests.reconcilers.data import CLIENT_ID, FQDN, SECRETS, a_row, a_tester, actions, brief, some_facts
 
 NAME = "Hero OS alice x7k2p9-1-1"
+BEGAN = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+GRACE = Timing().listing_grace
 REDIRECT = f"https://{FQDN}/oauth/callback"
 ROTATE = [f"rotate OAuth app {NAME}"]
 KEPT = some_facts().steps["sign_in_app"]
 
 
-def app(number: int = 5, client_id: str = CLIENT_ID, *redirects: str, confidential: bool = True) -> OAuthApp:
-    return OAuthApp(number, NAME, client_id, redirects or (REDIRECT,), confidential)
+def app(
+    number: int = 5,
+    client_id: str = CLIENT_ID,
+    *redirects: str,
+    confidential: bool = True,
+    made: timedelta | None = timedelta(0),
+) -> OAuthApp:
+    """`made`: since our create began; None: it is not told."""
+    return OAuthApp(
+        number, NAME, client_id, redirects or (REDIRECT,), confidential, None if made is None else BEGAN + made
+    )
 
 
-def there(*apps: OAuthApp, fresh: bool = False) -> SeenApps:
-    return SeenApps(apps or (app(),), "controller", fresh)
+def there(*apps: OAuthApp, fresh: bool = False, at: datetime = BEGAN) -> SeenApps:
+    return SeenApps(apps or (app(),), "controller", fresh, None if fresh else at)
 
 
 def facts(**fields: Any) -> Facts:
-    return some_facts(**{"object": a_row("sign_in_app", name=NAME), **fields})
+    row = a_row("sign_in_app", name=NAME)
+    return some_facts(**{"object": replace(row, identity={**row.identity, PLACED: BEGAN.isoformat()}), **fields})
+
+
+def told(*doubles: OAuthApp, **fields: Any) -> Facts:
+    """When they have been seen beside the one in use once, in the very moment at which our create began."""
+    known = step().learn(there(app(), *doubles), facts())
+    assert known is not None
+    return facts(steps={**facts().steps, "sign_in_app": known}, **fields)
 
 
 class FakeForge:
@@ -57,6 +81,12 @@ class FakeForge:
     async def delete_oauth_app(self, app_id: int) -> None:
         self.calls.append(("delete", app_id))
 
+    async def place(self, identity: dict[str, str]) -> None:
+        assert identity == {}
+
+    def now(self) -> datetime:
+        return BEGAN
+
     async def seal(self, name: str, value: Secret) -> None:
         self.calls.append(("seal", name, value))
 
@@ -70,7 +100,12 @@ async def seen(forge: FakeForge, given: Facts) -> SeenApps | None:
     return await step().observe(TesterView(a_tester(), given), looks)
 
 
-PLANS: dict[str, tuple[SeenApps | None, Facts, list[str]]] = {
+LATER = BEGAN + GRACE
+TWIN = app(4, "client-4", made=timedelta(seconds=2))
+OLDER, UNTOLD = app(4, "client-4", made=timedelta(minutes=-1)), app(4, "client-4", made=None)
+AWAY = [f"delete_double OAuth app {NAME} (client-4)"]
+
+PLANS: dict[str, tuple[SeenApps | None, Facts | Callable[[], Facts], list[str]]] = {
     "absent": (None, facts(), [f"create OAuth app {NAME}"]),
     "in order": (there(), facts(), []),
     "redirect changed": (there(app(5, CLIENT_ID, "https://evil.example.org/")), facts(), ROTATE),
@@ -90,19 +125,23 @@ PLANS: dict[str, tuple[SeenApps | None, Facts, list[str]]] = {
     "the secret is another app's": (there(app(8, "client-8")), facts(), ROTATE),
     "found after a lost create": (there(), facts(without=("sign_in_app",), secrets={}), ROTATE),
     "found, and an old secret lies about": (there(), facts(without=("sign_in_app",)), ROTATE),
-    "twice": (there(app(), app(4, "client-4")), facts(), [f"delete_duplicate OAuth app {NAME} (client-4)"]),
+    "twice, and not told yet": (there(app(), TWIN), facts(), []),
+    "twice, within the grace": (there(app(), TWIN, at=BEGAN + GRACE / 2), lambda: told(TWIN), []),
+    "twice": (there(app(), TWIN, at=LATER), lambda: told(TWIN), AWAY),
     "twice, and the redirect changed": (
-        there(app(5, CLIENT_ID, "https://evil.example.org/"), app(4, "client-4")),
-        facts(),
-        [f"delete_duplicate OAuth app {NAME} (client-4)", *ROTATE],
+        there(app(5, CLIENT_ID, "https://evil.example.org/"), TWIN, at=LATER),
+        lambda: told(TWIN),
+        [*AWAY, *ROTATE],
     ),
+    "a stranger's look-alike from before our create": (there(app(), OLDER, at=LATER), lambda: told(OLDER), []),
+    "a look-alike of an unknown age": (there(app(), UNTOLD, at=LATER), lambda: told(UNTOLD), []),
 }
 
 
 @pytest.mark.parametrize("name", PLANS)
 def test_what_is_done_about_an_app(name: str) -> None:
     observed, given, expected = PLANS[name]
-    assert brief(step().plan(a_tester(), observed, given)) == expected
+    assert brief(step().plan(a_tester(), observed, given() if callable(given) else given)) == expected
 
 
 def test_a_rotation_tells_its_consequences_and_waits_for_the_machine() -> None:
@@ -123,11 +162,37 @@ def test_a_create_voids_what_was_sealed_for_an_earlier_app() -> None:
     assert (create.effect, create.voids) == (Effect.CREATE, ("oauth_client_secret",))
 
 
-def test_removal_takes_every_app_of_the_name() -> None:
-    duplicate, last = actions(step().plan(None, there(app(), app(4, "client-4")), facts()))
-    assert (duplicate.effect, duplicate.args) == (Effect.CHANGE, ("4",))
+def test_removal_takes_every_app_of_the_name_that_is_ours() -> None:
+    leaving = facts(leaving=True)
+    double, last = actions(step().plan(None, there(app(), TWIN), leaving))
+    assert (double.effect, double.args) == (Effect.CHANGE, ("4",))
     assert (last.effect, last.args) == (Effect.DELETE, ("5",))
+    for strange in (OLDER, UNTOLD):
+        assert [each.args for each in actions(step().plan(None, there(app(), strange), leaving))] == [("5",)]
     assert step().plan(None, None, facts()) == ()
+
+
+async def test_only_what_is_proven_ours_takes_the_place_of_one_that_is_gone() -> None:
+    identified = facts(without=("sign_in_app",))
+    assert identified.object is not None
+    row = replace(identified.object, identity={**identified.object.identity, "client_id": CLIENT_ID})
+    gone = facts(object=row)
+    assert await seen(FakeForge(OLDER), gone) is None
+    found = await seen(FakeForge(OLDER, TWIN), gone)
+    assert found is not None
+    assert found.kept == TWIN
+
+
+def test_doubles_keep_their_age_and_are_told() -> None:
+    known = told(OLDER)
+    (finding,) = step().findings(a_tester(), there(app(), OLDER, at=LATER), known)
+    assert (finding.type, finding.status) == ("OneSignInApp", False)
+    assert "client-4" not in finding.message
+    assert f"(Forge/4) beside it since {BEGAN:%Y-%m-%d %H:%M} UTC" in finding.message
+    assert "somebody else's" in finding.message
+    again = step().learn(there(app(), OLDER, at=LATER), known)
+    assert again == known.get(SignInAppFacts)
+    assert step().findings(a_tester(), there(), facts()) == ()
 
 
 async def test_the_known_app_is_kept_else_the_newest() -> None:

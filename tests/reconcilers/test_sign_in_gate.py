@@ -208,6 +208,8 @@ def changed(seen: SeenDoor, before: SignInGateFacts, **fields: Any) -> dict[str,
 
 
 REPORT = {"fleet": a_fleet(safety={"innerProof": "report"})}
+UNROUTED: dict[str, Any] = {"unrouted": "3", "unrouted_since": AGO}
+FINE_OUTSIDE = replace(FINE, outside=GOOD)
 LEARNING: Mapping[str, tuple[SeenDoor, SignInGateFacts, dict[str, Any], dict[str, Any]]] = {
     "settled means quiet": (FINE, PROVEN, {}, {}),
     "opened": (replace(FINE, inner=DEAD), SignInGateFacts(), {}, {"listening": True, "opened_at": NOW}),
@@ -284,8 +286,30 @@ LEARNING: Mapping[str, tuple[SeenDoor, SignInGateFacts, dict[str, Any], dict[str
         replace(FINE, outside=DEAD),
         PROVEN,
         {},
-        {"public": False, "trouble": "GridRouting"},
+        {"public": False, "trouble": "GridRouting", "unrouted": "3", "unrouted_since": NOW},
     ),
+    "still dead from outside": (
+        replace(FINE, outside=DEAD),
+        PROVEN.model_copy(update={"public": False, "trouble": "GridRouting", **UNROUTED}),
+        {},
+        {},
+    ),
+    "dead from outside, as another gateway was": (
+        replace(FINE, outside=DEAD),
+        PROVEN.model_copy(update={"public": False, "trouble": "GridRouting", **UNROUTED, "unrouted": "2"}),
+        {},
+        {"unrouted": "3", "unrouted_since": NOW},
+    ),
+    "dead from outside, seen so after now: the clock was set back": (
+        replace(FINE, outside=DEAD),
+        PROVEN.model_copy(
+            update={"public": False, "trouble": "GridRouting", **UNROUTED, "unrouted_since": NOW + (NOW - AGO)}
+        ),
+        {},
+        {"unrouted_since": NOW},
+    ),
+    "alive again": (FINE_OUTSIDE, PROVEN.model_copy(update=UNROUTED), {}, {"unrouted": "", "unrouted_since": None}),
+    "not asked": (FINE, PROVEN.model_copy(update=UNROUTED), {}, {}),
     "dead on both sides": (
         replace(FINE, outside=DEAD, inner=DEAD),
         PROVEN,

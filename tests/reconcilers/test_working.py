@@ -1,4 +1,4 @@
-"""Components that live and do not work, on a real machine: seen by a request that only a working app answers, and told."""
+"""Components that live and do not work: seen by a request that only a working app answers, and told."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Unpleasant worlds: what the lessons tell of, against the simulator over real HTTP and real SSH."""
+"""Unpleasant worlds: what the lessons tell of, against the simulator in virtual time; odd settings over real SSH."""
 
 from __future__ import annotations
 
@@ -181,11 +181,11 @@ NASTY = "$(touch x)'\";|&\n`id` \\ %s \t é"
 PEM = "-----BEGIN KEY-----\nabc+/=\n-----END KEY-----\n"
 
 
-async def test_settings_arrive_byte_for_byte(lives: Lives) -> None:
+async def test_settings_arrive_byte_for_byte(wired_lives: Lives) -> None:
     spec = {
         "components": {"settings": {"hero_db": {"NASTY": {"secret": "alice/nasty"}, "PEM": {"secret": "alice/pem"}}}}
     }
-    life = lives(spec)
+    life = wired_lives(spec)
     life.secrets |= {"alice/nasty": Secret(NASTY), "alice/pem": Secret(PEM)}
     await life.converge("account", "machine", "machine_access", "supervisor", "settings")
     assert life.world.drift.secret(life.vm, "db", "NASTY") == NASTY

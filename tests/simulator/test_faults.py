@@ -42,6 +42,9 @@ async def creating(town: "Town", fault: Fault) -> tuple[Answer, int]:
         ("html_200", 200, 0, "whole"),
         ("half_json", 201, 1, "whole"),
         ("echo", 400, 0, "whole"),
+        ("slow", 201, 1, "whole"),
+        ("down", 503, 0, "cut"),
+        ("read_only", 503, 0, "whole"),
     ],
 )
 def test_on_the_wire(town: "Town", virtually: "Virtually", kind: str, status: int, made: int, delivery: str) -> None:
@@ -57,7 +60,7 @@ def test_on_the_wire(town: "Town", virtually: "Virtually", kind: str, status: in
 def test_every_wire_kind_is_tested() -> None:
     assert WIRE_KINDS - {"restart_required", "says_done"} == {
         *("error_reported_though_created", "timeout_after_effect", "timeout_before", "http_502"),
-        *("cut_mid_answer", "throttled", "html_200", "half_json", "echo"),
+        *("cut_mid_answer", "throttled", "html_200", "half_json", "echo", "slow", "down", "read_only"),
     }
 
 

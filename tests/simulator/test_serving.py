@@ -161,6 +161,35 @@ async def test_a_detached_job_outlives_its_connection_but_not_its_machine(loopba
         await loopback.ssh(machine.state.mycelium_ip)
 
 
+async def test_a_machine_shows_another_host_key_and_what_runs_there_goes_on(loopback: "Loopback") -> None:
+    machine, connection = await bare(loopback)
+    await run(connection, BARE.format(lab_url=loopback.addresses.lab_url))
+    shown = connection.get_server_host_key()
+    before = loopback.town.world.drift.change_host_key("alice_1")
+    await connection.wait_closed()
+    connection = await loopback.ssh(machine.state.mycelium_ip)
+    changed = connection.get_server_host_key()
+    assert (await run(connection, "lab --version")).startswith(b"lab ")
+    loopback.town.world.drift.change_host_key("alice_1", before)
+    again = (await loopback.ssh(machine.state.mycelium_ip)).get_server_host_key()
+    assert shown is not None
+    assert shown == again != changed
+
+
+async def test_commands_hang_and_the_disk_is_full(loopback: "Loopback") -> None:
+    _, connection = await bare(loopback)
+    drift = loopback.town.world.drift
+    drift.add_fault(system="machine", method="apt-get update", kind="hangs", options={"seconds": 60})
+    assert (await connection.run("apt-get update")).exit_status == 137
+    drift.add_fault(system="machine", method="files", kind="disk_full", times=None)
+    done = await connection.run("apt-get update")
+    assert (done.exit_status, "No space left on device" in str(done.stderr)) == (1, True)
+    drift.clear_faults()
+    drift.add_fault(system="machine", method="apt-get update", kind="cut_mid_command")
+    assert (await connection.run("apt-get update")).exit_status is None
+    await connection.wait_closed()
+
+
 async def test_what_is_not_there_cannot_be_reached(loopback: "Loopback") -> None:
     machine, connection = await bare(loopback)
     connection.close()

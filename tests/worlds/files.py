@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
 import tempfile
@@ -9,12 +10,15 @@ from contextlib import closing
 from functools import cache
 from pathlib import Path
 
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 
-from controller.running import Places
+from controller.places import Places
 from controller.store import Store, migrations
 from controller.store.address import normal
-from controller.store.sqlite import SqliteDatabase
+from controller.store.sqlite import BUSY_MS, SqliteDatabase
+
+MOST_PAGES = 4_294_967_294
+A_MOMENT = 0.01  # virtual seconds
 
 
 def prepared(places: Places) -> None:
@@ -36,15 +40,102 @@ def _empty() -> bytes:
         return file.read_bytes()
 
 
+class Disk:
+    """What a store's file lies on, and who else has it open. The errors are SQLite's own.
+
+    Nobody waits for a lock by the real clock: what is locked fails at once, as it would after its 15 seconds.
+    """
+
+    def __init__(self, places: Places) -> None:
+        self._file = places.state / "controller.db"
+        self._holder: sqlite3.Connection | None = None
+        self._full = False
+        self._fine = asyncio.Event()
+        self._fine.set()
+        self._connections: list[sqlite3.Connection] = []
+
+    def opened(self, connection: sqlite3.Connection) -> None:
+        """A store's process has a connection for writing from now on."""
+        self._connections = [one for one in self._connections if _is_open(one)]
+        self._connections.append(connection)
+        if self._full:
+            _no_larger(connection)
+        connection.execute(f"PRAGMA busy_timeout = {0 if self._holder else BUSY_MS}")
+
+    async def lock(self) -> None:
+        """Another process begins to write, and does not end."""
+        while self._holder is None:
+            holder = sqlite3.connect(self._file, timeout=0, isolation_level=None)
+            try:
+                holder.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:  # the store writes at this very moment
+                holder.close()
+                await asyncio.sleep(A_MOMENT)
+            else:
+                self._holder = holder
+        self._fine.clear()
+        self._tell("PRAGMA busy_timeout = 0")
+
+    def unlock(self) -> None:
+        if self._holder is not None:
+            self._holder.rollback()
+            self._holder.close()
+            self._holder = None
+            self._tell(f"PRAGMA busy_timeout = {BUSY_MS}")
+            self._all_well()
+
+    def fill(self) -> None:
+        """No file grows any more: a write that needs another page fails."""
+        self._full = True
+        self._fine.clear()
+        for connection in self._connections:
+            if _is_open(connection):
+                _no_larger(connection)
+
+    def free(self) -> None:
+        self._full = False
+        self._tell(f"PRAGMA max_page_count = {MOST_PAGES}")
+        self._all_well()
+
+    async def usable(self) -> None:
+        """Until a process that starts finds it as it should be: whoever looks after it starts it again and again."""
+        await self._fine.wait()
+
+    def _all_well(self) -> None:
+        if self._holder is None and not self._full:
+            self._fine.set()
+
+    def _tell(self, pragma: str) -> None:
+        for connection in self._connections:
+            if _is_open(connection):
+                connection.execute(pragma)
+
+
+def _is_open(connection: sqlite3.Connection) -> bool:
+    try:
+        connection.total_changes  # noqa: B018 - asked for what it raises
+    except sqlite3.ProgrammingError:
+        return False
+    return True
+
+
+def _no_larger(connection: sqlite3.Connection) -> None:
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+
+
 class Writer:
     """The connections over which a store writes."""
 
-    def __init__(self) -> None:
+    def __init__(self, disk: Disk | None = None) -> None:
+        self._disk = disk
         self._connections: list[sqlite3.Connection] = []
 
     def opened(self, connection: sqlite3.Connection, _record: object) -> None:
         connection.execute("PRAGMA synchronous = OFF")
         self._connections.append(connection)
+        if self._disk is not None:
+            self._disk.opened(connection)
 
     def let_go(self) -> None:
         """What the system does when a process dies: what was not committed is undone, and its lock is free."""
@@ -53,9 +144,17 @@ class Writer:
                 connection.rollback()
 
 
-def hurried(store: Store) -> Writer:
-    """Spares a fresh store the wait for the disk: nobody pulls the plug of this machine."""
-    writer, database = Writer(), store._database
+_FIRST: dict[str, Engine] = {}
+"""The engines of the process's first store."""
+
+
+def hurried(store: Store, disk: Disk | None = None) -> Writer:
+    """Spares a fresh store the wait for the disk, since nobody pulls the plug of this machine, and the compiling of
+    statements that an earlier one has compiled."""
+    writer, database = Writer(disk), store._database
     assert isinstance(database, SqliteDatabase)
     event.listen(database._writer, "connect", writer.opened)
+    for role, engine in (("writer", database._writer), ("reader", database._reader)):
+        first = _FIRST.setdefault(role, engine)
+        engine.dialect, engine._compiled_cache = first.dialect, first._compiled_cache
     return writer

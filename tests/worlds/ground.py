@@ -24,11 +24,16 @@ from tests.worlds.loop import outliving
 
 T = TypeVar("T")
 
+TIMED_OUT = 124
 IMAGE = frozenset({"apt-get", "dpkg-query"})  # what a bare image has
 
 
 class Cut(Exception):
     """The connection ended before the script did."""
+
+
+class Failed(Exception):
+    """A command of a script failed: at which setting ("" for none), and what it printed."""
 
 
 @dataclass
@@ -87,9 +92,16 @@ class Ground:
             return failed(f"sh: {_text(argv[0])}: not found", NOT_FOUND)
         return await self.machine.run(argv, stdin)
 
-    async def ask(self, words: Sequence[str]) -> Outcome:
-        """One command that changes nothing and that nobody notes."""
-        return await self.machine.answer(words[0], [_bytes(word) for word in words[1:]])
+    async def ask(self, words: Sequence[str], limit: float) -> Outcome:
+        """One command that changes nothing and that nobody notes; after `limit` seconds it is ended, as by `timeout`."""
+        asking = self.machine.answer(words[0], [_bytes(word) for word in words[1:]])
+        if not self.machine.faults.rows:
+            return await asking
+        try:
+            async with asyncio.timeout(limit):
+                return await asking
+        except TimeoutError:
+            return failed("", TIMED_OUT)
 
     def now(self) -> str:
         return datetime.fromtimestamp(self.machine.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -23,10 +23,10 @@ from reconcilers.backends.machine_shell import ANSWER_LIMIT, SCRIPT_LIMIT
 from reconcilers.backends.machine_ssh import SCRIPTS_PER_MACHINE, import_key, openssh_form
 from reconcilers.errors import Blocked, OutcomeUnknown, OutsideError, Rejected, Transient, Unreachable
 from reconcilers.secret import Secret
-from tests.worlds.ground import Cut, Ground, Yard, host_key_of
+from tests.worlds.ground import Cut, Failed, Ground, Yard, host_key_of
 from tests.worlds.machine_jobs import Install, start_install, start_supervisor
 from tests.worlds.machine_look import Looking
-from tests.worlds.machine_work import Busy, Differs, Failed, Script
+from tests.worlds.machine_work import Busy, Differs, Script
 
 T = TypeVar("T")
 

@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from examples.simulator.machine_faults import is_full
 from examples.simulator.outcome import Outcome
 from reconcilers.backends.machine import SUPERVISOR_JOB, JobState, install_job
 from reconcilers.backends.machine_dialect import MachineDialect, Words
 from reconcilers.backends.machine_jobs import START_WAIT
 from reconcilers.backends.machine_look import version_in
-from tests.worlds.ground import Ground, JobRecord
+from tests.worlds.ground import Failed, Ground, JobRecord
 
+QUIET = 15.0  # seconds for a question that the log does not tell
 LOCK_TRIED = 1.0  # seconds; a look may hold the lock for an instant
 
 
@@ -42,12 +44,15 @@ class Job:
         return outcome
 
     async def answers(self) -> bool:
-        return self.ground.has(self.dialect.supervisor) and not (await self.ground.ask(self.dialect.service_list)).code
+        return (
+            self.ground.has(self.dialect.supervisor)
+            and not (await self.ground.ask(self.dialect.service_list, QUIET)).code
+        )
 
     async def version_of(self, component: str) -> str:
         if not self.ground.has(component):
             return ""
-        outcome = await self.ground.ask(filled(self.dialect.version, component=component))
+        outcome = await self.ground.ask(filled(self.dialect.version, component=component), QUIET)
         return version_in(outcome.out.decode("utf-8", "replace")) or ""
 
     async def build(self, component: str, version: str | None) -> None:
@@ -62,13 +67,16 @@ def filled(words: Words, **values: str) -> Words:
 async def start(
     ground: Ground, dialect: MachineDialect, name: str, wanted: str, work: Callable[[Job], Awaitable[None]]
 ) -> None:
-    """Begin a job, unless it runs."""
+    """Begin a job, unless it runs. Raises Failed."""
     lock = ground.lock_of(name)
     try:
         async with asyncio.timeout(LOCK_TRIED):
             await lock.acquire()
     except TimeoutError:
         return
+    if is_full(ground.machine):
+        lock.release()
+        raise Failed("", "")
     record = ground.jobs[name] = JobRecord(wanted, ground.now())
 
     async def run() -> None:

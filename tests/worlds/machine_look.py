@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from urllib.parse import unquote, urljoin, urlsplit
 
 from examples.simulator.catalogue import PROXY, SUPERVISOR
@@ -11,7 +12,7 @@ from examples.simulator.world import AUTHORISED, World
 from reconcilers.backends.machine import JobState, MachineLook, MachineQuery, Probe
 from reconcilers.backends.machine_dialect import MachineDialect, Words
 from reconcilers.backends.machine_jobs import LOG_TAIL
-from reconcilers.backends.machine_look import probe_runs, read_look
+from reconcilers.backends.machine_look import COMMAND_TIME, probe_runs, read_look
 from reconcilers.backends.machine_scripts import file_name
 from reconcilers.backends.machine_shell import Frame
 from tests.worlds.ground import Ground, JobRecord, host_key_of
@@ -52,7 +53,7 @@ class Looking:
         self.found.append(Frame(tuple(words.split()), body))
 
     async def _ask(self, words: str, command: Words) -> int:
-        outcome = await self.ground.ask(command)
+        outcome = await self.ground.ask(command, COMMAND_TIME)
         self._say(words, outcome.out)
         self._say(f"rc {outcome.code}")
         return outcome.code
@@ -131,4 +132,7 @@ def _request(target: str, host: str) -> Request:
 def _line(url: str, answer: Answer | None) -> bytes:
     """What curl's `-w '%{http_code} %{redirect_url}\\n'` prints."""
     location = answer.header("location") if answer else None
-    return f"{answer.status if answer else 0:03} {urljoin(url, location) if location else ''}\n".encode()
+    return f"{answer.status if answer else 0:03} {_joined(url, location) if location else ''}\n".encode()
+
+
+_joined = lru_cache(urljoin)  # the same few at every look

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from examples.simulator.machine_faults import is_full
 from examples.simulator.outcome import Outcome
 from examples.simulator.world import AUTHORISED
 from reconcilers.backends.machine import Readers, SettingKey, install_job
@@ -15,7 +16,7 @@ from reconcilers.backends.machine_dialect import MachineDialect
 from reconcilers.backends.machine_scripts import LOCK_WAIT
 from reconcilers.secret import Secret
 from specs.catalogue import owner_of
-from tests.worlds.ground import Ground
+from tests.worlds.ground import Failed, Ground
 from tests.worlds.machine_jobs import clear_stale, filled
 
 INSTALL_WAIT = 2.0  # seconds
@@ -23,10 +24,6 @@ INSTALL_WAIT = 2.0  # seconds
 
 class Busy(Exception):
     """Other work on it has not ended."""
-
-
-class Failed(Exception):
-    """A command failed: at which setting ("" for none), and what it printed."""
 
 
 class Differs(Exception):
@@ -68,6 +65,8 @@ class Script:
     # -- keys
 
     async def authorized_keys(self, keys: tuple[str, ...]) -> None:
+        if is_full(self.ground.machine):
+            raise Failed("", "")
         self.ground.machine.files.write(AUTHORISED, "".join(f"{key}\n" for key in keys).encode(), 0o600)
 
     # -- settings

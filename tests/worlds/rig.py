@@ -19,7 +19,8 @@ says otherwise.
 
     w.world, w.yard               the simulator (w.world.drift does harm), and what is on its machines (w.yard.named(vm))
     w.controller, w.store         of the present life
-    w.clock, w.elapsed            UTC now; the time since the start
+    w.clock, w.elapsed            UTC now as the controller has it (`w.clock.offset`: wrong by so much); the time since the start
+    w.disk                        what the store lies on
     w.hooks                       backends' CallHooks, also for later lives; w.store.hooks are the store's
     w.write(name, **spec)         a tester's file; w.edit(name, **spec) lays over what it says; w.remove(name)
     w.write_fleet(**spec)         the Fleet anew, laid over what it says
@@ -52,8 +53,9 @@ import httpx
 import yaml
 
 from controller.intake import Revision, Taken
+from controller.places import Places
 from controller.records import Condition, Event, Phase, TesterRecord
-from controller.running import Controller, Places
+from controller.running import Controller
 from controller.store import KeySource, Store
 from examples.simulator.log import Entry
 from examples.simulator.signin import COCKPIT, walk
@@ -63,10 +65,10 @@ from reconcilers.backends.opening import Options
 from tests.e2e.rig import ENGINES_AND_MAIL, fleet_document, tester_document
 from tests.reconcilers.data import merged
 from tests.worlds.addresses import addresses_of
-from tests.worlds.files import Writer, hurried, prepared
+from tests.worlds.files import Disk, Writer, hurried, prepared
 from tests.worlds.ground import Yard
 from tests.worlds.loop import START, Life, VirtualClock, VirtualWorldClock
-from tests.worlds.machine import WorldMachines
+from tests.worlds.options import options_of
 from tests.worlds.source import QuietFolder, by_clock
 from tests.worlds.trace import trace_of
 from tests.worlds.wire import WorldTransport
@@ -86,9 +88,11 @@ class Rig:
     def __init__(self, root: Path, seed: int, daemons: int) -> None:
         self.seed = seed
         self.clock = VirtualClock()
+        self._time = VirtualClock()
         self.world = World(seed=seed, daemons=daemons, clock=VirtualWorldClock())
         self.yard = Yard(self.world)
         self.places = Places(root / "fleet", root / "state")
+        self.disk = Disk(self.places)
         self.hooks: list[CallHook] = []
         self.lives = 0
         self.controller: Controller
@@ -99,7 +103,7 @@ class Rig:
         self._transport = WorldTransport(self.world)
         self._excused: set[str] = set()
         self._taken: Mapping[str, str] = {}  # the files of the last reading that was taken in
-        self._begun = self.clock.now()
+        self._begun = self._time.now()
         self.addresses = addresses_of(self.world, root)
 
     # -- the folder
@@ -138,6 +142,7 @@ class Rig:
     async def start(self) -> None:
         """A new life of the controller on the same state."""
         self.lives += 1
+        await self.disk.usable()
         life = self._life = Life()
         self.store = await life.run(self._opened())
         self.controller = Controller(
@@ -163,18 +168,12 @@ class Rig:
 
     async def _opened(self) -> Store:
         store = await Store.open(self.places.url, KeySource({}, self.places.key_file), self.clock)
-        self._writer = hurried(store)
+        self._writer = hurried(store, self.disk)
         return store
 
     def options(self) -> Options:
         """Whatever opens clients upon this world."""
-        names = ["forge", "outside", "mail", *(f"compute {name}" for name in self.world.daemons)]
-        names += [f"engine {engine.name}" for engine in self.world.state.engines]
-        return Options(
-            hooks=self.hooks,
-            transports=dict.fromkeys(names, self._transport),
-            machines=lambda key, gate, places: WorldMachines(self.yard, key, gate, places),
-        )
+        return options_of(self.yard, self._transport, self.hooks)
 
     def kill(self) -> None:
         """Kill -9: not one more line of the controller runs; what it had asked the world for is done all the same."""
@@ -206,29 +205,29 @@ class Rig:
 
     @property
     def elapsed(self) -> timedelta:
-        return self.clock.now() - self._begun
+        return self._time.now() - self._begun
 
     async def run_for(self, span: timedelta) -> None:
         await self.clock.sleep(span)
 
     async def until(self, cond: Callable[[], Any], what: str = "it", within: timedelta = PATIENCE) -> None:
         """Until `cond`, a function or a coroutine function, holds."""
-        limit = self.clock.now() + within
+        limit = self._time.now() + within
         while True:
             holds = cond()
             if inspect.isawaitable(holds):
                 holds = await holds
             if holds:
                 return
-            if self.clock.now() >= limit:
+            if self._time.now() >= limit:
                 raise AssertionError(f"never came within {within}: {what}\n{await self.report()}")
             await self._news(limit)
 
     async def _news(self, limit: datetime) -> None:
         """Until something has happened: a commit, a call, or a while."""
         before = (self.store.commits, len(self.world.log), self.controller.engine.passes)
-        again = min(limit, self.clock.now() + LOOKED_AGAIN)
-        while self.clock.now() < again:
+        again = min(limit, self._time.now() + LOOKED_AGAIN)
+        while self._time.now() < again:
             await self.clock.sleep(TICK)
             if self._running is not None and self._running.done():
                 self._running.result()

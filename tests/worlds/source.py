@@ -11,7 +11,7 @@ from controller.chores import Chore
 from controller.sources.folder import FolderSource
 from tests.worlds.loop import VirtualClock
 
-ANYWAY = timedelta(minutes=30)
+ANYWAY = timedelta(hours=2)
 """A folder that has not changed is read again so often: thousands of readings that tell nothing would cost the most."""
 
 

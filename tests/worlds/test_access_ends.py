@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.records import PutFacts
-from tests.e2e.rig import FEW
+from tests.lessons.conftest import LEAN
 from tests.reconcilers.data import ADMIN_KEY, OTHER_KEY, OWN_KEY
 from tests.worlds.loop import in_virtual_time
 from tests.worlds.rig import Rig, world
@@ -16,7 +16,7 @@ from tests.worlds.test_lives import changes_of
 
 REPOSITORY, OTHER = "geomind/feedback", "geomind/fleet"
 FLEET = {
-    **FEW,
+    **LEAN,
     "admins": [{"account": "mik", "sshKeys": [ADMIN_KEY]}],
     "forge": {"feedbackRepository": REPOSITORY},
 }

@@ -25,7 +25,8 @@ from controller.queries import Queries
 from controller.records import Change, Seal
 from controller.store.store import AFTER_COMMIT
 from reconcilers.secret import HIDDEN
-from tests.e2e.rig import FEW, PROVIDER_KEY
+from tests.e2e.rig import PROVIDER_KEY
+from tests.lessons.conftest import WITH_ENGINES
 from tests.worlds.loop import in_virtual_time
 from tests.worlds.rig import Rig, world
 
@@ -141,7 +142,7 @@ async def put_right(w: Rig, faults: Iterable[object]) -> None:
 async def test_nothing_is_told_though_everybody_repeats_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     writes = [echo(*one) for one in WRITES]
-    async with world(tmp_path, {"alice": ALICE}, faults=writes, fleet=FEW) as w:
+    async with world(tmp_path, {"alice": ALICE}, faults=writes, fleet=WITH_ENGINES) as w:
         sealed, faults = Sealed(w), list(w.world.faults.rows)
         await put_right(w, [one for one in faults if "DELETE" not in one.method and "delete" not in one.method])
         await w.ready("alice")

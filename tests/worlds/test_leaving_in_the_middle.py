@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reconcilers.facts import ObjectState
-from tests.e2e.rig import FEW
+from tests.lessons.conftest import LEAN
 from tests.worlds.loop import in_virtual_time
 from tests.worlds.rig import world
 
@@ -24,7 +24,7 @@ def fault(method: str, kind: str, **options: Any) -> dict[str, Any]:
 async def test_a_machine_that_is_being_made_holds_up_no_removal_and_does_not_outlive_it(tmp_path: Path) -> None:
     """The daemon goes on making it, and shows it minutes after nobody waits for it any more (law 2)."""
     lagging = fault("list_vms", "listing_lags", seconds=240)
-    async with world(tmp_path, {"alice": AT_ONCE}, faults=[{**lagging, "times": None}], fleet=FEW) as w:
+    async with world(tmp_path, {"alice": AT_ONCE}, faults=[{**lagging, "times": None}], fleet=LEAN) as w:
         await w.until(lambda: w.books()["vms"] == 1, "the machine is being made")
         assert w.elapsed < timedelta(minutes=1)
         w.remove("alice")
@@ -39,7 +39,7 @@ async def test_a_machine_that_is_being_made_holds_up_no_removal_and_does_not_out
 @in_virtual_time
 async def test_a_delete_without_an_answer_holds_up_neither_the_door_nor_anybody_else(tmp_path: Path) -> None:
     silent = [fault("delete_webgateway", "timeout_before"), fault("delete_vm", "timeout_before")]
-    async with world(tmp_path, {"alice": AT_ONCE, "dora": {}}, faults=silent, fleet=FEW) as w:
+    async with world(tmp_path, {"alice": AT_ONCE, "dora": {}}, faults=silent, fleet=LEAN) as w:
         await w.ready("alice", "dora")
         vm = w.vm("alice")
 
@@ -64,7 +64,7 @@ async def test_a_gateway_that_is_being_made_does_not_outlive_a_tester_whose_mach
 ) -> None:
     """Where it was asked for is known before the call: what is known of the machine may go meanwhile."""
     slow = fault("deploy_webgateway", "slow_chain", seconds=200)
-    async with world(tmp_path, {"alice": AT_ONCE}, faults=[slow], fleet=FEW) as w:
+    async with world(tmp_path, {"alice": AT_ONCE}, faults=[slow], fleet=LEAN) as w:
 
         async def it_is_being_made() -> bool:
             return any(row.identity.get("daemon") for row in await w.store.objects("gateway"))

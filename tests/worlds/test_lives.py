@@ -14,7 +14,7 @@ import pytest
 from controller.records import Change, PutFacts
 from controller.store.store import AFTER_COMMIT
 from examples.simulator.invariants import accepting, doubles, stale_tenants
-from tests.e2e.rig import FEW
+from tests.lessons.conftest import LEAN, WITH_ENGINES
 from tests.worlds.loop import in_virtual_time, run
 from tests.worlds.rig import Rig, world
 
@@ -52,7 +52,7 @@ def everything(w: Rig) -> dict[str, int]:
 
 @in_virtual_time
 async def test_three_testers_come_to_life_and_all_is_quiet(tmp_path: Path) -> None:
-    async with world(tmp_path, NAMES) as w:
+    async with world(tmp_path, NAMES, fleet=WITH_ENGINES) as w:
         await w.ready(*NAMES, within=timedelta(minutes=15))
         assert everything(w) == dict.fromkeys(("accounts", "apps", "mails", "vms", "gateways"), 3)
         for name in NAMES:
@@ -60,7 +60,7 @@ async def test_three_testers_come_to_life_and_all_is_quiet(tmp_path: Path) -> No
             assert accepting(w.world, name) == ["embedder", "voice"]
         await w.settled()
         writes, changes = len(w.writes()), changes_of(w)
-        await w.run_for(timedelta(hours=2))
+        await w.run_for(timedelta(hours=1))
         assert len(w.writes()) == writes
         assert {type(change) for change in changes} <= {PutFacts}  # when a door and an engine were proven last
         assert doubles(w.world) == stale_tenants(w.world) == []
@@ -82,7 +82,7 @@ async def test_the_grid_takes_the_time_that_it_takes(tmp_path: Path) -> None:
 
 @in_virtual_time
 async def test_drift_is_found_and_repaired(tmp_path: Path) -> None:
-    async with world(tmp_path, ["alice", "carol"]) as w:
+    async with world(tmp_path, ["alice", "carol"], fleet=WITH_ENGINES) as w:
         await w.ready("alice", "carol")
         await w.settled()
         drift, vm = w.world.drift, w.vm("alice")
@@ -106,7 +106,7 @@ async def test_drift_is_found_and_repaired(tmp_path: Path) -> None:
 
 @in_virtual_time
 async def test_a_removed_tester_goes_whole_and_the_others_stay(tmp_path: Path) -> None:
-    async with world(tmp_path, ["alice", "carol"]) as w:
+    async with world(tmp_path, ["alice", "carol"], fleet=WITH_ENGINES) as w:
         await w.ready("alice", "carol")
         w.remove("carol")
         await w.gone("carol")
@@ -121,7 +121,7 @@ async def test_a_removed_tester_goes_whole_and_the_others_stay(tmp_path: Path) -
 @pytest.mark.parametrize("graceful", [False, True])
 def test_ended_in_mid_work_and_begun_again_it_ends_the_same(tmp_path: Path, after: float, graceful: bool) -> None:
     async def life() -> None:
-        async with world(tmp_path, ["alice"], fleet=FEW) as w:
+        async with world(tmp_path, ["alice"], fleet=LEAN) as w:
             await w.run_for(timedelta(seconds=after))
             if graceful:
                 await w.stop()
@@ -145,7 +145,7 @@ async def _eventful(root: Path) -> str:
         {"system": "compute", "method": "deploy_vm", "kind": "timeout_after_effect"},
         {"system": "machine", "method": "lab build", "kind": "install_fails", "target": "hero_books"},
     ]
-    async with world(root, ["alice", "carol"], seed=7, faults=faults, fleet=FEW) as w:
+    async with world(root, ["alice", "carol"], seed=7, faults=faults, fleet=LEAN) as w:
         await w.run_for(timedelta(minutes=4))
         await w.restart()
         await w.ready("alice", "carol")

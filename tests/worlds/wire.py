@@ -58,12 +58,12 @@ class WorldTransport(httpx.AsyncBaseTransport):
     ) -> Awaitable[Answer | None]:
         """What will answer. Raises httpx.ConnectError or ConnectTimeout when nobody listens there."""
         world, host, port = self.world, request.url.host, request.url.port
-        if host == self._forge:
+        if host == self._forge and not world.faults.is_down("forge"):
             return world.ask_forge(asked)
-        if host == RESEND:
+        if host == RESEND and not world.faults.is_down("mail"):
             return world.ask_mail(asked)
         for name in world.daemons:
-            if host == daemon_host(name):
+            if host == daemon_host(name) and world.listens(name):
                 return world.ask_compute(name, asked)
         way = way_to(world, host, port or (443 if request.url.scheme == "https" else 80))
         if isinstance(way, Inner):

@@ -93,7 +93,7 @@ async def test_a_commit_is_a_revision_with_the_one_who_made_it(
     assert revision.commit is not None
     assert (revision.commit.author, revision.commit.subject) == ("Mik", "alice comes")
     assert abs(datetime.now(UTC) - revision.commit.at).total_seconds() < 3600
-    assert source.fetched_at is not None
+    assert source.good_at is not None
 
 
 async def test_what_is_only_in_a_work_tree_or_on_another_branch_is_not_there(
@@ -115,13 +115,13 @@ async def test_a_repository_that_cannot_be_fetched_tells_nothing_but_why(
 ) -> None:
     source = source_of(upstream.path.as_uri())
     before[0] = (await source.read()).id
-    seen = source.fetched_at
+    seen = source.good_at
     upstream.path.rename(tmp_path / "away")
     gone = await source.read()
     assert gone.id == before[0]
     assert not gone.loaded.readable
     assert "stays in force" in str(gone.loaded.errors[0])
-    assert source.fetched_at == seen
+    assert source.good_at == seen
     (tmp_path / "away").rename(upstream.path)
     assert (await source.read()).loaded.whole
 
@@ -181,6 +181,30 @@ async def test_a_broken_mirror_is_made_anew(
             path.unlink()
     await source.read()
     assert (await source.read()).loaded.whole
+
+
+async def test_what_a_git_that_was_killed_left_behind_does_not_matter(
+    upstream: Upstream, source_of: Callable[..., GitSource], tmp_path: Path
+) -> None:
+    source = source_of(upstream.path.as_uri())
+    await source.read()
+    for left in ("config.lock", "refs/heads/main.lock", "objects/pack/tmp_pack_x"):
+        (tmp_path / "mirror" / left).touch()
+    upstream.save("fleet/bob.yaml", tester("bob"))
+    upstream.commit()
+    assert set((await source.read()).loaded.testers) == {"alice", "bob"}
+    assert not list((tmp_path / "mirror" / "objects" / "pack").glob("tmp_*"))
+
+
+async def test_when_it_was_fetched_last_outlives_the_process(
+    upstream: Upstream, source_of: Callable[..., GitSource], tmp_path: Path
+) -> None:
+    first = source_of(upstream.path.as_uri())
+    await first.read()
+    upstream.path.rename(tmp_path / "away")
+    second = source_of(upstream.path.as_uri())
+    assert second.good_at == first.good_at is not None
+    assert f"{first.good_at:%Y-%m-%d %H:%M} UTC" in str((await second.read()).loaded.errors[0])
 
 
 async def test_nothing_of_the_users_own_settings_is_used(

@@ -13,10 +13,12 @@ import pytest
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import make_url
 
+from controller.places import Places
 from controller.store import Keyring, Store, migrations
 from controller.store.address import normal
 from controller.store.tables import metadata
 from tests.controller.fakes import ManualClock
+from tests.worlds.files import prepared
 
 OpenStore = Callable[..., Awaitable[Store]]
 
@@ -80,10 +82,18 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'state' / 'controller.db'}"
 
 
+@pytest.fixture
+def sqlite_with_tables(sqlite_url: str) -> str:
+    """The URL of a SQLite store with nothing in it."""
+    file = Path(str(make_url(sqlite_url).database))
+    prepared(Places(file.parent, file.parent))
+    return sqlite_url
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def any_database_url(request: pytest.FixtureRequest) -> str:
     """The URL of an empty store, once on each database."""
-    url: str = request.getfixturevalue(f"{request.param}_url")
+    url: str = request.getfixturevalue({"sqlite": "sqlite_with_tables", "postgres": "postgres_url"}[request.param])
     return url
 
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from controller.running import Places, opened_store, working_store
+from controller.places import Places, opened_store
+from controller.running import working_store
 from controller.store import StoreError, alone
-from controller.store.alone import LOCK
+from controller.store.alone import LOCK, LOCK_TRIED_EVERY, SIGN_OF_LIFE
+from controller.store.working import AtWork, at_work
 from reconcilers.clock import SystemClock
+from tests.controller.fakes import until
 
 CLOCK = SystemClock()
 LONG = 30  # seconds; never reached
@@ -24,6 +29,7 @@ HOLDER = """
 import asyncio, sys
 from controller.store import alone
 from reconcilers.clock import SystemClock
+from tests.controller.fakes import until
 
 async def hold():
     async with alone(sys.argv[1], SystemClock()):
@@ -160,3 +166,37 @@ async def test_a_link_to_the_database_is_the_same_store(tmp_path: Path) -> None:
     link.symlink_to(database)
     async with alone(f"sqlite:///{database}", CLOCK):
         assert "Another controller works with the store" in await refused(f"sqlite:///{link}")
+
+
+async def test_who_only_reads_is_told_whether_somebody_works_on_it(any_database_url: str) -> None:
+    assert not (await at_work(any_database_url)).now
+    async with alone(any_database_url, CLOCK):
+        assert await at_work(any_database_url) == AtWork(True)
+    assert not (await at_work(any_database_url)).now
+
+
+class Hurried(SystemClock):
+    """Sleeps for an instant."""
+
+    async def sleep(self, span: timedelta) -> None:
+        assert span == SIGN_OF_LIFE
+        await asyncio.sleep(0.01)
+
+
+async def test_a_store_on_a_file_tells_when_somebody_worked_on_it_last(tmp_path: Path) -> None:
+    url, lock = f"sqlite:///{tmp_path / 'controller.db'}", tmp_path / "controller.lock"
+    assert await at_work(url) == AtWork(False)
+    async with alone(url, Hurried()):
+        os.utime(lock, (0, 0))
+        await until(lambda: lock.stat().st_mtime > 0)
+    moment = datetime.fromtimestamp(lock.stat().st_mtime, UTC)
+    assert await at_work(url) == AtWork(False, moment)
+
+
+async def test_a_glance_does_not_keep_anybody_from_beginning_to_work(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'controller.db'}"
+    with (tmp_path / "controller.lock").open("a+") as glance:
+        fcntl.flock(glance, fcntl.LOCK_SH)
+        asyncio.get_running_loop().call_later(LOCK_TRIED_EVERY / 2, fcntl.flock, glance, fcntl.LOCK_UN)
+        async with alone(url, CLOCK):
+            pass

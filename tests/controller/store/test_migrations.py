@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import multiprocessing
 
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import URL, inspect, text
 
 from controller.records import AddEvent, PutTester
@@ -44,6 +44,11 @@ def test_the_history_ends_at_the_tables_of_today(address: URL) -> None:
             assert checks == (
                 {f"ck_{table.name}_one_row"} if table.name in {"source", "fleet", "fleet_identity"} else set()
             )
+
+
+def test_the_files_names_tell_the_whole_history_in_order() -> None:
+    walked = ScriptDirectory.from_config(migrations.config()).walk_revisions()
+    assert migrations.revisions() == tuple(script.revision for script in walked)
 
 
 def test_upgrading_twice_changes_nothing(address: URL) -> None:
@@ -104,13 +109,12 @@ async def test_opening_needs_no_write_once_the_tables_are_there(empty_database_u
 
 
 def test_several_processes_may_bring_up_one_database(empty_database_url: str) -> None:
-    program = (
-        "import sys; from controller.store import migrations, address; migrations.upgrade(address.normal(sys.argv[1]))"
-    )
-    running = [
-        subprocess.Popen([sys.executable, "-c", program, empty_database_url], stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    said = [process.communicate(timeout=60)[1] for process in running]
-    assert [process.returncode for process in running] == [0, 0], said
-    assert set(metadata.tables) <= tables_in(normal(empty_database_url))
+    forked = multiprocessing.get_context("fork")  # they need not import everything first, and so meet
+    address = normal(empty_database_url)
+    running = [forked.Process(target=migrations.upgrade, args=(address,)) for _ in range(2)]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(timeout=60)
+    assert [process.exitcode for process in running] == [0, 0]
+    assert set(metadata.tables) <= tables_in(address)

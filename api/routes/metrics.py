@@ -1,0 +1,17 @@
+"""Figures for Prometheus."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+
+from api.routes.access import Through
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(window: Through) -> Response:
+    """What the controller counts, in the text format of Prometheus."""
+    return Response(await window.metrics(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -1,0 +1,1 @@
+"""What people's pages show, gathered from the books: one module per kind of page. Reads only."""

@@ -1,0 +1,56 @@
+"""Several testers at once, with as much of each as lists show."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Column, Connection, Row, Select, select
+
+from controller.records import Condition, TesterRecord
+from controller.store.rows import facts_of, records, tester_record
+from controller.store.tables import conditions, facts, testers
+from reconcilers.facts import StepFacts
+
+MOST_NAMED = 200
+"""More names than these are not asked for by name: reading all is cheaper then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """One tester: its row, its conditions by type, and the facts of some steps."""
+
+    record: TesterRecord
+    conditions: Mapping[str, Condition]
+    facts: Mapping[str, StepFacts]
+
+
+def briefs(connection: Connection, steps: tuple[str, ...], names: Collection[str] | None) -> dict[str, Brief]:
+    """By tester, as of one moment; None: of all."""
+    wanted = None if names is None or len(names) > MOST_NAMED else sorted(names)
+    rows = connection.execute(_of(select(testers), testers.c.name, wanted)).all()
+    told: dict[str, dict[str, Condition]] = {}
+    for one in records(Condition, connection.execute(_of(select(conditions), conditions.c.tester, wanted)).all()):
+        told.setdefault(one.tester, {})[one.type] = one
+    known = _facts(connection, steps, wanted)
+    return {
+        row.name: Brief(tester_record(row), told.get(row.name, {}), known.get(row.name, {}))
+        for row in rows
+        if names is None or row.name in names
+    }
+
+
+def _facts(connection: Connection, steps: tuple[str, ...], wanted: list[str] | None) -> dict[str, dict[str, StepFacts]]:
+    columns = (facts.c.tester, facts.c.step, facts.c.machine, facts.c.body, facts.c.at)
+    asked = _of(select(*columns).where(facts.c.step.in_(steps)), facts.c.tester, wanted)
+    rows: dict[str, list[Row[Any]]] = {}
+    for row in connection.execute(asked):
+        rows.setdefault(row.tester, []).append(row)
+    return {
+        tester: {step: kept for step, (kept, _) in facts_of(tester, found).items()} for tester, found in rows.items()
+    }
+
+
+def _of(asked: Select[Any], column: Column[str], wanted: list[str] | None) -> Select[Any]:
+    return asked if wanted is None else asked.where(column.in_(wanted))

@@ -1,0 +1,320 @@
+"""A story (`story.py`) is lived: what happens, happens; then it is calm, and all must be well.
+
+    outcome = live(tmp_path, Story.drawn(seed=17, testers=3, span=timedelta(hours=6)))
+    assert outcome.failure is None, outcome.failure.text
+
+When the last mishap has ended every broken file is mended. Within `BOUND` each tester must be where the folder wants it
+(Ready, paused, expired, gone); who is not, must stand still by then with a reason and a person who must act. Then it must be
+quiet: two rounds, in which everybody is looked at, without a commit or a writing call. What may never be is watched all the
+time (`watch.py`).
+
+The same story gives the same outcome and the same trace, byte for byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from controller.outcomes import AN_ADMIN, THE_SPEC
+from controller.records import Change, Condition, Phase, PutFacts, Status, TesterRecord
+from controller.status import STALLED
+from controller.store import KeySource, Store, StoreError
+from controller.store.store import AFTER_COMMIT
+from examples.simulator.invariants import doubles
+from reconcilers.facts import ObjectState
+from tests.worlds.edits import Asked, Desk, Edit
+from tests.worlds.loop import START, VirtualClock, run
+from tests.worlds.mishaps import Mishap, fate
+from tests.worlds.rig import Rig, world
+from tests.worlds.story import SECOND, Kill, Story, line_of, names_of
+from tests.worlds.trace import trace_of
+from tests.worlds.watch import Watch
+
+BOUND = timedelta(hours=3)
+"""After the last mishap's end: an hour in which the grid may still take away what it was told to, half an hour until everybody
+is looked at again, three of the longest waits after failures (10 min), and one machine that stays out of reach for as long
+as it may (20 min) and is then built anew (15 min); the rest is for what befell several of these."""
+ROUND = 660.0
+"""Seconds for a round in which everybody is looked at: longer than the longest wait after failures."""
+ROUNDS = 8
+"""At most, until two in a row were quiet."""
+A_MINUTE = 60.0
+REVIVED = 10.0
+"""Seconds after which the system starts a controller again that ended because it could not use its store."""
+UNDER_WAY = frozenset({ObjectState.INTENDED, ObjectState.RETIRING})
+PEOPLE = {AN_ADMIN, THE_SPEC}  # whoever writes it
+PHASE_OF = {Asked.READY: Phase.READY, Asked.PAUSED: Phase.PAUSED, Asked.EXPIRED: Phase.EXPIRED}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """`kind` tells failures apart while a story is shortened: a shorter one must fail in the same way."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a story. `standing`: who stands still at the end, why, and who must act."""
+
+    story: Story
+    failure: Failure | None
+    trace: str
+    simulated: timedelta
+    lives: int
+    calls: int
+    standing: tuple[str, ...]
+
+
+class Failed(Exception):
+    """The world is not as it should be."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.failure = Failure(kind, text)
+
+
+@dataclass
+class _Living:
+    """A story while it is lived, and what is left of it when its loop has broken down."""
+
+    story: Story
+    rig: Rig | None = None
+    told: list[str] = field(default_factory=list)
+    failure: Failure | None = None
+    trace: str = ""
+    seconds: float = 0.0
+    standing: tuple[str, ...] = ()
+    up_at: float | None = None  # when the next life begins, while there is none
+
+    def tell(self, text: str) -> None:
+        self.seconds = asyncio.get_running_loop().time()
+        self.told.append(f"+{self.seconds:.3f} -----  {text}\n")
+
+
+def live(root: Path, story: Story) -> Outcome:
+    """Live the story on a virtual loop of its own, with its files below `root`. What goes wrong is in the outcome."""
+    begun = START + timedelta(hours=story.hour)
+    living = _Living(story)
+    try:
+        run(_lived(root, living), begun)
+    except Exception as error:  # of the loop, or in its winding up
+        living.failure = living.failure or _failure_of(error)
+        if living.rig is not None and not living.trace:
+            living.trace = run(_posthumous(living.rig, begun), begun)
+    lives, calls = (living.rig.lives, len(living.rig.world.log)) if living.rig is not None else (0, 0)
+    trace = "".join(sorted([*living.trace.splitlines(keepends=True), *living.told], key=_second))
+    return Outcome(story, living.failure, trace, living.seconds * SECOND, lives, calls, living.standing)
+
+
+async def _lived(root: Path, living: _Living) -> None:
+    story, names = living.story, names_of(living.story.testers)
+    async with world(root, names, seed=story.seed, fleet=story.fleet) as rig:
+        living.rig = rig
+        watch = Watch(rig)
+        try:
+            await _whole(living, rig, watch)
+        except Exception as error:
+            living.failure = _failure_of(error)
+            living.told.append(f"+{asyncio.get_running_loop().time():.3f} -----  {living.failure.kind}\n")
+        living.trace = await rig.trace()
+        rig.world.violations.clear()  # told
+
+
+async def _whole(living: _Living, rig: Rig, watch: Watch) -> None:
+    desk = Desk(rig, {name: {} for name in names_of(living.story.testers)})
+    mishaps = [event for event in living.story.events if isinstance(event, Mishap)]
+    async with fate(rig, mishaps):
+        for event in living.story.events:
+            await _until(living, rig, event.at)
+            living.tell(line_of(event))
+            if isinstance(event, Edit):
+                desk.do(event)
+            elif isinstance(event, Kill):
+                await _end(living, rig, event)
+            _check(watch)
+        await _until(living, rig, max((each.until or each.at for each in mishaps), default=timedelta(0)))
+    desk.mend_all()
+    await _up(living, rig)
+    living.tell("it is calm from now on")
+    living.standing = await all_well(rig, desk)
+    _check(watch)
+    await _quiet(rig)
+    living.tell("it is quiet")
+    _check(watch)
+    if twice := doubles(rig.world):
+        raise Failed("twice", "; ".join(twice))
+
+
+async def _until(living: _Living, rig: Rig, moment: timedelta) -> None:
+    """Until so much time of the world has passed. Whoever is down begins again when that is due."""
+    loop, end = asyncio.get_running_loop(), moment / SECOND
+    if living.up_at is not None and living.up_at <= end:
+        await _up(living, rig)
+    while (left := end - loop.time()) > 0:
+        await asyncio.sleep(min(left, A_MINUTE))
+        if living.up_at is None:
+            await _alive(rig)
+
+
+async def _up(living: _Living, rig: Rig) -> None:
+    """The next life, if there is none at present, when it is due."""
+    if living.up_at is not None:
+        await asyncio.sleep(max(0.0, living.up_at - asyncio.get_running_loop().time()))
+        living.up_at = None
+        await _begin(rig)
+
+
+async def _end(living: _Living, rig: Rig, kill: Kill) -> None:
+    """The second of two while it is down only makes it longer."""
+    if living.up_at is None and kill.graceful:
+        await rig.stop()
+    elif living.up_at is None:
+        rig.kill()
+    living.up_at = max(living.up_at or 0.0, asyncio.get_running_loop().time() + kill.down / SECOND)
+
+
+async def _alive(rig: Rig) -> None:
+    """As the system does: it starts a controller again that ended over its store. Raises Failed when it ended otherwise."""
+    if rig._running is None:
+        raise Failed("down", "there is no controller")
+    while (running := rig._running).done():
+        error = running.exception()
+        if not isinstance(error, StoreError):
+            raise Failed("ended", f"the controller ended by itself: {error!r}")
+        rig.kill()
+        await asyncio.sleep(REVIVED)
+        await _begin(rig)
+
+
+async def _begin(rig: Rig) -> None:
+    while True:
+        try:
+            return await rig.start()
+        except StoreError:
+            await asyncio.sleep(REVIVED)
+
+
+def _check(watch: Watch) -> None:
+    if watch.violations:
+        kinds = sorted({one.kind for one in watch.violations})
+        raise Failed(f"violation: {kinds[0]}", "\n".join(map(str, watch.violations)))
+
+
+# -- all is well
+
+
+async def all_well(rig: Rig, desk: Desk) -> tuple[str, ...]:
+    """Until everybody is where the folder wants it. Answers who stands still instead, why, and who must act.
+
+    Raises Failed for who is neither in time.
+    """
+    end = asyncio.get_running_loop().time() + BOUND / SECOND
+    while missing := await _missing(rig, desk):
+        if asyncio.get_running_loop().time() >= end:
+            standing = {name: await _stands(rig, name) for name in missing}
+            if lost := sorted(name for name, why in standing.items() if not why):
+                raise Failed("liveness", f"{_wanted(missing, lost)}\n{await rig.report()}")
+            return tuple(f"{name}: {why}" for name, why in sorted(standing.items()))
+        await _news(rig)
+    return ()
+
+
+async def _missing(rig: Rig, desk: Desk) -> Mapping[str, Asked]:
+    """Who is not where the folder wants it, or still has something that is being made or is to go."""
+    asked = desk.asked(rig.clock.now().date())
+    if not rig._all_taken_in():
+        return asked
+    records = {record.name: record for record in await rig.store.testers()}
+    under_way = {row.tester for row in await rig.store.objects(states=UNDER_WAY)}
+    return {name: wanted for name, wanted in asked.items() if name in under_way or not _is(records.get(name), wanted)}
+
+
+def _is(record: TesterRecord | None, wanted: Asked) -> bool:
+    if record is None or wanted is Asked.GONE:
+        return record is None and wanted in (Asked.GONE, Asked.EXPIRED)
+    return record.phase is PHASE_OF[wanted] and record.observed_generation == record.generation
+
+
+async def _news(rig: Rig) -> None:
+    """Until something was committed; conditions that depend on the day are looked at now and then."""
+    before, life = rig.store.commits, rig.lives
+    for _ in range(10):
+        await asyncio.sleep(6.0)
+        await _alive(rig)
+        if rig.store.commits != before or rig.lives != life:
+            return
+
+
+async def _quiet(rig: Rig) -> None:
+    """Until two rounds have gone by in which nothing was written, outside or in the books. Raises Failed.
+
+    When a door or an engine was last proven is written down at its time, and is no news.
+    """
+    quiet, changes = 0, list[Change]()
+
+    async def committed(moment: str, made: tuple[Change, ...]) -> None:
+        if moment == AFTER_COMMIT:
+            changes.extend(each for each in made if not isinstance(each, PutFacts))
+
+    rig.store.hooks.append(committed)
+    for _ in range(ROUNDS):
+        changes.clear()
+        calls = len(rig.world.log)
+        await rig.controller.engine.look_at_all(timedelta(0))
+        await asyncio.sleep(ROUND)
+        await _alive(rig)
+        written = [*map(repr, changes), *(f"{each.system} {each.method} {each.what}" for each in rig.writes(calls))]
+        quiet = 0 if written else quiet + 1
+        if quiet == 2:
+            return
+    raise Failed("quiet", "\n".join(["in the last round:", *written, await rig.report()]))
+
+
+async def _stands(rig: Rig, name: str) -> str:
+    """Why somebody stands still until a person acts, and who that is; nothing when it is not so."""
+    conditions = await rig.conditions(name)
+    stalled = conditions.get(STALLED)
+    if stalled is None or stalled.status is not Status.TRUE:
+        return ""
+    blamed = sorted({each.blames for each in conditions.values() if _explains(each, stalled)})
+    return f"{stalled.reason} ({', '.join(blamed)})" if set(blamed) & PEOPLE else ""
+
+
+def _explains(condition: Condition, stalled: Condition) -> bool:
+    return bool(condition.blames) and condition.reason == stalled.reason and condition.type != STALLED
+
+
+def _wanted(missing: Mapping[str, Asked], lost: list[str]) -> str:
+    told = ", ".join(f"{name} is not {missing[name]}" for name in lost)
+    return f"{BOUND} after the last mishap {told}"
+
+
+# -- what is left
+
+
+def _failure_of(error: Exception) -> Failure:
+    if isinstance(error, Failed):
+        return error.failure
+    kind = (
+        error.args[0].split(":")[0][:40] if isinstance(error, AssertionError) and error.args else type(error).__name__
+    )
+    return Failure(kind, f"{type(error).__name__}: {error}")
+
+
+async def _posthumous(rig: Rig, begun: datetime) -> str:
+    """The trace of a world whose loop has broken down."""
+    store = await Store.open(rig.places.url, KeySource({}, rig.places.key_file), VirtualClock())
+    try:
+        return await trace_of(rig.world, store, begun)
+    finally:
+        await store.aclose()
+
+
+def _second(line: str) -> float:
+    return float(line.partition(" ")[0])

@@ -1,0 +1,145 @@
+"""Whatever befalls a tester alone, it ends well: it comes up, it leaves, and while that cannot be it is said why and whose
+turn it is."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lessons.conftest import WITH_ENGINES
+from tests.worlds.loop import in_virtual_time
+from tests.worlds.mishaps import KINDS, Mishap, draw, fate
+from tests.worlds.rig import Rig, world
+
+COMING_UP = timedelta(minutes=13)
+"""A tester is Ready after six or seven minutes when all goes well."""
+BOUND = timedelta(minutes=45)
+"""From the end of a mishap until all is well: a machine that was ordered just before and never finds its network is given up
+after 20 minutes, and a new one takes 7; the longest wait after failures is 10; releases are asked for anew within 15."""
+UNTIL_NOTHING_IS_LEFT = timedelta(hours=1, minutes=30)
+"""The same, and the hour that a node may take its time."""
+SEED = 1
+
+
+def of(w: Rig, tester: str) -> dict[str, int]:
+    """How many of each thing the world has for a tester under our secret, and accounts."""
+    daemons, forge = w.world.state.daemons.values(), w.world.state.forge
+    return {
+        "vms": sum(vm.name.startswith(f"{tester}_") for one in daemons for vm in one.vms.values()),
+        "gateways": sum(
+            row.name.startswith(tester) and row.secret != "somebody-else" for _, row in w.world.grid.gateways()
+        ),
+        "apps": sum(f" {tester} " in app.name for app in forge.apps),
+        "accounts": int(tester in forge.accounts),
+    }
+
+
+QUICK = frozenset(
+    {
+        "timeout_after_effect",
+        "error_reported_though_created",
+        "listing_truncated",
+        "daemon_client_dead",
+        "teardown_takes_an_hour",
+        "vm_vanishes",
+        "host_key_changed",
+        "start_lies",
+        "token_revoked",
+        "app_duplicated",
+        "clock_jumps",
+        "store_full",
+    }
+)
+"""The kinds that every `make test` tries; `make long` tries all of them."""
+
+
+def each(kinds: Iterable[str]) -> list[Any]:
+    return [pytest.param(kind, marks=() if kind in QUICK else pytest.mark.long) for kind in kinds]
+
+
+ONE_EACH = {"vms": 1, "gateways": 1, "apps": 1, "accounts": 1}
+NOTHING_BUT_THE_ACCOUNT = {"vms": 0, "gateways": 0, "apps": 0}
+
+
+@pytest.mark.parametrize("kind", each(KINDS))
+@in_virtual_time
+async def test_who_comes_up_meanwhile_is_ready_soon_after_and_has_one_of_each(tmp_path: Path, kind: str) -> None:
+    mishap = draw(random.Random(f"{kind} {SEED}"), kind, COMING_UP, ["alice"])
+    async with world(tmp_path, ["alice"], fleet=WITH_ENGINES, seed=SEED) as w:
+        async with fate(w, [mishap]):
+            await w.run_for(mishap.ended)
+        await w.ready("alice", within=BOUND)
+        left_over = {"gateways": 2} if kind == "name_taken_by_our_leftover" else {}
+        await w.until(
+            lambda: of(w, "alice") in ({**ONE_EACH, **left_over}, ONE_EACH),
+            f"one of each, after {mishap.line()}",
+            BOUND,
+        )
+
+
+TO_DO_WITH_LEAVING = (
+    *("timeout_after_effect", "timeout_before", "error_reported_though_created", "http_502", "slow"),
+    *("listing_lags", "listing_omits", "listing_truncated", "teardown_lags", "teardown_takes_an_hour"),
+    *(
+        "daemon_client_dead",
+        "daemon_restarted",
+        "node_dead",
+        "vm_vanishes",
+        "vm_cut_off",
+        "host_key_changed",
+        "ssh_cut",
+    ),
+    *("start_lies", "forge_read_only", "token_revoked", "user_deleted", "app_duplicated"),
+    *("engine_store_unreachable", "engines_unreachable", "clock_jumps", "store_locked", "store_full"),
+)
+"""The others were tried once: what has to do with installing and starting befalls nobody who leaves."""
+
+
+@pytest.mark.parametrize("kind", each(TO_DO_WITH_LEAVING))
+@in_virtual_time
+async def test_who_leaves_meanwhile_is_gone_soon_after_and_nothing_is_left(tmp_path: Path, kind: str) -> None:
+    async with world(tmp_path, ["alice"], fleet=WITH_ENGINES, seed=SEED) as w:
+        await w.ready("alice")
+        drawn = draw(random.Random(f"{kind} {SEED} leaves"), kind, timedelta(minutes=6), ["alice"])
+        mishap = Mishap(w.elapsed + drawn.at, w.elapsed + drawn.ended, kind, drawn.target, drawn.options)
+        async with fate(w, [mishap]):
+            await w.run_for(timedelta(minutes=1))
+            w.remove("alice")
+            await w.run_for(mishap.ended - w.elapsed)
+        await w.gone("alice", within=UNTIL_NOTHING_IS_LEFT)
+        left = {what: count for what, count in of(w, "alice").items() if what != "accounts"}
+        assert left == NOTHING_BUT_THE_ACCOUNT, mishap.line()
+
+
+SAID = {
+    "host_key_changed": "HostKeyChanged",
+    "account_of_a_stranger": "AccountExists",
+    "user_renamed": "AccountRenamed",
+    "pools_fragmented": "NoCapacity",
+    "token_revoked": "TokenRefused",
+    "install_fails_always": "InstallFailed",
+    "forge_down": "Unreachable",
+    "vm_disk_full": "CommandFailed",
+}
+"""Kind → the reason that is told while it lasts."""
+
+
+@pytest.mark.parametrize("kind", each(SAID))
+@in_virtual_time
+async def test_while_it_lasts_it_is_said_why(tmp_path: Path, kind: str) -> None:
+    begins = timedelta(minutes=8 if kind in ("host_key_changed", "user_renamed") else 0)
+    async with world(tmp_path, ["alice"], fleet=WITH_ENGINES, seed=SEED) as w:
+        async with fate(
+            w, [Mishap(begins, timedelta(hours=4), kind, "alice" if KINDS[kind].victim == "tester" else "")]
+        ):
+
+            async def said() -> bool:
+                return SAID[kind] in {condition.reason for condition in (await w.conditions("alice")).values()}
+
+            await w.until(said, SAID[kind], timedelta(hours=1))
+        await w.ready("alice", within=BOUND)

@@ -1,0 +1,120 @@
+"""Seeded worlds: some here with every run, as many as anybody likes by `make worlds`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.worlds import living
+from tests.worlds.__main__ import main
+from tests.worlds.edits import Edit
+from tests.worlds.living import Outcome, live
+from tests.worlds.mishaps import Mishap
+from tests.worlds.story import Event, Kill, Story, line_of
+
+SPAN = timedelta(hours=3)
+SEEDS = (1, 2, 3, 4)
+
+
+def told(outcome: Outcome) -> str:
+    """What there is to say of a world that is not well."""
+    failure = outcome.failure
+    return f"{failure.kind}: {failure.text}\n{outcome.story.text()}" if failure is not None else ""
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_after_all_that_befell_it_a_world_is_well_and_quiet(tmp_path: Path, seed: int) -> None:
+    outcome = live(tmp_path, Story.drawn(seed, 1, SPAN))
+    assert outcome.failure is None, told(outcome)
+    assert "it is quiet" in outcome.trace
+
+
+def test_the_same_story_gives_the_same_world_byte_for_byte(tmp_path: Path) -> None:
+    """In another process, where sets have another order and everything lies elsewhere in memory."""
+    outcome = live(tmp_path / "one", Story.drawn(5, 1, SPAN))
+    again = subprocess.run(
+        [sys.executable, "-c", OTHERWISE, str(tmp_path / "two"), outcome.story.text()],
+        env={**os.environ, "PYTHONHASHSEED": "3", "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        check=True,
+    ).stdout
+    assert len(outcome.trace.splitlines()) > 150
+    assert f"{outcome.failure} {outcome.standing} {outcome.simulated}\n{outcome.trace}".encode() == again
+
+
+OTHERWISE = """
+import sys
+from pathlib import Path
+from tests.worlds.edits import Edit
+from tests.worlds.living import live
+from tests.worlds.story import Story
+told = live(Path(sys.argv[1]), Story.of_text(sys.argv[2]))
+sys.stdout.buffer.write(f"{told.failure} {told.standing} {told.simulated}\\n{told.trace}".encode())
+"""
+
+
+def test_a_story_is_read_back_from_its_text() -> None:
+    for seed in range(40):
+        story = Story.drawn(seed, 10, timedelta(days=1), density=2)
+        assert Story.of_text(f"# a word\n{story.text()}\n") == story
+        assert [event.at for event in story.events] == sorted(event.at for event in story.events)
+        assert story == Story.drawn(seed, 10, timedelta(days=1), density=2)
+
+
+def story_of(*events: Event, **fleet: Any) -> Story:
+    return Story(1, 1, timedelta(hours=1), 0, {**Story.drawn(1, 1, SPAN).fleet, "engines": [], **fleet}, events)
+
+
+def minutes(count: float) -> timedelta:
+    return timedelta(minutes=count)
+
+
+def moments(outcome: Outcome, *words: str) -> list[float]:
+    """When the first line with each of these words stands in the trace."""
+    lines = outcome.trace.splitlines()
+    return [float(next(line for line in lines if word in line).split()[0]) for word in words]
+
+
+def test_what_happens_while_the_controller_is_down_happens_then_and_a_second_kill_makes_it_longer(
+    tmp_path: Path,
+) -> None:
+    kills = Kill(minutes(20), minutes(30)), Kill(minutes(40), minutes(20), graceful=True)
+    outcome = live(tmp_path, story_of(*kills))
+    assert (outcome.failure, outcome.lives) == (None, 2)
+    assert moments(outcome, line_of(kills[0]), line_of(kills[1])) == [1200, 2400]
+    calls = [float(line.split()[0]) for line in outcome.trace.splitlines() if " call " in line]
+    assert not [moment for moment in calls if 1300 < moment < 3600]
+    assert [moment for moment in calls if moment > 3600]
+
+
+def test_who_stands_still_for_a_reason_and_a_person_is_told_and_is_no_failure(tmp_path: Path) -> None:
+    """Nobody has that account, so it cannot be adopted."""
+    asked = Edit(minutes(20), "edit", "alice", {"identity": {"account": "nobody", "existing": True}})
+    outcome = live(tmp_path, story_of(asked))
+    assert outcome.failure is None, told(outcome)
+    assert outcome.standing == ("alice: AccountMissing (an admin)",)
+
+
+def test_a_world_that_fails_is_shortened_kept_and_can_be_lived_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    story_drawn = story_of(Kill(minutes(1), minutes(1)), Mishap(minutes(2), minutes(3), "http_502"))
+    monkeypatch.setattr(Story, "drawn", lambda *_, **__: story_drawn)
+    monkeypatch.setattr(living, "BOUND", timedelta(0))
+    asked = ["--worlds", "1", "--processes", "1", "--place", str(tmp_path)]
+    assert main([*asked, "--tries", "6"]) == 1
+    printed = capsys.readouterr().out
+    assert "1 FAILED, liveness" in printed
+    assert "0 of its 2 events are enough" in printed
+    story, trace = tmp_path / "1.story", tmp_path / "1.trace"
+    assert f"make worlds REPLAY={story}" in printed
+    kept = trace.read_text()
+    assert "alice is not Ready" in story.read_text()
+    assert main([*asked, "--replay", str(story)]) == 1
+    assert trace.read_text() == kept

@@ -1,0 +1,155 @@
+"""The people: their mail, their accounts, and that nobody is removed whom the folder names.
+
+**MailedTwice.** The same text goes to the same address once, and once more for every time that a spec raised `resend`.
+
+**MailedTooSoon.** The welcome letter is begun only while the books say of every other step that it is in sync, and of the door
+that it is proven. (Letters on a new address or password may go while something else is not well.) No mail is delivered
+that no journal entry began.
+
+**AdoptedTouched.** No writing call of ours names an account at Forge that was there before us, or that somebody else made; a
+call that is refused counts too. (Access to a repository is the repository's.)
+
+**RemovedThoughWanted.** Whose removal is committed is in no file, and all files can be read and one of them is the Fleet; or its
+last day is over. Anything counts that the folder said since the last revision was taken in: a reading takes time. Never more
+of them in one commit than the brake allows.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from controller.records import Change, JournalEntry, PutFleet, PutTester, TesterRecord
+from controller.status import condition_type
+from examples.simulator.log import Entry
+from reconcilers.facts import ObjectState, SignInGateFacts
+from reconcilers.welcome import ALL_OTHERS
+from specs.fleet import Fleet
+
+if TYPE_CHECKING:
+    from tests.worlds.watch import Watch
+
+ACCOUNTS = "/api/v1/admin/users"
+UNDER_WAY = timedelta(hours=1)
+"""A letter may be delivered so late after it was begun: a slow answer, and a kill in between."""
+
+
+class People:
+    """See the module."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._ids = {account.id for account in watch.rig.world.state.forge.accounts.values()}
+        self._ours: set[int] = set()
+        self._logins: dict[str, int] = {}
+        self._mails = 0
+        self._letters: dict[tuple[str, str], int] = {}  # recipient and text → how often
+        self._begun: dict[str, datetime] = {}  # by address: when a letter to it was begun
+        self._look_at_accounts()
+
+    # -- mail
+
+    def begun(self, entry: JournalEntry) -> None:
+        if entry.step != "welcome" or entry.verb != "send":
+            return
+        books, kind = self._watch.books, entry.target.partition(" ")[0]
+        self._begun[entry.target.rpartition(" ")[2].casefold()] = self._watch.now()
+        if kind != "welcome":
+            return
+        missing = [step for step in ALL_OTHERS if not books.is_true(entry.tester, condition_type(step))]
+        gate = books.facts.get((entry.tester, SignInGateFacts.step))
+        if not (isinstance(gate, SignInGateFacts) and gate.proven and not gate.let_in):
+            missing.append("the proof of the door")
+        if missing:
+            text = f"{entry.tester} is welcomed while {', '.join(missing)} is not as it should be"
+            self._watch.violated("MailedTooSoon", f"{entry.tester} {self._watch.now()}", text)
+
+    def changed(self) -> None:
+        mailbox = self._watch.rig.world.mailbox
+        for mail in mailbox[self._mails :]:
+            for to in mail.to:
+                self._delivered(to.casefold(), mail.text)
+        self._mails = len(mailbox)
+
+    def _delivered(self, to: str, text: str) -> None:
+        watch = self._watch
+        often = self._letters[to, text] = self._letters.get((to, text), 0) + 1
+        asked = [each.desired.welcome.resend for each in watch.books.testers.values() if _mail_of(each) == to]
+        if often > 1 + max(asked, default=0):
+            watch.violated("MailedTwice", f"{to} {often} {hash(text)}", f"{to} got the same letter {often} times")
+        begun = self._begun.get(to)
+        if begun is None or watch.now() - begun > UNDER_WAY:
+            watch.violated(
+                "MailedTooSoon", f"{to} {watch.now()}", f"{to} got a letter that no entry of the journal began"
+            )
+
+    # -- accounts
+
+    def served(self, entry: Entry) -> None:
+        if entry.system == "mail":
+            self.changed()
+        if entry.system != "forge":
+            return
+        if entry.writing and entry.what.startswith(ACCOUNTS):
+            if entry.what == ACCOUNTS:
+                self._made()
+            else:
+                self._check_account(entry)
+        self._look_at_accounts()
+
+    def _made(self) -> None:
+        """What is new while a create of ours was under way, of a name that we are making, is ours."""
+        books = self._watch.books
+        for account in self._watch.rig.world.state.forge.accounts.values():
+            if account.id not in self._ids:
+                rows = books.rows_named("account", account.name)
+                if any(row.state in (ObjectState.INTENDED, ObjectState.EXISTING) for row in rows):
+                    self._ours.add(account.id)
+
+    def _look_at_accounts(self) -> None:
+        accounts = self._watch.rig.world.state.forge.accounts
+        self._ids |= {account.id for account in accounts.values()}
+        self._logins = {account.name.casefold(): account.id for account in accounts.values()}
+
+    def _check_account(self, entry: Entry) -> None:
+        login = unquote(entry.what.removeprefix(f"{ACCOUNTS}/").partition("/")[0])
+        known = self._logins.get(login.casefold())
+        if known is not None and known not in self._ours:
+            text = f"{entry.method} of {login}, whose account is not of our making"
+            self._watch.violated("AdoptedTouched", f"{login} {entry.number}", text)
+
+    # -- removals
+
+    def commits(self, changes: tuple[Change, ...]) -> None:
+        """Before the books take them."""
+        books, now = self._watch.books, self._watch.now()
+        leaving = [
+            change.record
+            for change in changes
+            if isinstance(change, PutTester) and change.record.leaving and not self._leaves_already(change.record.name)
+        ]
+        if not leaving:
+            return
+        said = self._watch.said_since_taken()
+        for record in leaving:
+            absent = any(one.whole and one.fleet and record.name not in one.names for one in said)
+            over = [one.expires[record.name] for one in said if record.name in one.expires]
+            if not absent and not any(until < day for until in over for day in self._watch.days()):
+                text = f"{record.name} is being removed, and the folder names it or cannot be read"
+                self._watch.violated("RemovedThoughWanted", f"{record.name} {now}", text)
+        text = next((change.text for change in changes if isinstance(change, PutFleet)), "")
+        fleet = Fleet.model_validate_json(text) if text else books.fleet
+        wanted = sum(not each.leaving for each in books.testers.values())
+        safety = fleet.spec.safety if fleet is not None else None
+        if safety and len(leaving) > safety.removals_of(wanted) and safety.allow_removals != len(leaving):
+            text = f"{len(leaving)} of {wanted} are removed at once"
+            self._watch.violated("RemovedThoughWanted", f"{len(leaving)} {now}", text)
+
+    def _leaves_already(self, name: str) -> bool:
+        known = self._watch.books.testers.get(name)
+        return known is not None and known.leaving
+
+
+def _mail_of(record: TesterRecord) -> str:
+    return record.desired.account.email.casefold()

@@ -1,0 +1,234 @@
+"""The things that stand outside: nothing doubled, nothing unknown, no machine taken from whom the spec leaves it.
+
+**Doubled.** Two things of one kind that rows of one tester call wanted are a violation at once. What the books call retiring,
+lost or kept, and what they list in quarantine, is declared. A twin, another thing under the very name of the wanted one, nobody
+can know of before the next listing: it is a violation once `TWIN_PASSES` whole passes of its tester, begun later than a shared
+look may be old and without a lie of the world since, have not declared it.
+
+**Unknown.** A thing that bears a name of ours and is in no open row must be told to an admin (`NothingOrphaned`). Allowance:
+two true listings that show it, further apart than the grace and within one life of the controller, and `TOLD_WITHIN` after
+that, which is when the chore that compares them comes by. So a thing that no listing shows, and what nobody reads, is not
+asked for. Things at a daemon or node that the Fleet calls gone for good are nobody's.
+
+**MachineLost.** No machine on which we ever were is deleted while its tester is in the folder and wanted, at the `rebuild` that
+it was made for, unless a newer one has taken its place. No allowance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from controller.records import JournalEntry
+from examples.simulator.log import Entry
+from examples.simulator.seeding import CONTROLLER
+from examples.simulator.server import COMPUTE_SECRET
+from reconcilers.facts import ObjectState, OutsideObject
+from specs.gone import gone_of
+from specs.names import tenant_name
+from tests.worlds.watch_books import is_kept
+
+if TYPE_CHECKING:
+    from tests.worlds.watch import Watch
+
+MACHINE, GATEWAY, APP, TENANT = "machine", "gateway", "sign_in_app", "engine_access"
+LISTINGS = {"list_vms": MACHINE, "list_webgateways": GATEWAY}
+IDS = {MACHINE: "vm_id", GATEWAY: "gateway_id", APP: "app_id"}
+WANTED = frozenset({ObjectState.INTENDED, ObjectState.EXISTING})
+TWIN_PASSES = 3
+TOLD_WITHIN = timedelta(minutes=3)
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """`step` is the one that keeps it; `where` a daemon, an engine or "Forge"."""
+
+    step: str
+    where: str
+    id: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.step} {self.name} ({self.where}/{self.id})"
+
+
+@dataclass
+class _Twin:
+    since: datetime
+    passes: int = 0
+
+
+@dataclass
+class _Stray:
+    """`shown`: when true listings of this life showed it, first and last."""
+
+    since: datetime
+    shown: list[datetime] = field(default_factory=list)
+
+
+class Things:
+    """See the module."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._state: object = None
+        self._vms: dict[Thing, None] = {}
+        self._been_on: set[str] = set()  # names of the machines that we were on
+        self._twins: dict[tuple[str, Thing], _Twin] = {}  # by tester
+        self._strays: dict[Thing, _Stray] = {}
+
+    def begin(self) -> None:
+        """A new life remembers no listing."""
+        for stray in self._strays.values():
+            stray.shown.clear()
+
+    # -- told
+
+    def served(self, entry: Entry) -> None:
+        if entry.method == "look" and entry.system.startswith("machine:"):
+            self._been_on.add(entry.system.removeprefix("machine:"))
+        elif entry.writing or entry.what == "/rpc list_vms":
+            self.look()
+        if self._strays and entry.status == 200 and not entry.writing:
+            self._listed(entry)
+
+    def passed(self, tester: str, began: datetime) -> None:
+        self.look()
+        for (whose, thing), twin in self._twins.items():
+            late_enough = began >= twin.since + self._watch.timing.look_age
+            if whose == tester and late_enough and not self._watch.lied_since(twin.since):
+                twin.passes += 1
+                if twin.passes >= TWIN_PASSES:
+                    self._watch.violated(
+                        "Doubled", f"{thing}", f"{thing} stands beside the one in use of {tester}, and nobody says so"
+                    )
+
+    # -- looking
+
+    def look(self) -> None:
+        world, books = self._watch.rig.world, self._watch.books
+        state = (
+            books.version,
+            tuple(
+                (one.next_vm, len(one.vms), one.next_gateway, len(one.gateways)) for one in world.state.daemons.values()
+            ),
+            (world.state.forge.next_id, len(world.state.forge.apps)),
+            world.admin.state.secret_changes,
+        )
+        if state != self._state:
+            self._state = state
+            self._compare()
+
+    def _compare(self) -> None:
+        now, books = self._watch.now(), self._watch.books
+        wanted: dict[tuple[str, str], list[Thing]] = {}
+        twins: dict[tuple[str, Thing], _Twin] = {}
+        strays: dict[Thing, _Stray] = {}
+        standing: dict[Thing, None] = {}
+        for thing in self._standing():
+            if thing.step == MACHINE:
+                standing[thing] = None
+            whose = books.whose(thing.step, thing.name)
+            if whose is None or thing.id in books.quarantined(whose, thing.step):
+                continue
+            rows = [row for row in books.rows_named(thing.step, thing.name) if row.state is not ObjectState.GONE]
+            if not rows:
+                if not self._is_tenant(thing, whose) and not books.told_of_orphan(thing.name):
+                    strays[thing] = self._strays.get(thing) or _Stray(now)
+                continue
+            if all(row.state in WANTED and not is_kept(row) for row in rows):
+                if any(_is_another(row, thing) for row in rows):
+                    twins[whose, thing] = self._twins.get((whose, thing)) or _Twin(now)
+                else:
+                    wanted.setdefault((whose, thing.step), []).append(thing)
+        for (whose, step), things in wanted.items():
+            names = {thing.name for thing in things}
+            if len(names) > 1:
+                found = ", ".join(map(str, things))
+                self._watch.violated("Doubled", f"{whose}/{step}/{sorted(names)}", f"{whose} has {found} at once")
+            elif len(things) > 1:  # which of them is ours is not known yet: all but one are twins
+                for thing in things[1:]:
+                    twins[whose, thing] = self._twins.get((whose, thing)) or _Twin(now)
+        self._twins, self._strays = twins, strays
+        gone, self._vms = [vm for vm in self._vms if vm not in standing], standing
+        for vm in gone:
+            self._lost(vm)
+
+    def _standing(self) -> Iterator[Thing]:
+        """All that was made with our credentials, by whomever."""
+        world, fleet = self._watch.rig.world, self._watch.books.fleet
+        gone = gone_of(fleet) if fleet is not None else None
+        for name, daemon in world.state.daemons.items():
+            for vm in daemon.vms.values():
+                if vm.secret == COMPUTE_SECRET and not (gone and gone.place(name, vm.node_sid)):
+                    yield Thing(MACHINE, name, vm.sid, vm.name)
+            for gateway in daemon.gateways.values():
+                if gateway.secret == COMPUTE_SECRET and not (gone and gone.place(name)):
+                    yield Thing(GATEWAY, name, gateway.sid, gateway.name)
+        for app in world.state.forge.apps:
+            if app.owner == CONTROLLER:
+                yield Thing(APP, "Forge", str(app.id), app.name)
+        for engine in world.state.engines:
+            for tenant in world.engines.registered(engine) or ():
+                if not (gone and engine.name in gone.engines):
+                    yield Thing(TENANT, engine.name, tenant, tenant)
+
+    def _is_tenant(self, thing: Thing, whose: str) -> bool:
+        """A tenant has no row of its own: its tester's does."""
+        record = self._watch.books.testers.get(whose)
+        return thing.step == TENANT and record is not None and tenant_name(record.name, record.uid) == thing.name
+
+    def _listed(self, entry: Entry) -> None:
+        step = LISTINGS.get(entry.what.rpartition(" ")[2])
+        if step is None and entry.system == "forge" and entry.what.endswith("/applications/oauth2"):
+            step = APP
+        now = self._watch.now()
+        for thing, stray in self._strays.items():
+            if thing.step != step or thing.where not in (entry.system, "Forge") or self._watch.lied_since(stray.since):
+                continue
+            stray.shown = [*stray.shown[:1], now]
+        for thing, stray in self._strays.items():
+            if len(stray.shown) == 2 and self._is_overdue(stray, now):
+                self._watch.violated("Unknown", f"{thing}", f"{thing} is in no row, and nobody was told of it")
+
+    def _is_overdue(self, stray: _Stray, now: datetime) -> bool:
+        first, last = stray.shown
+        return last - first >= self._watch.timing.listing_grace + TOLD_WITHIN and now >= last
+
+    # -- machines
+
+    def begun(self, entry: JournalEntry) -> None:
+        """That a machine is to be deleted is written down before it is done."""
+        if entry.step == MACHINE and entry.verb == "delete":
+            self._check_may_go(entry.tester, entry.target.removeprefix("machine "))
+
+    def _lost(self, vm: Thing) -> None:
+        """It does not stand any more; if we had it deleted, its row says that it must go."""
+        whose = self._watch.books.whose(MACHINE, vm.name)
+        rows = [row for row in self._watch.books.rows_named(MACHINE, vm.name) if not _is_another(row, vm)]
+        if whose is not None and any(row.state is ObjectState.RETIRING for row in rows):
+            self._check_may_go(whose, vm.name)
+
+    def _check_may_go(self, tester: str, vm: str) -> None:
+        books, watch = self._watch.books, self._watch
+        record, said = books.testers.get(tester), watch.said()
+        rows = list(books.rows_named(MACHINE, vm))
+        if record is None or record.leaving or vm not in self._been_on or tester not in said.names or not rows:
+            return
+        row = rows[-1]
+        made_for = row.identity.get("rebuild", "0")
+        newer = any(
+            other.state in WANTED and (other.incarnation, other.attempt) > (row.incarnation, row.attempt)
+            for key, other in books.rows.items()
+            if key[:2] == (tester, MACHINE)
+        )
+        if made_for == str(record.desired.machine.rebuild) and not newer:
+            watch.violated("MachineLost", vm, f"{vm} of {tester} is deleted though its spec keeps it")
+
+
+def _is_another(row: OutsideObject, thing: Thing) -> bool:
+    """Whether the row is known to speak of another thing of this name."""
+    told = row.identity.get(IDS.get(thing.step, ""), "")
+    return bool(told) and (told, row.identity.get("daemon", thing.where)) != (thing.id, thing.where)
