@@ -24,11 +24,22 @@ EVERY: Final = timedelta(seconds=2)
 RETRY: Final = timedelta(minutes=1)
 COUNTS_EVERY: Final = timedelta(seconds=10)
 """While a revision is on its way, its count is told no oftener: a thousand testers are not a thousand statuses."""
+MOST_REFUSALS: Final = 5
+"""So often a verdict is offered, each time after twice as long."""
 LOOKED_BACK: Final = 20
 """So many revisions may still be told that a newer one has taken their place."""
 
 Tell = Callable[[RevisionRecord], Awaitable[bool]]
 """Publishes a verdict. False: there is nowhere to. Raises OutsideError."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A verdict that Forge did not take, so many times, and when it is offered again."""
+
+    words: str
+    times: int
+    again: datetime
 
 
 @dataclass
@@ -41,8 +52,8 @@ class Publisher:
     _seen: int = -1  # commits of the store when it was judged last
     _not_before: datetime | None = None
     _counted: datetime | None = None  # when a count was told last
-    _owing: bool = False  # a count waits for its time
-    _refused: dict[str, str] = field(default_factory=dict)  # revision → the verdict that Forge will never take
+    _owing: bool = False  # something waits for its time
+    _refused: dict[str, Refusal] = field(default_factory=dict)  # by revision
 
     async def look(self) -> None:
         """Judge the revision in force, and tell what is new. A store that cannot be used is tried the next time."""
@@ -64,17 +75,31 @@ class Publisher:
         news = await newest_judged(self.store, LOOKED_BACK, now)
         known = {each.revision: each for each in records}
         await self.store.write(*(PutRevision(new) for new in news if known.get(new.revision, new) != new))
-        untold = [each for each in news if in_words(each) not in (each.told, self._refused.get(each.revision))]
+        self._refused = {each.revision: self._refused[each.revision] for each in news if each.revision in self._refused}
+        untold = [each for each in news if in_words(each) != each.told and not self._is_given_up(each)]
         due = [each for each in reversed(untold) if self._is_due(each, now)]
         self._owing = len(due) < len(untold)
         return due
 
+    def _refusal(self, record: RevisionRecord) -> Refusal | None:
+        """Of this very verdict."""
+        known = self._refused.get(record.revision)
+        return known if known is not None and known.words == in_words(record) else None
+
+    def _is_given_up(self, record: RevisionRecord) -> bool:
+        known = self._refusal(record)
+        return known is not None and known.times >= MOST_REFUSALS
+
     def _is_due(self, record: RevisionRecord, now: datetime) -> bool:
+        refused = self._refusal(record)
+        if refused is not None and now < refused.again:
+            return False
         only_counts = record.state is RevisionState.PENDING and record.told.startswith(f"{RevisionState.PENDING}:")
         return not only_counts or self._counted is None or now - self._counted >= COUNTS_EVERY
 
     async def _publish(self, untold: list[RevisionRecord], now: datetime) -> None:
-        """What fails is tried again in a while; what is refused is not."""
+        """What fails is tried again in a while. What is refused a few times more: Forge may know a commit a little later than
+        its repository does."""
         self._not_before = None
         for record in untold:
             try:
@@ -82,7 +107,10 @@ class Publisher:
                     self._counted = now
                     await self.store.write(PutRevision(replace(record, told=in_words(record))))
             except Rejected as error:
-                self._refused[record.revision] = in_words(record)
+                known = self._refusal(record)
+                times = 1 if known is None else known.times + 1
+                self._refused[record.revision] = Refusal(in_words(record), times, now + RETRY * 2 ** (times - 1))
+                self._owing = True
                 log.warning("the status of %s is not taken: %s", record.revision[:12], error)
             except OutsideError as error:
                 self._not_before = now + RETRY

@@ -136,7 +136,8 @@ async def test_no_more_follow_than_may_and_who_left_makes_room(
     monkeypatch.setattr(stream_route, "MOST", 1)
     async with served(controller) as client:
         async with client.stream("GET", "/api/v1/stream") as answer:
-            await anext(events_in(answer))
+            events = events_in(answer)  # held: one that nobody holds is closed, and its stream with it
+            await anext(events)
             refused = await client.get("/api/v1/stream")
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "30")
         async with asyncio.timeout(PATIENCE):

@@ -17,6 +17,7 @@ from controller.boards.tester import NEEDS, Health, StepState, TesterBoard, test
 from controller.places import Places, opened_store
 from controller.queries import Queries
 from controller.records import Phase, PutCondition, PutSource, SourceState
+from controller.shelf import STEPS
 from controller.store import Store
 from controller.world import World
 from tests.browser.people import DOOR, NEWEST, TOOK, USUAL, Person, changes
@@ -142,7 +143,7 @@ async def test_a_silent_daemon_is_told_and_nothing_made_up(store: Store) -> None
 
 async def test_versions_are_counted_by_tester(store: Store) -> None:
     world = await show(store, BY_NAME["alice"], BY_NAME["ben"], BY_NAME["dora"], BY_NAME["lea"])
-    found = {each.name: each for each in await component_boards(store, world)}
+    found = {each.name: each for each in component_boards((await store.briefs(STEPS)).values(), world)}
     books = found["hero_books"]
     assert [(one.version, one.testers, one.newest) for one in books.versions] == [
         (NEWEST, ("alice", "lea"), True),

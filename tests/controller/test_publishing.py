@@ -1,4 +1,4 @@
-"""A verdict on a revision is told once, again when it changes, later when it could not be, and never when it was refused."""
+"""A verdict on a revision is told once, again when it changes, later when it could not be, a few times when it is refused."""
 
 from __future__ import annotations
 
@@ -106,17 +106,35 @@ async def test_who_cannot_be_told_now_is_told_later(
     assert forge.told == [("one", "success", "1/1 testers ready")]
 
 
-async def test_a_refused_verdict_is_not_tried_again_and_the_next_one_is(
+async def test_a_refused_verdict_is_offered_a_few_times_more_and_the_next_one_at_once(
     store: Store, publisher: Publisher, forge: Forge, clock: ManualClock
+) -> None:
+    """Forge may know a commit a little later than its repository does; one that it never knows is given up."""
+    forge.fails = Rejected("no such commit", system="forge", reason="CommitUnknown")
+    asked = []
+    for minute in range(60):
+        before = forge.asked
+        await publisher.look()
+        asked += [minute] * (forge.asked - before)
+        clock.pass_by(RETRY)
+    assert asked == [0, 1, 3, 7, 15]
+    await store.write(PutTester(replace(a_tester(), name="bob", uid="b0b000")))
+    forge.fails = None
+    await publisher.look()
+    assert forge.told == [("one", "pending", "0/2 testers ready")]
+
+
+async def test_a_commit_that_forge_comes_to_know_gets_its_verdict(
+    publisher: Publisher, forge: Forge, clock: ManualClock
 ) -> None:
     forge.fails = Rejected("no such commit", system="forge", reason="CommitUnknown")
     await publisher.look()
-    clock.pass_by(10 * RETRY)
-    await store.write(PutTester(replace(a_tester(), name="bob", uid="b0b000")))
+    forge.fails = None
     await publisher.look()
-    assert forge.asked == 2  # the verdict is another one: two testers
+    assert forge.told == []
+    clock.pass_by(RETRY)
     await publisher.look()
-    assert forge.asked == 2
+    assert forge.told == [("one", "pending", "0/1 testers ready")]
 
 
 async def test_a_newer_revision_ends_the_older_ones_wait(store: Store, publisher: Publisher, forge: Forge) -> None:

@@ -317,4 +317,5 @@ async def _posthumous(rig: Rig, begun: datetime) -> str:
 
 
 def _second(line: str) -> float:
-    return float(line.partition(" ")[0])
+    """`+12.3 …`; `+-12.3 …` is told by a clock of ours that was set back."""
+    return float(line.partition(" ")[0].removeprefix("+"))
