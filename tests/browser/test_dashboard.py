@@ -17,6 +17,8 @@ from tests.browser.conftest import Complaints
 from tests.browser.people import DOOR, USUAL, Person
 from tests.browser.stage import Stage, dead_forge, fleet_trouble, revisions, staged
 
+pytestmark = pytest.mark.long
+
 PATIENCE = 20_000  # milliseconds
 PAGES = (
     "/",

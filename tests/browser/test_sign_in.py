@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import httpx
+import pytest
 from playwright.async_api import BrowserContext, Page, Route, expect
 
 from api.access.access import Access
@@ -20,6 +21,8 @@ from tests.browser.conftest import Complaints
 from tests.browser.people import Person
 from tests.browser.stage import staged
 from tests.controller.fakes import FLEET, ManualClock
+
+pytestmark = pytest.mark.long
 
 
 async def signs_in_at(context: BrowserContext, forge: FakeForge) -> None:

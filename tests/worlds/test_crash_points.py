@@ -18,6 +18,8 @@ from tests.worlds.crash_state import differences
 from tests.worlds.deaths import Awaits
 from tests.worlds.loop import in_virtual_time
 
+pytestmark = pytest.mark.long
+
 EVERY = {"cold-add": 1000, "update": 300, "drift": 900, "rotation": 400, "rebuild": 1000, "removal": 180}
 """Somewhat less than a scenario has boundaries: one or two are tried today, beside those after every call that makes or deletes
 something."""

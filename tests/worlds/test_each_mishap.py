@@ -44,15 +44,9 @@ QUICK = frozenset(
         "timeout_after_effect",
         "error_reported_though_created",
         "listing_truncated",
-        "daemon_client_dead",
-        "teardown_takes_an_hour",
         "vm_vanishes",
-        "host_key_changed",
-        "start_lies",
         "token_revoked",
-        "app_duplicated",
         "clock_jumps",
-        "store_full",
     }
 )
 """The kinds that every `make test` tries; `make long` tries all of them."""
