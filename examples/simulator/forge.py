@@ -157,10 +157,12 @@ class Forge:
         del self.state.accounts[account.name.lower()]
 
     def rename_account(self, old: str, new: str) -> None:
-        """What an administrator does in the web pages: the old name then answers 307."""
+        """What an administrator does in the web pages: its old names then answer 307, for as long as nobody else has them."""
         account = self.need_account(old)
         del self.state.accounts[old.lower()]
-        self.state.renamed[old.lower()] = new
+        former = [name for name, present in self.state.renamed.items() if present.lower() == old.lower()]
+        self.state.renamed.update(dict.fromkeys([*former, old.lower()], new))
+        self.state.renamed.pop(new.lower(), None)
         for token in self.state.tokens.values():
             token.account = new if token.account == account.name else token.account
         for app in self.state.apps:

@@ -36,7 +36,8 @@ def user_get(call: Call) -> Answer:
     name = call.path["name"]
     if org := call.forge.organisation(name):
         return json_answer(organisation_as_user(call.forge, org))
-    if call.forge.account(name) is None and (new := call.forge.state.renamed.get(name.lower())):
+    new = call.forge.state.renamed.get(name.lower())
+    if call.forge.account(name) is None and new is not None and call.forge.account(new):
         return redirect(f"/api/v1/users/{new}", 307)
     return json_answer(account_shape(call.forge, call.named(), call.caller))
 

@@ -243,3 +243,20 @@ def test_lesson_3_rights_come_and_go(town: "Town", virtually: "Virtually") -> No
         assert (await town.forge("GET", "/api/v1/user", token=token)).status == 200
 
     virtually(scenario())
+
+
+def test_a_former_name_leads_to_the_account_until_that_is_gone(town: "Town", virtually: "Virtually") -> None:
+    async def asked(name: str) -> tuple[int, str | None]:
+        answer = await town.forge("GET", f"/api/v1/users/{name}")
+        return answer.status, answer.header("location")
+
+    async def scenario() -> None:
+        town.world.drift.rename_account("bob", "robert")
+        town.world.drift.rename_account("robert", "rob")
+        assert [await asked("bob"), await asked("robert")] == [(307, "/api/v1/users/rob")] * 2
+        town.world.drift.rename_account("rob", "bob")
+        assert [await asked("bob"), await asked("rob")] == [(200, None), (307, "/api/v1/users/bob")]
+        town.world.drift.delete_account("bob")
+        assert [await asked("bob"), await asked("rob")] == [(404, None)] * 2
+
+    virtually(scenario())
