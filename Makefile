@@ -8,6 +8,9 @@ DEMO_ARGS ?=
 TEST_ARGS ?=
 BENCH_ARGS ?=
 SHOT ?=
+# The peers beside which `make bench` measures, in an environment of their own.
+PEERS := .venv-bench
+BENCH ?= noop dispatch
 # Second deaths after each first one, on average.
 DOUBLES ?= 0.1
 # Seeded worlds: how many, the first one's seed, testers in each, days of each; or the file of a story to be lived again.
@@ -25,7 +28,7 @@ FIND_PYTHON := for name in python3.13 python3.12 python3.11 python3 python; do \
 	if command -v $$name >/dev/null 2>&1 && $$name -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then printf %s $$name; break; fi; done
 
-.PHONY: help env demo test long check bench-ready bench-month bench-api screenshots worlds crash-points lock clean
+.PHONY: help env demo test long check bench bench-ready bench-month bench-api bench-replicas screenshots worlds crash-points lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -50,7 +53,7 @@ $(STAMP): requirements.lock pyproject.toml
 demo: env  ## three testers come to life in a make-believe world; DEMO_ARGS=--exit ends when all are ready
 	@$(BIN)/testerctl demo $(DEMO_ARGS)
 
-test: env  ## all tests, the checks among them; TEST_ARGS goes to pytest
+test: env  ## all tests, the checks among them; TEST_ARGS goes to pytest, STORE=postgresql takes a server for every store
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TEST_ARGS)
 
 long: env  ## what takes longer: every mishap alone, and N seeded worlds
@@ -63,12 +66,24 @@ check: env  ## format, lint, types and layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+bench: env $(PEERS)/.made  ## us beside our peers in one run, figures as text and as JSON in .bench: BENCH="noop" is one part; BENCH_ARGS
+	@for part in $(BENCH); do nice -n 5 $(BIN)/python -m tests.bench.$$part $(BENCH_ARGS) || exit 1; echo; done
+
+$(PEERS)/.made: tests/bench/requirements-peers.lock
+	@echo "making $(PEERS) for the peers"
+	@python="$$($(FIND_PYTHON))"; "$$python" -m venv --clear $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/bench/requirements-peers.lock
+	@touch $@
+
 bench-ready: env  ## how long a cold tester takes, beside what nobody can avoid; BENCH_ARGS=--sockets over real HTTP and SSH
 	@$(BIN)/python -m tests.bench.ready $(BENCH_ARGS)
 
 bench-api: env  ## what the API, its stream and the pages cost with a thousand testers
 	@$(BIN)/python -m tests.bench.api
 	@$(BIN)/python -m tests.bench.pages
+
+bench-replicas: env  ## 1, 2 and 4 replicas on one PostgreSQL: passes, take-over, wake-ups
+	@$(BIN)/python -m tests.bench.replicas $(BENCH_ARGS)
 
 screenshots: env  ## every page of the dashboard, light, dark and on a phone, into docs/screens; SHOT= takes those whose name begins so
 	@$(BIN)/python -m tests.browser.screens $(SHOT)
@@ -86,7 +101,9 @@ crash-points: env  ## the process dies at every boundary of six lives, and twice
 lock: env  ## choose dependencies anew within the bounds of pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --extra dev --generate-hashes --no-header \
 		--no-annotate --no-emit-index-url pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--no-emit-index-url tests/bench/requirements-peers.in -o tests/bench/requirements-peers.lock
 
 clean:  ## throw away what can be made again: environment, caches, the demo's world
-	@rm -rf $(VENV) .demo .worlds .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist *.egg-info
+	@rm -rf $(VENV) $(PEERS) .bench .demo .worlds .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist *.egg-info
 	@find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +

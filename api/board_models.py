@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from api.answer import Answer
-from api.models import Condition, Event, Tester, TesterWhole
+from api.models import Condition, Event, Plan, Tester, TesterWhole
 from controller.boards import compare, nodes
 from controller.boards.components import ComponentBoard, VersionCount
 from controller.boards.needs import Gravity
@@ -235,7 +235,8 @@ class Links(Answer):
 
 class TesterInFull(TesterWhole):
     """One tester with everything: what it should have (`desired`, everything resolved), what was seen of it (`facts`, `compared`,
-    `components`), how it got there (`timeline`), and who changed it last (`revision`)."""
+    `components`), how it got there (`timeline`), who changed it last (`revision`), and, for who asks for it, what the next
+    passes would do (`plan`)."""
 
     desired: Mapping[str, Any]
     compared: tuple[Compared, ...]
@@ -244,9 +245,10 @@ class TesterInFull(TesterWhole):
     steps: tuple[Step, ...]
     revision: Revision | None
     links: Links
+    plan: Plan | None = None
 
     @classmethod
-    def of_board(cls, board: TesterBoard) -> TesterInFull:
+    def of_board(cls, board: TesterBoard, plan: Plan | None = None) -> TesterInFull:
         whole = TesterWhole.of(board.detail)
         steps = tuple(map(Step.of, board.steps))
         record = board.detail.summary.record
@@ -262,6 +264,7 @@ class TesterInFull(TesterWhole):
             links=Links(
                 plan=f"{here}/plan", events=f"{here}/events", logs=f"{here}/logs", cockpit=whole.tester.link or None
             ),
+            plan=plan,
         )
 
 

@@ -27,6 +27,8 @@ COMMANDS = {
     "logs": "Show what the installs on a tester's machine printed.",
     "wait": "Wait for a tester.",
     "reveal": "Show the one-time password of a tester, if one is kept.",
+    "replicas": "Show who works on which testers.",
+    "copy": "Copy the books into another database.",
     "demo": "Show three testers come to life.",
     "schema": "Print the JSON Schema of a kind of document.",
 }

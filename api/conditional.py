@@ -1,4 +1,5 @@
-"""Answers that say what they are (ETag), so that who has one already is told so in a few bytes (304, RFC 9110)."""
+"""Reads of the API: each answer says what it is (ETag), so that who has it already is told so in a few bytes (304, RFC 9110), and
+what nobody understands is refused rather than passed over."""
 
 from __future__ import annotations
 
@@ -6,8 +7,9 @@ import hashlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -22,15 +24,31 @@ class ConditionalRoute(APIRoute):
     """The mark is the digest of what is answered: equal marks, equal bytes."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        answer = super().get_route_handler()
+        answer, known = super().get_route_handler(), self._parameters()
 
         async def answered(request: Request) -> Response:
+            refuse_strange(request, known)
             position = request.app.state.window.news.position  # before anything is read, so that nothing is missed
             found = conditional(request, await answer(request))
             found.headers[POSITION] = position
             return found
 
         return answered
+
+    def _parameters(self) -> frozenset[str] | None:
+        """Those that there are; None where a model knows them, which refuses others by itself."""
+        asked = self.dependant.query_params
+        if any(isinstance(kind := each.field_info.annotation, type) and issubclass(kind, BaseModel) for each in asked):
+            return None
+        return frozenset(each.alias for each in asked)
+
+
+def refuse_strange(request: Request, known: frozenset[str] | None) -> None:
+    """A misspelt filter that is passed over would answer with what was not asked for. Raises HTTPException 422."""
+    strange = sorted(set(request.query_params) - known) if known is not None else []
+    if strange:
+        there = f"there are {', '.join(sorted(known or ()))}" if known else "there are none"
+        raise HTTPException(422, f"there is no parameter {', '.join(strange)[:200]}; {there}")
 
 
 def conditional(request: Request, answer: Response) -> Response:

@@ -204,8 +204,8 @@ _FLEET = boards.Fleet(
     needs=(
         boards.Need(
             gravity=Gravity.STUCK,
-            title="No capacity",
-            text="Machine: no node has room for 8192 MiB",
+            title="No node has room",
+            text="No node has room for 8 GiB of memory",
             testers=("bob",),
             since=_at(4),
         ),
@@ -281,7 +281,7 @@ ONE, MANY = "example:", "examples:"
 EXAMPLES: dict[type[BaseModel], BaseModel] = {
     type(each): each
     for each in (
-        _WHOLE,
+        _WHOLE.model_copy(update={"plan": _PLAN}),
         _FLEET,
         _REVISION,
         _PLAN,

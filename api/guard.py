@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.access.access import Access, has_token_in_address
 from api.access.who import Viewer
-from api.problems import mistake, problem
+from api.problems import mistake, refusal
 from controller.store import StoreError
 
 log = logging.getLogger("api")
@@ -28,6 +28,7 @@ TAKES_IN: Final = frozenset({"/hooks/forge", "/sign-out"})
 LARGEST_BODY: Final = 1024 * 1024
 LONGEST_ADDRESS: Final = 8 * 1024
 ASKED_AGAIN_AFTER: Final = timedelta(seconds=1)
+END: Final[Message] = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 def headers(https: bool) -> dict[str, str]:
@@ -66,12 +67,12 @@ class Guard:
         request = Request(scope)
         sending = _Sending(self._access, request, send, self._headers)
         try:
-            refusal = refused(request, self._access) or await self._let_in(request)
-            await (refusal or self._app)(scope, receive, sending.send)
+            answer = refused(request, self._access) or await self._let_in(request) or self._app
+            await answer({**scope, "method": "GET"} if sending.head_only else scope, receive, sending.send)
         except Exception as error:
-            answer = mistake(request.method, scope["path"], error)
+            sorry = mistake(request, error)
             if sending.began is None:
-                await answer(scope, receive, sending.send)
+                await sorry(scope, receive, sending.send)
 
     async def _let_in(self, request: Request) -> Response | None:
         """Writes down who asks, or gives the answer that says no."""
@@ -79,7 +80,7 @@ class Guard:
             found = await self._access.admitted(request)
         except StoreError as error:
             log.warning("nobody can be let in: %s", error)
-            return problem(503, "the store cannot be read, so nobody can be let in", {"Retry-After": "5"})
+            return refusal(request, 503, "the store cannot be read, so nobody can be let in", {"Retry-After": "5"})
         if isinstance(found, Response):
             return found
         request.state.viewer = found
@@ -89,18 +90,25 @@ class Guard:
 def refused(request: Request, access: Access) -> Response | None:
     """The answer to what nobody may ask, whoever they are."""
     if not access.is_ours(request.headers.get("host", "")):
-        return problem(421, "this address answers to its own names only")
+        return refusal(request, 421, "this address answers to its own names only", way=f"{access.base}/")
     path = request.scope["path"]
     if len(path) + len(request.scope["query_string"]) > LONGEST_ADDRESS:
-        return problem(414, "the address is too long")
+        return refusal(request, 414, "the address is too long")
     if has_token_in_address(request):
-        return problem(
-            400, "a token in an address is kept by logs and histories: revoke it, and send the next as a header"
+        return refusal(
+            request,
+            400,
+            "a token in an address is kept by logs and histories: revoke it, and send the next as a header",
         )
     if request.method not in ("GET", "HEAD") and not (request.method == "POST" and path in TAKES_IN):
-        return problem(405, "nothing can be changed here", {"Allow": "GET, HEAD"})
+        return refusal(
+            request, 405, "this is only looked at: what changes the fleet is a commit", {"Allow": "GET, HEAD"}
+        )
     if _is_too_large(request.headers.get("content-length", "")):
-        return problem(413, f"a body has at most {LARGEST_BODY // 1024**2} MiB", {"Connection": "close"})
+        return refusal(request, 413, f"a body has at most {LARGEST_BODY // 1024**2} MiB", {"Connection": "close"})
+    if "content-length" in request.headers and "transfer-encoding" in request.headers:
+        # Where this request ends is told twice: something before us may take the rest of it for a request of its own.
+        return refusal(request, 400, "the length of the body is told in two ways", {"Connection": "close"})
     return None
 
 
@@ -110,7 +118,8 @@ def _is_too_large(length: str) -> bool:
 
 @dataclass
 class _Sending:
-    """One answer on its way out, with our headers, and cut off as soon as it is for nobody any more."""
+    """One answer on its way out, with our headers, and cut off as soon as it is for nobody any more. To HEAD it is that of GET
+    without its body, however long that would go on."""
 
     access: Access
     request: Request
@@ -119,6 +128,10 @@ class _Sending:
     began: datetime | None = None
     asked: datetime | None = None
     cut: bool = False
+
+    @property
+    def head_only(self) -> bool:
+        return self.request.method == "HEAD"
 
     async def send(self, message: Message) -> None:
         if self.cut:
@@ -129,11 +142,15 @@ class _Sending:
             found = MutableHeaders(scope=message)
             found.update(self.headers)
             found.setdefault("Cache-Control", "no-store")
+            if self.head_only:
+                self.cut = True
+                await self.out(message)
+                message = END
         elif self.asked is not None and now - self.asked >= ASKED_AGAIN_AFTER:
             self.asked = now
             if not await self._is_still_let_in():
                 self.cut = True
-                message = {"type": "http.response.body", "body": b"", "more_body": False}
+                message = END
         await self.out(message)
 
     async def _is_still_let_in(self) -> bool:

@@ -17,10 +17,11 @@ from api import problems
 from api.access import routes as access_routes
 from api.access.access import Access
 from api.complaint import Complaint
+from api.description import described, short_name
 from api.examples import with_examples
 from api.guard import Guard
 from api.pages.routes import add_pages
-from api.patience import MOST_CONNECTIONS, PatientProtocol
+from api.patience import PatientProtocol, most_connections
 from api.routes import components, events, fleet, health, hook, metrics, nodes, revisions, stream, testers
 from api.routes.hook import Doorbell
 from api.window import Window
@@ -44,10 +45,12 @@ class Place:
 
 
 class _Api(FastAPI):
-    """With an example of every answer in its description."""
+    """With what `api.description` tells, and an example of every answer."""
 
     def openapi(self) -> dict[str, Any]:
-        return with_examples(super().openapi())
+        if self.openapi_schema is None:
+            self.openapi_schema = with_examples(described(super().openapi()))
+        return self.openapi_schema
 
 
 def make_app(window: Window, doorbell: Doorbell | None = None, access: Access | None = None) -> FastAPI:
@@ -61,7 +64,9 @@ def make_app(window: Window, doorbell: Doorbell | None = None, access: Access | 
         summary="How the testers stand. Read only.",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # it would lead to what the Host header says, in clear
         openapi_url="/openapi.json",
+        generate_unique_id_function=short_name,
     )
     app.state.window = window
     app.state.streams = set()
@@ -141,9 +146,10 @@ async def serve(app: FastAPI, sock: socket.socket, stop: asyncio.Event) -> None:
     config = uvicorn.Config(
         app,
         http=PatientProtocol,
-        limit_concurrency=MOST_CONNECTIONS,
+        ws="none",
+        limit_concurrency=most_connections(),
         lifespan="off",
-        log_level="warning",
+        log_level="error",  # what is no HTTP is told to whoever sent it; anybody could fill a log with it
         log_config=None,
         access_log=False,
         server_header=False,

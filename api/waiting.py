@@ -7,7 +7,7 @@ from datetime import datetime
 
 from api.words import ahead, one_line, span
 from controller.queries import TesterDetail
-from controller.records import Condition, Phase, Status
+from controller.records import Condition, Phase, Status, TesterRecord
 
 READY, REMOVED = "Ready", "Removed"
 
@@ -29,6 +29,15 @@ def whom_of(one: Condition, now: datetime) -> str:
     if one.status is Status.TRUE:
         return ""
     return whom(one.blames, one.until, now, retried=one.retry_at is not None, failures=one.failures)
+
+
+def paused(record: TesterRecord) -> str:
+    """`paused by mik until 2026-12-05: demo on Friday`; "" for who is not."""
+    pause = record.desired.paused
+    if record.phase is not Phase.PAUSED or pause is None:
+        return ""
+    until = f" until {pause.until}" if pause.until is not None else ""
+    return one_line(f"paused by {pause.by}{until}: {pause.reason}")
 
 
 @dataclass(frozen=True, slots=True)

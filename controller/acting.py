@@ -30,6 +30,7 @@ from controller.records import (
 )
 from controller.rows import TAKEN, as_now, current, deleted, without_marks
 from controller.snapshot import Snapshot
+from controller.store.fencing import NotOurs
 from controller.world import Step, World
 from reconcilers.actions import UPDATE_STARTED, Action, Disruption, Effect
 from reconcilers.clock import Clock
@@ -214,6 +215,8 @@ class Deed:
             why = f"it is not waited for any longer: {cut}" if cut else "the controller was stopped during the call"
             await whole(self._close(entry, Outcome.UNKNOWN, why, *self._still_open(self.action.limit)))
             raise
+        except NotOurs:
+            raise  # nothing can be written down: whoever looks after the tester now finds the entry open
         except Exception as error:
             # A mistake of ours, and the call may have been made. Only its type and place are told: texts may hold values.
             log.error("%s: %s failed unexpectedly\n%s", self.snapshot.name, self.what, where(error))

@@ -43,7 +43,7 @@ class AtForge:
         async with self.reached() as place:
             if place is None:
                 return False
-            link = f"{self.dashboard}/revisions" if self.dashboard else ""
+            link = f"{self.dashboard}/revisions/{record.revision}" if self.dashboard else ""
             status = CommitStatus(record.state, record.text, CONTEXT, link)
             await set_status(place.forge, place.owner, place.name, record.revision, status)
             return True

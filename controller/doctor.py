@@ -8,30 +8,21 @@ question has a limit of its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import timedelta
-from enum import StrEnum
 from types import MappingProxyType
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from controller.doctor_forge import Telling, of_forge
+from controller.findings import Ailing, Finding, Question, Round, Untold, Verdict, demand
 from reconcilers.backends import Backends
 from reconcilers.backends.compute import ComputeClient
 from reconcilers.backends.engines import STRANGER, EngineClient
-from reconcilers.backends.forge import ForgeClient
 from reconcilers.backends.mail import NoMailer, ResendMailer, UnusableMailer
 from reconcilers.backends.opening import Options, open_backends
-from reconcilers.backends.reaching import (
-    ACCOUNTS,
-    APPS,
-    forge_time,
-    greet_proxy,
-    try_order,
-    try_repository,
-    try_resend,
-)
+from reconcilers.backends.reaching import greet_proxy, try_resend
 from reconcilers.clock import Clock
 from reconcilers.engine_tokens import new_token
 from reconcilers.errors import OutsideError
@@ -41,58 +32,9 @@ from reconcilers.secret import Secret
 from specs.fleet import ComputeDaemon, Fleet
 from specs.gone import standing
 
+__all__ = ["LIMIT", "Finding", "Telling", "Verdict", "examine"]
+
 LIMIT = timedelta(seconds=20)  # for one question
-TOLERATED_SKEW = timedelta(seconds=30)
-
-
-class Verdict(StrEnum):
-    """Of one question. UNKNOWN: it could not be asked, or there is nothing to ask."""
-
-    GOOD = "good"
-    WRONG = "wrong"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One answer. `detail`: what was seen, or what is wrong; `mend`: what to do about it, "" when `detail` says so."""
-
-    system: str
-    what: str
-    verdict: Verdict
-    detail: str = ""
-    mend: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """`ask` returns what was seen, or raises Ailing, Untold or an OutsideError. `mend` is for the last of these."""
-
-    what: str
-    ask: Callable[[], Awaitable[str]]
-    mend: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """The questions to one system: when the first one's answer is wrong, the others are not asked."""
-
-    system: str
-    first: Question
-    others: tuple[Question, ...] = ()
-
-
-class Ailing(Exception):
-    """It answers, and something is wrong with it."""
-
-    def __init__(self, detail: str, mend: str) -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.mend = mend
-
-
-class Untold(Exception):
-    """It cannot be known now; the message says why."""
 
 
 async def examine(
@@ -102,10 +44,11 @@ async def examine(
     options: Options | None = None,
     limit: timedelta = LIMIT,
     standing_at: Mapping[str, int] = MappingProxyType({}),
+    telling: Telling | None = None,
 ) -> tuple[Finding, ...]:
     """Every finding about a Fleet, in the order of its document; what is gone for good is not asked. `secrets`: those that
-    are held, by reference. `standing_at`: how many machines our books have at each daemon. Never raises for what is wrong
-    outside."""
+    are held, by reference. `standing_at`: how many machines our books have at each daemon. `telling`: where answers go back to
+    git. Never raises for what is wrong outside."""
     fleet = standing(fleet)
     found = list(_secrets(fleet, secrets))
     key = _installer_key(fleet, secrets)
@@ -115,7 +58,8 @@ async def examine(
     except (OutsideError, ValueError) as error:
         return (*found, Finding("fleet", "clients", Verdict.WRONG, f"nothing could be asked: {error}"))
     try:
-        rounds = _rounds(fleet, secrets, backends, clock, standing_at, enters=key.verdict is Verdict.GOOD)
+        forge_round = of_forge(fleet, backends.forge, clock, telling, known=bool(secrets.get(fleet.spec.forge.token)))
+        rounds = [forge_round, *_rounds(fleet, secrets, backends, standing_at, enters=key.verdict is Verdict.GOOD)]
         answers = await asyncio.gather(*(_asked(one, limit) for one in rounds))
     finally:
         await backends.aclose()
@@ -126,7 +70,6 @@ def _rounds(
     fleet: Fleet,
     secrets: Mapping[str, Secret],
     backends: Backends,
-    clock: Clock,
     standing_at: Mapping[str, int],
     *,
     enters: bool,
@@ -134,7 +77,6 @@ def _rounds(
     spec = fleet.spec
     proxies = {"myceliumProxy": spec.network.mycelium_proxy, "outsideProxy": spec.network.outside_proxy}
     return [
-        _forge(fleet, backends.forge, clock, known=bool(secrets.get(spec.forge.token))),
         *(
             _daemon(
                 each, backends.daemon(each.name), standing_at.get(each.name, 0), known=bool(secrets.get(each.secret))
@@ -204,84 +146,6 @@ def _with_stand_ins(fleet: Fleet, secrets: Mapping[str, Secret], key: Finding) -
 # ------------------------------------------------------------------------------------------------ the systems
 
 
-def _forge(fleet: Fleet, forge: ForgeClient, clock: Clock, *, known: bool) -> Round:
-    async def answers() -> str:
-        await forge_time(forge)
-        return str(fleet.spec.forge.url)
-
-    async def owner() -> str:
-        _demand(known, "the token's secret is not there")
-        account = await forge.whoami()
-        if not account.is_admin:
-            raise Ailing(
-                f"the token belongs to {account.login}, who is no site admin",
-                "make that account a site admin, or put a site admin's token where spec.forge.token points",
-            )
-        return f"{account.login}, a site admin"
-
-    async def accounts() -> str:
-        _demand(known, "the token's secret is not there")
-        return f"{len(await forge.accounts())} accounts"
-
-    async def apps() -> str:
-        _demand(known, "the token's secret is not there")
-        return f"{len(await forge.oauth_apps())} apps of the token's owner"
-
-    async def time() -> str:
-        return await _skew(forge, clock)
-
-    async def makes_accounts() -> str:
-        _demand(known, "the token's secret is not there")
-        await try_order(forge, ACCOUNTS)
-        return "an order without a name was called incomplete"
-
-    async def makes_apps() -> str:
-        _demand(known, "the token's secret is not there")
-        await try_order(forge, APPS)
-        return "an order without a name was called incomplete"
-
-    async def feedback() -> str:
-        _demand(known, "the token's secret is not there")
-        await try_repository(forge, *repository.split("/", 1))
-        return repository
-
-    repository = fleet.spec.forge.feedback_repository or ""
-    access = Question(
-        "access to the feedback repository", feedback, "correct spec.forge.feedbackRepository, or that right"
-    )
-    mend = "see that spec.forge.url is right, and that the server answers from here"
-    return Round(
-        "Forge",
-        Question("answers", answers, mend),
-        (
-            Question("token's owner", owner),
-            Question("accounts can be listed", accounts),
-            Question("OAuth apps can be listed", apps),
-            Question("accounts can be made", makes_accounts),
-            Question("OAuth apps can be made", makes_apps),
-            *([access] if repository else []),
-            Question("same time as here", time),
-        ),
-    )
-
-
-async def _skew(forge: ForgeClient, clock: Clock) -> str:
-    """Half the way there and back is taken off; HTTP tells whole seconds."""
-    before = clock.now()
-    told = await forge_time(forge)
-    after = clock.now()
-    if told is None:
-        raise Untold("it does not tell its time")
-    skew = told - (before + (after - before) / 2)
-    if abs(skew) > TOLERATED_SKEW:
-        side = "ahead of" if skew > timedelta(0) else "behind"
-        raise Ailing(
-            f"its clock is {abs(skew).total_seconds():.0f} s {side} ours",
-            "set the wrong one of the two (NTP): tokens and certificates are refused when clocks differ",
-        )
-    return "clocks agree"
-
-
 def _daemon(daemon: ComputeDaemon, client: ComputeClient, standing: int, *, known: bool) -> Round:
     async def methods() -> str:
         missing = await client.missing_methods()
@@ -296,7 +160,7 @@ def _daemon(daemon: ComputeDaemon, client: ComputeClient, standing: int, *, know
         return await _nodes(daemon, client)
 
     async def machines() -> str:
-        _demand(known, "the daemon's secret is not there")
+        demand(known, "the daemon's secret is not there")
         listed = len(await client.list_vms())
         if standing and not listed:
             raise Ailing(
@@ -344,7 +208,7 @@ def _engine(engine: EngineClient, *, enters: bool) -> tuple[Round, Round]:
     """Its registry on its machine, and itself: either may be well without the other."""
 
     async def registry() -> str:
-        _demand(enters, "the installer's key cannot be used")
+        demand(enters, "the installer's key cannot be used")
         return f"{len(await engine.tenants())} tenants"
 
     async def refuses() -> str:
@@ -376,8 +240,3 @@ def _mail(backends: Backends) -> Round:
 
     mend = "see that spec.mail.resendUrl is right, and that a key of Resend's is where spec.mail.resendKey points"
     return Round("mail", Question("way out", key, mend))
-
-
-def _demand(there: bool, why_not: str) -> None:
-    if not there:
-        raise Untold(why_not)

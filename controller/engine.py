@@ -5,24 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from controller.acting import Draining, where
-from controller.backoff import backoff
+from controller.backoff import backoff, spread
 from controller.intake import Revision, Taken, take_in
 from controller.meters import Meters
 from controller.operations import Operations
 from controller.passes import Bench, Pass, converge
+from controller.promises import longest_limits, promise_of
+from controller.proofs import Proofs
 from controller.queue import Queue, Urgency
 from controller.records import (
     AddEvent,
     Event,
-    JournalEntry,
     NameForgeOwner,
     Outcome,
     PutJournal,
@@ -32,16 +34,17 @@ from controller.records import (
 )
 from controller.references import References
 from controller.removal import remove
+from controller.resting import Rest, Resting, mark_of
 from controller.sightings import Sightings
 from controller.status import REACHABLE
 from controller.store import Store, StoreError
+from controller.store.fencing import LEASE, Lease, NotOurs
 from controller.world import World
 from controller.written_off import write_off
 from reconcilers.clock import Clock
 from reconcilers.errors import OutsideError
-from reconcilers.facts import ObjectState, OutsideObject, Promise
+from reconcilers.facts import ObjectState, Promise
 from reconcilers.gateway_routing import GRID_ROUTING
-from reconcilers.quarantine import PLACED
 from reconcilers.secret import Secret
 from specs.desired import needs_of_secret
 from specs.fleet import Fleet
@@ -51,6 +54,7 @@ log = logging.getLogger("controller")
 AT_ONCE = 256  # passes; the limits on the outside live in the transports, so this only bounds memory
 DRAIN = timedelta(seconds=5)  # how long a pass may take to reach its next safe point after SIGTERM
 ENDED = "the controller ended during the call"
+RESTING = 1 / 4  # of the resync: how old a listing may be for who was in sync and is looked at because it is time
 START_SPREAD = timedelta(seconds=2)
 
 
@@ -92,14 +96,28 @@ class Engine:
         self._open_world = open_world
         self._world: World | None = None
         self._world_of: tuple[str, dict[str, Secret]] | None = None
+        self.alone = True  # the whole store is ours; else those testers are that the queue admits
+        self.placing: AbstractAsyncContextManager[None] = (
+            asyncio.Lock()
+        )  # one for all worlds: calls of a retired one go on
+        self.lease_of: Callable[[str], Lease | None] = lambda name: None  # raises NotOurs
         self._world_ready = asyncio.Event()
         self._adopting = asyncio.Lock()
-        self._placing = asyncio.Lock()  # one for all worlds: calls of a retired one go on
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures = Failures({})
+        self.resting = Resting(store)
+        self.proofs = Proofs(store)
         self._bench = Bench(
-            store, clock, self.operations, chance, lambda: self._stopping, self._secrets_of, self.sightings, self.meters
+            store,
+            clock,
+            self.operations,
+            chance,
+            lambda: self._stopping,
+            self._secrets_of,
+            self.sightings,
+            self.meters,
+            proofs=self.proofs,
         )
 
     @property
@@ -133,8 +151,10 @@ class Engine:
         except OutsideError as error:
             await self._tell_world_error(str(error))
             return
-        world.looks.promised, world.looks.placing = self._promised, self._placing
+        world.looks.promised, world.looks.placing = self._promised, self.placing
         world.looks.unrouted = self._unrouted
+        timing = fleet.spec.timing
+        world.looks.resting_age = max(timing.look_age, timing.resync * RESTING)
         old, self._world, self._world_of, self.world_error = self._world, world, (key, secrets), ""
         self._world_ready.set()
         if old is not None:
@@ -163,7 +183,8 @@ class Engine:
 
     async def run(self) -> None:
         """Work until `stop`. Raises StoreError when the store cannot be read at the start."""
-        await self._recover()
+        if self.alone:
+            await self.recover(lambda name: True)
         await self._adopt_last_fleet()
         await self.look_at_all(START_SPREAD, Urgency.FAILING)
         await self._world_ready.wait()
@@ -173,15 +194,17 @@ class Engine:
             name = await self.queue.get()
             if self._bench.stopping():
                 return
-            task = asyncio.ensure_future(self._one(name))
+            task = asyncio.create_task(self._one(name), name=name)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             task.add_done_callback(lambda _: slots.release())
 
     async def look_at_all(self, within: timedelta, urgency: Urgency = Urgency.RESYNC) -> None:
         """Queue every tester, spread over the given time: at the start, and as a net under lost wake-ups."""
-        for record in await self.store.testers():
-            self.queue.add(record.name, within * self.chance.random(), urgency)
+        for name in sorted(await self.store.names()):
+            after = within * self.chance.random()
+            if urgency is not Urgency.RESYNC or name not in self.queue:  # who has a time has no need of an earlier one
+                self.queue.add(name, after, urgency)
 
     async def stop(self) -> None:
         """End passes at their next safe point; what does not get there in seconds is cancelled and journalled as unknown."""
@@ -192,6 +215,7 @@ class Engine:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         await self.operations.aclose()
+        await self.proofs.flush()
         if self._world is not None:
             await self._world.retire()
 
@@ -199,6 +223,7 @@ class Engine:
         wait: timedelta | None = None
         urgency, began, whole = Urgency.RESYNC, self.clock.now(), False
         try:
+            LEASE.set(self.lease_of(name))  # of this task and all that it starts
             wait = await self.look(name)
             self._failures.forget(name)
             whole = True
@@ -216,6 +241,8 @@ class Engine:
             self.passes += 1
             now = self.clock.now()
             self.meters.passed(now, now - began, whole=whole)
+        if self.proofs.are_due(now):
+            await self.proofs.flush()
 
     async def look(self, name: str) -> timedelta | None:
         """One pass over one tester, now. Returns when to look again; None: the tester is no more, or there is no world yet."""
@@ -225,6 +252,10 @@ class Engine:
         return wait
 
     async def _look(self, name: str) -> timedelta | None:
+        is_resync = self.queue.urgency_of(name) is Urgency.RESYNC
+        rest = await self._rest(name) if is_resync else None
+        if rest is not None and self.clock.now() < rest.until:
+            return spread(rest.world.fleet.spec.timing.resync, self.chance)
         under_way = self.operations.of(name)  # before the books are read
         books = await self.store.books(name)
         world = self._world
@@ -232,17 +263,44 @@ class Engine:
             return None
         world.users += 1
         try:
-            one = Pass(books, await self._secrets_of(books), world, self._bench, under_way)
+            secrets = await self._secrets_of(books)
+            one = Pass(books, secrets, world, self._bench, under_way, is_resync)
             await write_off(one.snapshot, world.gone, under_way, self.clock.now())
-            return await (remove(one) if books.record.leaving else converge(one))
+            if rest is not None and await self.resting.renewed(rest, one):
+                return spread(world.fleet.spec.timing.resync, self.chance)
+            wait = await (remove(one) if books.record.leaving else converge(one))
+            if one.ended is not None:
+                self.resting.note(one, *one.ended, secrets)
+            return wait
         finally:
             await world.leave()
 
+    async def _rest(self, name: str) -> Rest | None:
+        """That of a tester that was settled and is so still, by all that was looked at then."""
+        world = self._world
+        rest = self.resting.of(name, world, self.clock.now()) if world is not None else None
+        if world is None or rest is None or self.operations.of(name):
+            return None
+        world.users += 1
+        try:
+            seen = await self.resting.is_as_it_was(rest)
+            secrets = {**self._world_of[1], **await self.references.resolve(rest.needs)} if self._world_of else {}
+        finally:
+            await world.leave()
+        now = self.clock.now()
+        same = seen is not None and mark_of(rest.needs, secrets) == rest.secrets
+        if seen is None or not same or self.resting.of(name, world, now) is not rest or self._world is not world:
+            self.resting.discard(name)
+            return None
+        self.sightings.rests(name, seen, now)
+        return rest
+
     async def _promised(self) -> tuple[Promise, ...]:
-        """Room that rows of machines have been given: every row that exists or is being made."""
+        """Room that rows of machines have been given, every row that exists or is being made, and what is foreseen."""
         made = frozenset({ObjectState.INTENDED, ObjectState.EXISTING})
         rows, now = await self.store.objects("machine", made), self.clock.now()
-        return tuple(promise for row in rows if (promise := promise_of(row, now)) is not None)
+        told = (promise for row in rows if (promise := promise_of(row, now)) is not None)
+        return self._bench.foreseen.beside(told, now)
 
     async def _unrouted(self) -> int:
         """How many testers are told to be fine inside and dead from outside."""
@@ -253,10 +311,22 @@ class Engine:
         of_fleet = self._world_of[1] if self._world_of is not None else {}
         return {**of_fleet, **await self.references.resolve(needs_of_secret(books.record.desired))}
 
-    async def _recover(self) -> None:
+    def drop(self, whose: Callable[[str], bool]) -> None:
+        """Cut off what is under way over testers that are not ours any more; nothing of it can be written."""
+        for task in self._tasks:
+            if whose(task.get_name()):
+                task.cancel()
+        self.operations.drop(whose)
+        self.sightings.forget_those(whose)
+        self.resting.discard_those(filter(whose, self.resting.names))
+        self.queue.discard_those(whose)
+
+    async def recover(self, whose: Callable[[str], bool]) -> None:
         """Calls that were under way when an earlier process ended: unknown, so the next look decides (law 2)."""
         now = self.clock.now()
-        entries = await self.store.unfinished()
+        entries = [entry for entry in await self.store.unfinished() if whose(entry.tester)]
+        if not entries:
+            return
         closed = [PutJournal(replace(entry, outcome=Outcome.UNKNOWN, ended_at=now, detail=ENDED)) for entry in entries]
         told = [
             AddEvent(
@@ -272,7 +342,7 @@ class Engine:
             )
             for entry in entries
         ]
-        limits = _longest_limits(entries)
+        limits = longest_limits(entries)
         rows = await self.store.objects(states=frozenset({ObjectState.INTENDED}))
         # A call may have been sent just before the end: its limit counts from now.
         moved = [
@@ -282,6 +352,12 @@ class Engine:
         ]
         await self.store.write(*closed, *moved, *told)
 
+    async def follow_fleet(self) -> None:
+        """Work with the Fleet that the books tell by now, if it is another one."""
+        fleet = await self.last_fleet()
+        if fleet is not None:
+            await self.adopt(fleet)
+
     async def _adopt_last_fleet(self) -> None:
         """While the source gives no Fleet, the last good one stays in force."""
         async with self._adopting:
@@ -290,7 +366,7 @@ class Engine:
                 await self._adopt(fleet)
 
     async def _tell_broken_pass(self, name: str, error: Exception) -> None:
-        if isinstance(error, Draining):
+        if isinstance(error, (Draining, NotOurs)):
             return
         ours = not isinstance(error, StoreError)
         log.error("the pass over %s broke off: %s", name, where(error) if ours else error)
@@ -320,28 +396,3 @@ def fleet_references(fleet: Fleet) -> list[str]:
     daemons = (daemon.secret for daemon in spec.compute)
     told = spec.notify.secrets()
     return [spec.forge.token, spec.installer.private_key, *daemons, *(ref for ref in post if ref is not None), *told]
-
-
-def _longest_limits(entries: Sequence[JournalEntry]) -> dict[tuple[str, str], timedelta]:
-    """By tester and step, of which several calls may have been under way: an entry does not tell its row."""
-    limits: dict[tuple[str, str], timedelta] = {}
-    for entry in entries:
-        if entry.limit_at is not None:
-            key = entry.tester, entry.step
-            limits[key] = max(limits.get(key, timedelta(0)), entry.limit_at - entry.began_at)
-    return limits
-
-
-def promise_of(row: OutsideObject, now: datetime) -> Promise | None:
-    """What a machine's row says of the room that it was given; None for a row from before its place was chosen.
-
-    Its age counts from then: what became of the row since, that it was answered, lost sight of or found again, makes it no
-    younger, or a node's readout would have it as well. A row that does not tell counts from its last change.
-    """
-    told = row.identity
-    if row.since is None or not {"daemon", "node_sid", "memory_mb", "disk_gb"} <= set(told):
-        return None
-    size = int(told["memory_mb"]), int(told["disk_gb"])
-    placed = datetime.fromisoformat(told[PLACED]) if PLACED in told else row.since
-    making = row.state is ObjectState.INTENDED
-    return Promise(row.tester, told["daemon"], told["node_sid"], *size, now - placed, making)

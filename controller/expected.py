@@ -9,7 +9,8 @@ from datetime import datetime
 
 from controller.intake import has_expired, who_leaves
 from controller.records import TesterRecord
-from specs.loading import Loaded, LoadedTester
+from specs.loading import Loaded
+from specs.memory import LoadedTester
 from specs.names import new_uid
 
 

@@ -42,7 +42,7 @@ class FleetTroubles:
         if world is None or (not self._waiting and commits == self._compared):
             return
         try:
-            told = await self.store.conditions()
+            told = (*await self.store.conditions(""), *await self.store.failing_conditions())
             waiting = _by_trouble(told)
             over = [each for each in waiting if await self._is_over(each, waiting, world)]
             again = [condition for each in over for condition in waiting[each]]

@@ -7,6 +7,7 @@ Fleet, and once nobody uses any more what is left out, the next reading of the s
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from typing import TypeVar
 
@@ -32,7 +33,7 @@ async def kept_to_what_is_used(loaded: Loaded, store: Store) -> Loaded:
     if not left:
         return loaded
     findings = check_left_out(left, loaded.fleet, await _in_use(left, store))
-    return loaded.refusing(findings, last) if findings else loaded
+    return await asyncio.to_thread(loaded.refusing, findings, last) if findings else loaded
 
 
 async def _last_good(store: Store) -> Fleet | None:

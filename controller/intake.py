@@ -28,10 +28,12 @@ from controller.records import (
 )
 from controller.status import STALLED
 from controller.store import Store
+from controller.store.briefs import Head
 from reconcilers.clock import Clock
 from specs.desired import DesiredTester
 from specs.fleet import Fleet
-from specs.loading import Loaded, LoadedTester
+from specs.loading import Loaded
+from specs.memory import LoadedTester
 from specs.names import new_uid
 
 TOO_MANY = "TooManyRemovals"
@@ -90,13 +92,17 @@ async def take_in(revision: Revision, store: Store, clock: Clock, chance: random
         )
         await store.write(*_source_change(before, state, now))
         return Taken(errors=errors)
-    rows = {record.name: record for record in await store.testers()}
-    leaving = who_leaves(rows.values(), loaded, now)
+    heads = await store.heads()
+    same = {name for name, head in heads.items() if _says_the_same(head, loaded.testers.get(name), now)}
+    rows = {record.name: record for record in await store.testers(heads.keys() - same)}
+    leaving = who_leaves(rows.values(), loaded, now, unchanged=len(same))
     draft = _Draft(now, revision.id)
     if revision.rewrites:
         text = f"history was rewritten: {revision.id[:12]} does not follow {revision.rewrites[:12]}"
         draft.changes.append(AddEvent(Event("", "source", "SourceRewritten", text, now, Severity.WARNING)))
-    for name, tester in sorted(loaded.testers.items()):
+    for name, tester in sorted(loaded.testers.items(), key=lambda each: each[0]):
+        if name in same:
+            continue
         _take_tester(draft, rows.get(name), tester, chance, held=name in leaving.held)
     _mark_broken(draft, rows, loaded, errors)
     fleet = await _take_fleet(draft, loaded, store)
@@ -105,6 +111,13 @@ async def take_in(revision: Revision, store: Store, clock: Clock, chance: random
     draft.changes += await _revision_change(revision, before, errors, draft, store)
     await store.write(*draft.changes, *_source_change(before, state, now))
     return Taken(tuple(draft.changed), fleet, leaving.held, errors)
+
+
+def _says_the_same(head: Head, tester: LoadedTester | None, now: datetime) -> bool:
+    """Whether a file says of a tester what its row says, so that nothing follows from it."""
+    if tester is None or head.leaving or head.source_error or has_expired(tester.desired, now):
+        return False
+    return (head.digest, head.source_file, head.source_line) == (tester.digest, tester.file, tester.line)
 
 
 async def _revision_change(
@@ -233,11 +246,11 @@ class Leaving:
     held: tuple[str, ...] = ()
 
 
-def who_leaves(rows: Iterable[TesterRecord], loaded: Loaded, now: datetime) -> Leaving:
+def who_leaves(rows: Iterable[TesterRecord], loaded: Loaded, now: datetime, unchanged: int = 0) -> Leaving:
     """Law 1, pure. Absence counts only in a wholly readable revision with a Fleet; a last day that is over in any sound file.
 
     Never more at once than the Fleet's `safety` allows, by whichever way they would go: a date that many specs share, or a
-    clock that jumps, must not do what a deleted folder may not.
+    clock that jumps, must not do what a deleted folder may not. `unchanged`: testers beside those rows who stay as they are.
     """
     wanted = [row for row in rows if not row.leaving]
     believed = loaded.whole and loaded.fleet is not None
@@ -246,7 +259,7 @@ def who_leaves(rows: Iterable[TesterRecord], loaded: Loaded, now: datetime) -> L
         row.name for row in wanted if row.name in loaded.testers and has_expired(loaded.testers[row.name].desired, now)
     )
     going, safety = len(absent) + len(expired), loaded.safety
-    if safety is not None and going > safety.removals_of(len(wanted)) and safety.allow_removals != going:
+    if safety is not None and going > safety.removals_of(len(wanted) + unchanged) and safety.allow_removals != going:
         return Leaving(held=tuple(sorted({*expired, *(row.name for row in absent)})))
     return Leaving(absent, expired)
 

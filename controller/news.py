@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -82,7 +82,10 @@ class News:
 
     def hear(self, changes: tuple[Change, ...]) -> None:
         """Something was committed (a listener of the store)."""
-        topics = set(topics_of(changes))
+        self.hear_of(set(topics_of(changes)))
+
+    def hear_of(self, topics: Set[Topic]) -> None:
+        """Something was committed, here or by another replica."""
         if not topics:
             return
         for topic in sorted(topics, key=lambda each: (each.kind, each.name)):
@@ -91,6 +94,14 @@ class News:
             self._topics.move_to_end(topic)
         while len(self._topics) > self._remembered:
             self._forgotten = self._topics.popitem(last=False)[1]
+        self._came.set()
+        self._came = asyncio.Event()
+
+    def forget(self) -> None:
+        """Nobody knows what was missed: whoever follows looks at everything anew."""
+        self._last += 1
+        self._forgotten = self._last
+        self._topics.clear()
         self._came.set()
         self._came = asyncio.Event()
 

@@ -72,6 +72,11 @@ class Ledger:
     awaited: set[str] = field(default_factory=set)
     """Who was seen before it was ever Ready."""
 
+    @property
+    def open(self) -> bool:
+        """Whether something was told that may be told to be over."""
+        return any(reason in (FAILING, DOOR_OPEN) for reason, _, _ in self.told.values())
+
     def put(self, notice: Notice, at: datetime) -> None:
         self.told[notice.tester, notice.kind] = notice.reason, notice.text, at
 

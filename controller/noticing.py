@@ -60,6 +60,7 @@ class Noticing:
     _ailing: dict[str, datetime] = field(default_factory=dict)
     _fleet: tuple[bool, datetime] | None = None  # whether it has troubles, and since when
     _batches: list[Batch] = field(default_factory=list)
+    _seen: tuple[int, Notify] | None = None  # commits of the store, and what was asked for, when it was looked last
 
     async def look(self) -> None:
         """Find what is new, and tell it. A store that cannot be used is tried the next time."""
@@ -69,7 +70,9 @@ class Noticing:
         world.users += 1
         try:
             notify, now = world.fleet.spec.notify, self.clock.now()
-            found = await self._new(notify, now)
+            commits = self.store.commits
+            found = () if self._is_quiet(commits, notify) else await self._new(notify, now)
+            self._seen = commits, notify
             if found:
                 self._batches.append(Batch(found, now, _recipients(notify), now))
             for batch in list(self._batches):
@@ -78,6 +81,11 @@ class Noticing:
             log.warning("notices are not looked for: %s", error)
         finally:
             await world.leave()
+
+    def _is_quiet(self, commits: int, notify: Notify) -> bool:
+        """Nothing was written since the last look, and nothing becomes news by lasting."""
+        lasting = self._ailing or self._ledger is None or self._ledger.open
+        return self._seen == (commits, notify) and not lasting
 
     async def _new(self, notify: Notify, now: datetime) -> tuple[Notice, ...]:
         records = await self.store.testers()

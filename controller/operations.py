@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from controller.store.fencing import NotOurs
 from reconcilers.errors import OutsideError
 
 log = logging.getLogger("controller")
@@ -56,6 +57,17 @@ class Operations:
         """Those of a tester that are under way."""
         return [op for op in self._all.values() if op.tester == tester and not op.ended]
 
+    def testers(self) -> list[str]:
+        """Whose operations are under way, one by one."""
+        return [op.tester for op in self._all.values() if not op.ended]
+
+    def drop(self, whose: Callable[[str], bool]) -> None:
+        """Stop waiting for those of testers that are not ours any more. What they come to is for others to find out."""
+        for operation in self._all.values():
+            if whose(operation.tester) and operation.task is not None:
+                operation.cut = "another replica looks after this tester now"
+                operation.task.cancel()
+
     def take_failed(self, tester: str, step: str) -> list[Operation]:
         """The operations of a step that ended badly; told once."""
         ended = [op for op in self._all.values() if (op.tester, op.step) == (tester, step) and op.ended]
@@ -76,6 +88,8 @@ class Operations:
                 await call()
             except OutsideError as error:
                 operation.error = error
+            except NotOurs:
+                log.info("%s: another replica finds out what %s came to", operation.tester, operation.what)
             except Exception as error:
                 # The books could not be written (the journal still says that it is open): the next look tells what it came to.
                 log.error(
@@ -128,6 +142,10 @@ class UnderWay:
         """Those of a step, without repetition."""
         now = [op for op in self.operations.of(self.tester) if op.step == step]
         return now + [op for op in self.before if op.step == step and op not in now]
+
+    def any(self) -> bool:
+        """Whether there is one, of whatever step."""
+        return bool(self.before or self.operations.of(self.tester))
 
     def about(self, step: str, row: RowKey | None) -> Operation | None:
         return next((op for op in self.of(step) if op.row == row), None)

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from controller.records import AddEvent, Change, Condition, Event, PutCondition, Severity, Status, TesterRecord
+from controller.records import AddEvent, Change, Condition, Event, PutCondition, Severity, Status
 from controller.store import Store, StoreError
 from controller.world import World
 from reconcilers.clock import Clock
-from reconcilers.facts import ObjectState, OutsideObject
+from reconcilers.facts import ObjectState
 from reconcilers.listings import Listing, listed_here, listings_of
 from specs.names import bearer_of, is_borne_by, tenant_name
 
@@ -27,6 +27,12 @@ MOST_TOLD = 20
 
 Thing = tuple[str, str, str]
 """What it is, where it is listed, its name."""
+
+Row = tuple[str, ObjectState]
+"""The name of an outside object in our books, and where it stands."""
+
+Bearer = tuple[str, str]
+"""A tester's name and uid."""
 
 
 @dataclass
@@ -40,6 +46,10 @@ class Orphans:
     clock: Clock
     _unknown: dict[Thing, tuple[datetime, datetime]] = field(default_factory=dict)  # first and last look that showed it
     _compared: dict[tuple[str, str], datetime] = field(default_factory=dict)  # listings since the start, by age
+    _last: tuple[int, dict[tuple[str, str], frozenset[str]]] = (
+        -1,
+        {},
+    )  # commits then, and the names that were compared
     _left_out: bool = False  # some of it stood where the Fleet names nothing any more, and that is still told
 
     async def look(self, world: World | None) -> None:
@@ -54,11 +64,25 @@ class Orphans:
         if not news and not self._left_out:
             return
         try:
-            self._compare(news, await self.store.objects(), await self.store.testers())
+            if self._tells_nothing_new(news):
+                return
+            commits = self.store.commits
+            self._compare(news, await self.store.names_of_objects(), await self.store.bearers())
+            self._last = commits, {**self._last[1], **{each.place: each.names for each in news}}
             await self.store.write(*await self._changes(world))
             self._left_out = False
         except StoreError as error:
             log.warning("orphans are not looked for: %s", error)
+
+    def _tells_nothing_new(self, news: Sequence[Listing]) -> bool:
+        """Listings that show what the last ones showed, of which all was known, while nothing of ours was written: thousands of
+        names are much to compare once a minute."""
+        commits, names = self._last
+        same = all(names.get(each.place) == each.names for each in news)
+        if self._unknown or self._left_out or not same or commits != self.store.commits:
+            return False
+        self._compared.update((each.place, each.taken_at) for each in news)
+        return True
 
     def _forget_left_out(self, here: frozenset[tuple[str, str]]) -> None:
         """What stood at a place that the Fleet does not name any more: nobody reads that listing again."""
@@ -68,16 +92,14 @@ class Orphans:
             del self._unknown[thing]
         self._compared = {place: at for place, at in self._compared.items() if place in here}
 
-    def _compare(
-        self, listings: Sequence[Listing], rows: Sequence[OutsideObject], testers: Sequence[TesterRecord]
-    ) -> None:
-        known, bearers = known_names(rows, testers), bearers_of(listings, rows, testers)
+    def _compare(self, listings: Sequence[Listing], rows: Sequence[Row], testers: Sequence[Bearer]) -> None:
+        known = known_names(rows, testers)
+        bearers: frozenset[Bearer] | None = None  # who bears a name is asked only of names that are in no book
         for listing in listings:
-            strange = {
-                (*listing.place, name)
-                for name in listing.names
-                if name.casefold() not in known and is_ours(name, bearers)
-            }
+            unknown = [name for name in listing.names if name.casefold() not in known]
+            if unknown and bearers is None:
+                bearers = bearers_of(listings, rows, testers)
+            strange = {(*listing.place, name) for name in unknown if is_ours(name, bearers or ())}
             before = {thing: seen for thing, seen in self._unknown.items() if thing[:2] == listing.place}
             for thing in before.keys() - strange:
                 del self._unknown[thing]
@@ -113,20 +135,18 @@ class Orphans:
         return tuple(sorted(thing for thing, (first, last) in self._unknown.items() if last - first >= grace))
 
 
-def known_names(rows: Iterable[OutsideObject], testers: Iterable[TesterRecord]) -> frozenset[str]:
+def known_names(rows: Iterable[Row], testers: Iterable[Bearer]) -> frozenset[str]:
     """What the books know to be there, or to be watched: folded, as Forge ignores case."""
-    standing = (row.name for row in rows if row.state is not ObjectState.GONE)
-    tenants = (tenant_name(tester.name, tester.uid) for tester in testers)
+    standing = (name for name, state in rows if state is not ObjectState.GONE)
+    tenants = (tenant_name(name, uid) for name, uid in testers)
     return frozenset(name.casefold() for name in (*standing, *tenants))
 
 
-def bearers_of(
-    listings: Iterable[Listing], rows: Iterable[OutsideObject], testers: Iterable[TesterRecord]
-) -> frozenset[tuple[str, str]]:
+def bearers_of(listings: Iterable[Listing], rows: Iterable[Row], testers: Iterable[Bearer]) -> frozenset[Bearer]:
     """Name and uid of everybody of whom books or listings tell, also of those who are gone."""
-    names = [*(row.name for row in rows), *(name for listing in listings for name in listing.names)]
+    names = [*(name for name, _ in rows), *(name for listing in listings for name in listing.names)]
     told = (bearer for name in names if (bearer := bearer_of(name)))
-    return frozenset((*told, *((tester.name, tester.uid) for tester in testers)))
+    return frozenset((*told, *testers))
 
 
 def is_ours(name: str, bearers: Iterable[tuple[str, str]]) -> bool:

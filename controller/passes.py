@@ -11,10 +11,12 @@ from datetime import datetime, timedelta
 from controller.acting import Hands
 from controller.backoff import MOST_JITTER
 from controller.estimates import run_of
+from controller.foreseeing import Foreseen, has_begun, outcomes, refusals
 from controller.graph import run_graph
 from controller.meters import Meters
 from controller.operations import Operation, Operations, UnderWay
 from controller.outcomes import Kind, StepOutcome, held
+from controller.proofs import Proofs
 from controller.records import AddRun, Condition, Phase, TesterBooks
 from controller.rows import Judge
 from controller.sightings import Sightings
@@ -31,9 +33,11 @@ from controller.status import (
 )
 from controller.store import SpecChanged, Store
 from controller.turn import Turn
+from controller.turns import Turns
 from controller.world import Step, World
 from reconcilers.clock import Clock
 from reconcilers.facts import FACTS, MachineFacts
+from reconcilers.looks import TesterLooks
 from reconcilers.secret import Secret
 
 Resolve = Callable[[TesterBooks], Awaitable[Mapping[str, Secret]]]
@@ -51,6 +55,8 @@ class Bench:
     resolve: Resolve  # the secrets that a tester's spec refers to
     sightings: Sightings
     meters: Meters = field(default_factory=Meters)
+    foreseen: Foreseen = field(default_factory=Foreseen)
+    proofs: Proofs | None = None  # None: every hour of a proof is written down at once
 
     def hands(self, world: World) -> Hands:
         return Hands(self.clock, self.operations, self.stopping, world, self.chance)
@@ -70,10 +76,15 @@ class Pass:
         world: World,
         bench: Bench,
         before: Sequence[Operation],
+        is_resync: bool = False,
     ) -> None:
-        self.snapshot = Snapshot(books, world.fleet, secrets, bench.store)
+        self.snapshot = Snapshot(books, world.fleet, secrets, bench.store, bench.proofs)
         self.world = world
         self.bench = bench
+        self.is_resync = is_resync  # nothing asked for it but the time
+        self.looks: dict[str, TesterLooks] = {}  # of each step's last turn
+        self.has_told = False  # something was written down while it went on
+        self.ended: tuple[tuple[StepOutcome, ...], Verdict] | None = None
         self.under_way = UnderWay(bench.operations, books.record.name, tuple(before))
         self.now = bench.clock.now()
         self.works = Clockwork(world.fleet.spec.timing, bench.chance)
@@ -81,6 +92,7 @@ class Pass:
         self.judged: dict[str, Condition] = {}  # what the turns of this pass came to, by condition
         self.told: dict[str, Condition] = dict(books.conditions)  # what the books tell now
         self.outdated = False  # the spec has changed since the books were read: nothing more is begun
+        self.turns = Turns({step.name: step.needs for step in world.steps}, self.snapshot.version)
         self._news = asyncio.Condition()
 
     @property
@@ -101,6 +113,7 @@ class Pass:
             pass_began=self.now,
             only_urgent=only_urgent,
             first=step.name not in self.outcomes,
+            is_resync=self.is_resync,
         )
 
     def condition(self, step: Step) -> Condition | None:
@@ -120,6 +133,7 @@ class Pass:
         did = outcome.did + (earlier.did if earlier is not None else 0)
         async with self._news:
             self.outcomes[step.name] = replace(outcome, did=did)
+            self.turns.end(step.name)
             self._news.notify_all()
         await self._tell(step, outcome)
 
@@ -140,18 +154,26 @@ class Pass:
             far = tell_progress(record, self.told, [each.name for each in self.world.steps])
             changes.append(far)
             self.snapshot.record = replace(record, phase=far.phase, progress=far.progress, current=far.current)
+        self.has_told = self.has_told or bool(changes)
         await self.bench.store.write(*changes)
 
     async def outcome_of(self, name: str) -> StepOutcome | None:
-        """How a step's turn ended in this pass, once it has; None when it takes none now, as in every removal."""
+        """How a step's last turn ended in this pass, once it has; None when it takes none now, as in every removal. Of what
+        it needs something else may be known since: then it was not in sync with that."""
         if self.snapshot.record.leaving:
             return None
         step = self.world.step(name)
         async with self._news:
             await self._news.wait_for(
-                lambda: name in self.outcomes or bool(self.lacking(step)) or self.left_alone(step) or self.outdated
+                lambda: self._has_ended(name) or bool(self.lacking(step)) or self.left_alone(step) or self.outdated
             )
-        return self.outcomes.get(name)
+        outcome = self.outcomes.get(name)
+        if outcome is None or outcome.kind is not Kind.IN_SYNC or self.turns.is_current(name):
+            return outcome
+        return replace(outcome, kind=Kind.WAITING)
+
+    def _has_ended(self, name: str) -> bool:
+        return name in self.outcomes and not self.turns.is_awaited(name)
 
     def left_alone(self, step: Step) -> bool:
         """A step that fails is left alone until its next try, unless the spec has changed; a door never is.
@@ -175,6 +197,7 @@ class Pass:
         verdict = judge_pass(self.snapshot.record, self.told, outcomes, now, self.works, self.judged)
         await self.bench.store.write(*verdict.changes, *await self._run(verdict, now))
         self.bench.sightings.note(self.name, outcomes, now)
+        self.ended = tuple(outcomes), verdict
         return verdict.next_look
 
     async def _run(self, verdict: Verdict, now: datetime) -> tuple[AddRun, ...]:
@@ -194,17 +217,24 @@ async def converge(one: Pass) -> timedelta:
     # A door is looked at before anything else; the order of the others is the graph's.
     order = sorted(steps.values(), key=lambda step: not step.watches)
     paused = is_paused(one.snapshot.record, one.bench.clock.now())
+    refused = {} if paused else await refusals(one.snapshot, one.world, one.bench.foreseen, one.now)
+    if refused:
+        return await one.close(outcomes(refused, one.world))
 
     async def turn(name: str) -> None:
         step = steps[name]
         if one.left_alone(step):
             return
         began = one.bench.clock.now()
+        one.turns.begin(name)
+        taken = one.turn(step, only_urgent=paused)
         try:
-            outcome = await one.turn(step, only_urgent=paused).take()
+            outcome = await taken.take()
         except SpecChanged:  # the others' calls are seen to their end
             await one.is_outdated()
         else:
+            if taken.looks is not None:
+                one.looks[name] = taken.looks
             one.bench.meters.turned(name, outcome.kind, one.bench.clock.now() - began)
             await one.came_to(step, outcome)
 
@@ -220,6 +250,8 @@ async def converge(one: Pass) -> timedelta:
     )
     if one.outdated:
         return timedelta(0)
+    if not has_begun(one.snapshot, one.world):
+        one.bench.foreseen.forget(one.name)
     return await one.close([_final(one, step, step.name in idle) for step in one.world.steps])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from controller import rows
+from controller.foreseeing import WAITS, Foreseen, refusals
 from controller.records import TesterBooks
 from controller.snapshot import Snapshot
 from controller.store import Store
@@ -63,8 +64,17 @@ async def preview(books: TesterBooks, secrets: Mapping[str, Secret], world: Worl
     for name, lost in losses(snapshot, world.gone, (), store.clock.now()):
         snapshot.suppose(name, *lost)
     leaving = books.record.leaving
+    refused = {} if leaving else await refusals(snapshot, world, Foreseen(), store.clock.now())
+    if refused:
+        return Preview(books.record.name, leaving, tuple(_not_begun(step.name, refused) for step in world.steps))
     steps = [await _step(step, snapshot, world, leaving) for step in world.steps]
     return Preview(books.record.name, leaving, tuple(steps))
+
+
+def _not_begun(step: str, refused: Mapping[str, OutsideError]) -> StepPreview:
+    if step in refused:
+        return StepPreview(step, error=str(refused[step]))
+    return StepPreview(step, note=WAITS.format(", ".join(refused)))
 
 
 async def _step(step: Step, snapshot: Snapshot, world: World, leaving: bool) -> StepPreview:

@@ -57,15 +57,15 @@ class Publisher:
 
     async def look(self) -> None:
         """Judge the revision in force, and tell what is new. A store that cannot be used is tried the next time."""
-        now = self.clock.now()
+        now, commits = self.clock.now(), self.store.commits
         retried = self._not_before is not None and now >= self._not_before
-        if self.store.commits == self._seen and not retried and not self._owing:
+        if commits == self._seen and not retried and not self._owing:
             return
         try:
             untold = await self._judge(now)
             if self._not_before is None or retried:
                 await self._publish(untold, now)
-            self._seen = self.store.commits
+            self._seen = commits  # what was written meanwhile, by ourselves too, is looked at the next time
         except StoreError as error:
             log.warning("what became of the revision is not told now: %s", error)
 

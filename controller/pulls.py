@@ -22,8 +22,8 @@ from controller.in_use import kept_to_what_is_used
 from controller.plan_words import MARK, PullPlan, as_comment, in_short
 from controller.preview import Preview, preview
 from controller.records import TesterBooks, TesterRecord
-from controller.sources.git import read_tree
-from controller.sources.mirror import GitError, Mirror
+from controller.sources.git import TreeReader
+from controller.sources.mirror import GitError, Mirror, TooLarge
 from controller.store import StoreError
 from controller.world import World
 from reconcilers.backends.forge_pulls import PullRequest, newest_status, open_pulls, put_comment
@@ -39,6 +39,12 @@ log = logging.getLogger("controller")
 CONTEXT: Final = "testers/plan"
 MOST_PLANNED: Final = 20
 """Testers of one pull request that are looked at; the others are named."""
+MOST_NEW: Final = 64 * 1024 * 1024
+"""Bytes that one pull request may bring along: anybody may open one."""
+MOST_KEPT: Final = 256 * 1024 * 1024
+"""When all of them together have brought so many, the mirror is made anew."""
+SOON: Final = timedelta(seconds=5)
+"""Until it is tried once more, before somebody rings again: Forge may tell of a head before git shows it."""
 LIMIT: Final = timedelta(minutes=2)
 """So long the looking for one pull request may take."""
 
@@ -56,6 +62,7 @@ class PullRequests:
     comments: bool = False
     _told: dict[int, Seen] = field(default_factory=dict)
     _again: asyncio.Event = field(default_factory=asyncio.Event)
+    _size: int | None = None  # of the mirror, before others brought anything
 
     def ring(self) -> None:
         """Look soon: one may have come or changed."""
@@ -66,29 +73,29 @@ class PullRequests:
         while True:
             await self._again.wait()
             self._again.clear()
-            try:
+            if not await self.look():
+                await self.engine.clock.sleep(SOON)
                 await self.look()
-            except Exception:
-                log.exception("pull requests could not be planned")
 
-    async def look(self) -> None:
-        """Plan what is new, and tell it. Whatever goes wrong is tried again the next time."""
-        async with self.there.reached() as place:
-            if place is None:
-                return
-            try:
-                await self._look(place)
-            except (OutsideError, StoreError, GitError) as error:
-                log.warning("pull requests are not planned now: %s", error)
+    async def look(self) -> bool:
+        """Plan what is new, and tell it. False: something went wrong, and is to be tried again."""
+        try:
+            async with self.there.reached() as place:
+                return place is None or await self._look(place)
+        except (OutsideError, StoreError, GitError) as error:
+            log.warning("pull requests are not planned now: %s", error)
+        except Exception:
+            log.exception("pull requests could not be planned")
+        return False
 
-    async def _look(self, place: Place) -> None:
+    async def _look(self, place: Place) -> bool:
         pulls = await open_pulls(place.forge, place.owner, place.name, self.mirror.repository.branch)
         source = await self.engine.store.source()
         self._told = {number: seen for number, seen in self._told.items() if number in {each.number for each in pulls}}
         new = [each for each in pulls if self._told.get(each.number) != (each.sha, source.revision if source else "")]
         if source is None or not new:
-            return
-        base = await self.mirror.fetch()
+            return True
+        base = await self._base()
         for each in new:
             try:
                 await self._one(place, each, base)
@@ -98,9 +105,22 @@ class PullRequests:
                 log.warning("pull request %d is not read: %s", each.number, error)
                 continue
             self._told[each.number] = each.sha, source.revision
+        return all(self._told.get(each.number) == (each.sha, source.revision) for each in new)
+
+    async def _base(self) -> str:
+        """The commit that the branch is at. Nothing is kept for ever of what others brought. Raises GitError."""
+        if self._size is not None and self.mirror.size() > self._size + MOST_KEPT:
+            self.mirror.discard()
+            self._size = None
+        base = await self.mirror.fetch()
+        self._size = self.mirror.size() if self._size is None else self._size
+        return base
 
     async def _one(self, place: Place, pull: PullRequest, base: str) -> None:
-        plan = await self._plan(place.world, await self._merged(pull, base), pull.sha)
+        try:
+            plan = await self._plan(place.world, await self._merged(pull, base), pull.sha)
+        except TooLarge as error:
+            plan = PullPlan(pull.sha, self.mirror.repository.branch, errors=(f"not planned: {error}",))
         state, words = "success" if plan.good else "failure", in_short(plan)[:LONGEST]
         status = CommitStatus(state, words, CONTEXT, self.there.dashboard)
         if await newest_status(place.forge, place.owner, place.name, pull.sha, CONTEXT) != status:
@@ -112,10 +132,11 @@ class PullRequests:
 
     async def _merged(self, pull: PullRequest, base: str) -> Folder:
         """The files as they would be on the branch. Raises GitError."""
-        await self.mirror.fetch_commit(pull.ref, pull.sha)
-        head, ours = await read_tree(self.mirror, pull.sha), await read_tree(self.mirror, base)
+        await self.mirror.fetch_commit(pull.ref, pull.sha, MOST_NEW)
+        trees = TreeReader(self.mirror)
+        head, ours = await trees.read(pull.sha), await trees.read(base)
         fork = await self.mirror.fork_point(pull.sha, base)
-        before = await read_tree(self.mirror, fork) if fork else Folder({}, (), readable=True)
+        before = await trees.read(fork) if fork else Folder({}, (), readable=True)
         files = merged(before.files, ours.files, head.files)
         return Folder(files, head.errors, readable=bool(files))
 

@@ -200,8 +200,8 @@ class Queries:
 
     async def ground(self) -> Ground:
         """What pages of the whole fleet stand on."""
-        testers, now = await self.briefs(), self._store.clock.now()
-        return ground_of(testers.values(), await self._store.conditions(""), await self._store.source(), now)
+        testers = await self.briefs()
+        return ground_of(testers.values(), await self._store.conditions(""), await self._store.source())
 
     async def revisions(self, limit: int = 50, source: SourceState | None = None) -> tuple[RevisionRecord, ...]:
         """What was read of the source, newest first, and what became of it as of now. `source`: if it is at hand."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -25,6 +26,9 @@ class Urgency(Enum):
     CHANGED = 0.0
     FAILING = 10.0
     RESYNC = 60.0
+
+
+HEAD_START = {urgency: timedelta(seconds=urgency.value) for urgency in Urgency}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ class _Entry:
 
     @property
     def rank(self) -> datetime:
-        return self.due + timedelta(seconds=self.urgency.value)
+        return self.due + HEAD_START[self.urgency]
 
 
 class Queue:
@@ -63,12 +67,22 @@ class Queue:
         self._due: list[tuple[datetime, int, _Entry]] = []
         self._working: dict[str, _Entry | None] = {}
         self._begun: dict[str, datetime] = {}  # when the names that are being worked on were handed out
+        self._handed: dict[str, Urgency] = {}  # and as what
         self._handed_out = self._seen
         self._count = 0
         self._changed = asyncio.Event()
+        self.admits: Callable[[str, Urgency], bool] = lambda name, urgency: True  # whom this process looks after
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __contains__(self, name: str) -> bool:
+        """Whether it waits for its time, or is due."""
+        return name in self._entries
+
+    def urgency_of(self, name: str) -> Urgency | None:
+        """As what a name that is being worked on was handed out; None: it is not."""
+        return self._handed.get(name)
 
     @property
     def working(self) -> frozenset[str]:
@@ -96,8 +110,12 @@ class Queue:
         )
 
     def add(self, name: str, after: timedelta = NOW, urgency: Urgency = Urgency.CHANGED) -> None:
-        """Look at `name` no later than `after` from now."""
-        due = self._now() + max(after, NOW)
+        """Look at `name` no later than `after` from now, if we look after it."""
+        if not self.admits(name, urgency):
+            return
+        due = self._now()
+        if after > NOW:
+            due += after
         if name in self._working:
             self._working[name] = _merged(self._working[name], name, due, urgency)
             return
@@ -111,6 +129,10 @@ class Queue:
         if name in self._working:
             self._working[name] = None
 
+    def discard_those(self, whose: Callable[[str], bool]) -> None:
+        for name in [name for name in {*self._entries, *self._working} if whose(name)]:
+            self.discard(name)
+
     async def get(self) -> str:
         """The next name, once one is due."""
         while True:
@@ -120,7 +142,8 @@ class Queue:
                 if entry.live:
                     del self._entries[entry.name]
                     self._working[entry.name] = None
-                    self._begun[entry.name] = self._handed_out = self._clock.now()
+                    self._handed[entry.name] = entry.urgency
+                    self._begun[entry.name] = self._handed_out = self._seen
                     return entry.name
             self._changed.clear()
             try:
@@ -131,6 +154,7 @@ class Queue:
     def done(self, name: str) -> None:
         """The work on `name` has ended; what was added meanwhile is queued now."""
         self._begun.pop(name, None)
+        self._handed.pop(name, None)
         again = self._working.pop(name, None)
         if again is not None:
             self._put(again)
@@ -143,15 +167,19 @@ class Queue:
             old.live = False
         self._entries[entry.name] = entry
         self._count += 1
-        heapq.heappush(self._later, (entry.due, self._count, entry))
-        self._changed.set()
+        if entry.due <= self._seen:
+            heapq.heappush(self._due, (entry.rank, self._count, entry))
+        else:
+            heapq.heappush(self._later, (entry.due, self._count, entry))
+        if not self._changed.is_set():
+            self._changed.set()
 
     def _now(self) -> datetime:
         """When the clock is set back, everything due moves back with it: nobody waits once more for time that has passed."""
         now = self._clock.now()
-        back = max(self._seen - now, NOW)
-        self._seen = now
-        if back:
+        seen, self._seen = self._seen, now
+        if now < seen:
+            back = seen - now
             for entry in (*self._entries.values(), *filter(None, self._working.values())):
                 entry.due -= back
             self._later = [(due - back, count, entry) for due, count, entry in self._later]
@@ -180,4 +208,4 @@ def _age(then: datetime, now: datetime) -> timedelta:
 def _merged(old: _Entry | None, name: str, due: datetime, urgency: Urgency) -> _Entry:
     if old is None:
         return _Entry(name, due, urgency)
-    return _Entry(name, min(old.due, due), min(old.urgency, urgency, key=lambda u: u.value))
+    return _Entry(name, min(old.due, due), old.urgency if old.urgency.value <= urgency.value else urgency)

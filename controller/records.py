@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from controller.fresh import FreshenFacts
 from controller.tokens import DropToken, NoteTokenUse, PutToken
 from reconcilers.facts import OutsideObject, StepFacts
 from reconcilers.secret import Secret
@@ -361,6 +362,7 @@ Change = (
     | DropTester
     | PutObject
     | PutFacts
+    | FreshenFacts
     | DropFacts
     | PutCondition
     | DropCondition

@@ -6,10 +6,11 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from controller.at_forge import AtForge
 from controller.chores import Chore, Timetable, scheduled
@@ -22,11 +23,13 @@ from controller.orphans import Orphans
 from controller.places import Places, opened_store
 from controller.publishing import EVERY, Publisher
 from controller.pulls import PullRequests
+from controller.replicas.shares import Rhythm
 from controller.sources.folder import FolderSource
 from controller.sources.git import GitSource
 from controller.sources.mirror import Mirror, Repository
 from controller.sources.source import Known, Source
 from controller.store import Store, StoreError, alone
+from controller.store.address import is_postgres, normal
 from controller.world import World
 from reconcilers.backends.opening import Options, open_backends
 from reconcilers.clock import Clock, SystemClock
@@ -35,6 +38,9 @@ from reconcilers.secret import Secret
 from reconcilers.steps import all_steps
 from specs.fleet import Fleet
 from specs.gone import gone_of, standing
+
+if TYPE_CHECKING:
+    from controller.replicas.crew import Crew
 
 log = logging.getLogger("controller")
 
@@ -48,10 +54,18 @@ WORLD_COMES = timedelta(seconds=1)
 
 @asynccontextmanager
 async def working_store(places: Places, clock: Clock) -> AsyncIterator[Store]:
-    """The store of these places for a controller that works on it, and no other one meanwhile. Raises as `opened_store`
-    does, and StoreError, saying who it is, while another controller works on the same books."""
-    async with alone(places.url, clock), opened_store(places, clock) as store:
-        yield store
+    """The store of these places for a controller that works on it. A file is one controller's at a time: raises as
+    `opened_store` does, and StoreError, saying who it is, while another controller works on the same books. A server is shared
+    by replicas, who keep out of each other's way themselves."""
+    async with AsyncExitStack() as held:
+        if not is_shared(places):
+            await held.enter_async_context(alone(places.url, clock))
+        yield await held.enter_async_context(opened_store(places, clock))
+
+
+def is_shared(places: Places) -> bool:
+    """Whether several controllers may work on the store of these places."""
+    return is_postgres(normal(places.url))
 
 
 def open_world(
@@ -80,6 +94,7 @@ class Controller:
     """One running controller. `listeners` hear of every intake (the demo and the tests use it).
 
     `git`: where the specs come from instead of the folder; `dashboard`: the public address of the pages, for links.
+    `replicas`: how it shares a store on a server with others; None: the store is its own alone.
     `options`, `source_of` and `timetable` are what a world in virtual time replaces: its way out, the watching of the folder,
     and whatever keeps intervals by the machine's clock.
     """
@@ -94,10 +109,17 @@ class Controller:
     timetable: Timetable = scheduled
     git: FromGit | None = None
     dashboard: str = ""
+    replicas: Rhythm | None = None
 
     def __post_init__(self) -> None:
         self.engine = Engine(self.store, self.clock, self._open_world, self.places.files, self.chance)
         self.source = self._source()
+        self._begin_fleet_chores()
+        self.stop = asyncio.Event()
+        self.crew = self._join(self.replicas) if self.replicas is not None else None
+
+    def _begin_fleet_chores(self) -> None:
+        """What is done once for the fleet, with nothing remembered: what was told is in the books."""
         self.orphans = Orphans(self.store, self.clock)
         self.troubles = FleetTroubles(self.store, self.clock, self.engine.queue.add)
         self.noticing = Noticing(self.store, self.clock, lambda: self.engine.world, self.dashboard)
@@ -108,7 +130,13 @@ class Controller:
             mirror = Mirror(self.git.repository, self.places.pulls)
             self.publisher = Publisher(self.store, self.clock, there.tell)
             self.pulls = PullRequests(there, mirror, self.engine, self.git.comments)
-        self.stop = asyncio.Event()
+
+    def _join(self, rhythm: Rhythm) -> Crew:
+        from controller.replicas.crew import Crew  # only who shares a server pays for its driver
+
+        crew = Crew(self.engine, self.places.url, self.clock, self.chance, rhythm)
+        crew.follow, crew.lead, crew.rang = self._follow_source, self._lead, self._rang
+        return crew
 
     def _source(self) -> Source:
         if self.git is None:
@@ -117,12 +145,8 @@ class Controller:
 
     async def run(self, *beside: Awaitable[None]) -> None:
         """Work until `stop` is set, or until something that should run for ever ends. `beside`: the API, for one."""
-        if self.pulls is not None:
-            beside = (*beside, self.pulls.run())
-        jobs = [
-            asyncio.ensure_future(work)
-            for work in (self._follow_source(), self.engine.run(), self.stop.wait(), *beside)
-        ]
+        ours = (self._follow_source(), self._lead()) if self.crew is None else (self.crew.run(),)
+        jobs = [asyncio.ensure_future(work) for work in (*ours, self.engine.run(), self.stop.wait(), *beside)]
         try:
             with self.timetable(self._chores()):
                 done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
@@ -140,6 +164,31 @@ class Controller:
         while self.engine.world is None:
             await self.clock.sleep(WORLD_COMES)
         return self.engine.world.fleet
+
+    def _rang(self) -> None:
+        """The source, and pull requests, are to be looked at now: said by another replica's window."""
+        self.source.rescan()
+        if self.pulls is not None:
+            self.pulls.ring()
+
+    async def _lead(self) -> None:
+        """Until it is another replica's turn."""
+        if self.crew is not None:
+            self._begin_fleet_chores()  # others have told since what we last knew of
+        if self.pulls is not None:
+            await self.pulls.run()
+        await asyncio.Event().wait()
+
+    def _once(self, chore: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """Done by one replica for all."""
+
+        async def done() -> None:
+            if self.crew is None:
+                await chore()
+            else:
+                await self.crew.as_leader(chore)
+
+        return done
 
     async def _follow_source(self) -> None:
         """A store that cannot be read for a moment ends one reading of the source, not the controller."""
@@ -166,7 +215,7 @@ class Controller:
             return
 
     async def _known(self) -> tuple[frozenset[str], Fleet | None]:
-        return frozenset(record.name for record in await self.store.testers()), await self.engine.last_fleet()
+        return frozenset(await self.store.names()), await self.engine.last_fleet()
 
     async def _in_force(self) -> str:
         source = await self.store.source()
@@ -174,32 +223,34 @@ class Controller:
 
     def _open_world(self, fleet: Fleet, secrets: dict[str, Secret]) -> World:
         options = replace(self.options, counted=self.engine.meters.called)
+        if self.crew is not None:
+            options = replace(options, hooks=(*options.hooks, self.crew), sharing=self.crew.sharing)
         return open_world(fleet, secrets, self.places.files, self.clock, options)
 
     def _chores(self) -> tuple[Chore, ...]:
         return (
             Chore(self._rescan, RESCAN),
             Chore(lambda: self.engine.look_at_all(RESCAN), SAFETY_NET),
-            Chore(lambda: self.orphans.look(self.engine.world), RESCAN),
-            Chore(lambda: self.troubles.look(self.engine.world), RESCAN),
-            Chore(self.noticing.look, NOTICES_EVERY),
-            Chore(self._prune, PRUNE, jitter=timedelta(minutes=10)),
+            Chore(self._once(lambda: self.orphans.look(self.engine.world)), RESCAN),
+            Chore(self._once(lambda: self.troubles.look(self.engine.world)), RESCAN),
+            Chore(self._once(lambda: self.noticing.look()), NOTICES_EVERY),
+            Chore(self._once(self._prune), PRUNE, jitter=timedelta(minutes=10)),
             *self._chores_of_git(),
         )
 
     def _chores_of_git(self) -> tuple[Chore, ...]:
-        if self.publisher is None or self.pulls is None:
+        if self.git is None:
             return ()
-        publisher, pulls = self.publisher, self.pulls
 
         async def publish() -> None:
-            if self.engine.world is not None:  # before that nobody can be told, and nothing is lost
-                await publisher.look()
+            if self.publisher is not None and self.engine.world is not None:  # before that nobody can be told
+                await self.publisher.look()
 
         async def ring() -> None:
-            pulls.ring()
+            if self.pulls is not None:
+                self.pulls.ring()
 
-        return (Chore(publish, EVERY), Chore(ring, RESCAN))
+        return (Chore(self._once(publish), EVERY), Chore(ring, RESCAN))
 
     async def _rescan(self) -> None:
         """A coroutine, so that it runs in the loop: the scheduler gives plain functions to a thread."""

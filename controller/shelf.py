@@ -1,15 +1,16 @@
 """The testers as lists show them, kept at hand: a list of a thousand is asked for again and again, and few have changed.
 
 What a commit was about is read anew with the next question, and nothing else. So it holds only where every write to the
-books is this process's own: in the controller that works on them. Whoever reads the books of another reads them whole.
+books is heard of: in the controller that works on them, and in replicas, which tell each other. Whoever reads the books of
+another reads them whole.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from controller.news import Kind, topics_of
+from controller.news import Kind, Topic, topics_of
 from controller.records import Change
 from controller.store import Store
 from controller.store.briefs import Brief
@@ -31,7 +32,15 @@ class Shelf:
 
     def hear(self, changes: tuple[Change, ...]) -> None:
         """Something was committed (a listener of the store)."""
-        self._stale |= {topic.name for topic in topics_of(changes) if topic.kind is Kind.TESTER}
+        self.hear_of(topics_of(changes))
+
+    def hear_of(self, topics: Iterable[Topic]) -> None:
+        """Something was committed, here or by another replica."""
+        self._stale |= {topic.name for topic in topics if topic.kind is Kind.TESTER}
+
+    def forget(self) -> None:
+        """Nobody knows what was missed: all are read anew."""
+        self._filled = False
 
     async def testers(self) -> Mapping[str, Brief]:
         """All of them, by name, as of now."""
@@ -42,14 +51,15 @@ class Shelf:
 
     async def _read(self) -> None:
         stale, self._stale = self._stale, set()
+        filled, self._filled = self._filled, True  # it may all be forgotten while it is read
         try:
-            found = await self._store.briefs(STEPS, stale if self._filled else None)
+            found = await self._store.briefs(STEPS, stale if filled else None)
         except BaseException:
             self._stale |= stale
+            self._filled = filled and self._filled
             raise
-        kept = {name: brief for name, brief in self._kept.items() if name not in stale} if self._filled else {}
+        kept = {name: brief for name, brief in self._kept.items() if name not in stale} if filled else {}
         self._kept = dict(sorted({**kept, **found}.items()))
-        self._filled = True
 
 
 def shelf_of(store: Store) -> Shelf:

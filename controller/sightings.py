@@ -6,7 +6,7 @@ at is kept here only. It begins empty: until the first pass, and for whoever rea
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -33,12 +33,17 @@ class Sightings:
     """By tester: of conditions by type, of facts by step. Never raises; None stands for unknown."""
 
     def __init__(self) -> None:
+        self._rests: dict[str, Seen] = {}  # where everything was seen to be as it was, at once
         self._conditions: dict[str, dict[str, Seen]] = {}
         self._facts: dict[str, dict[str, Seen]] = {}
 
     def note(self, tester: str, outcomes: Sequence[StepOutcome], now: datetime) -> None:
         """A pass has ended. What it left alone keeps its age."""
+        rest = self._rests.pop(tester, None)
         conditions = self._conditions.setdefault(tester, {})
+        if rest is not None:
+            self._conditions[tester] = conditions = dict.fromkeys(conditions, rest)
+            self._facts[tester] = dict.fromkeys(self._facts.get(tester, {}), rest)
         facts = self._facts.setdefault(tester, {})
         conditions[LASTING] = Seen(now, now)  # follows from the spec and the day
         for outcome in outcomes:
@@ -50,19 +55,30 @@ class Sightings:
             if outcome.learnt:
                 facts[outcome.step] = seen
 
+    def rests(self, tester: str, at: datetime, now: datetime) -> None:
+        """Everything of it was seen to be as it was. Whoever never had a whole pass here is not known by that."""
+        self._rests[tester] = Seen(at, now)
+
     def forget(self, tester: str) -> None:
         """It is no more: a namesake begins anew."""
+        self._rests.pop(tester, None)
         self._conditions.pop(tester, None)
         self._facts.pop(tester, None)
 
+    def forget_those(self, whose: Callable[[str], bool]) -> None:
+        """They are looked at elsewhere from now on."""
+        for name in [name for name in {*self._conditions, *self._facts} if whose(name)]:
+            self.forget(name)
+
     def looked_at(self, tester: str) -> datetime | None:
         """When its last whole pass ended; None: not known here."""
-        seen = self._conditions.get(tester, {}).get(LASTING)
+        seen = self._rests.get(tester) or self._conditions.get(tester, {}).get(LASTING)
         return seen.told if seen is not None else None
 
     def of_facts(self, tester: str, step: str, written_at: datetime) -> datetime | None:
         """When the facts of a step, as they were written down at `written_at`, were last seen to be so."""
         seen = self._facts.get(tester, {}).get(step)
+        seen = self._rests.get(tester, seen) if seen is not None else None
         return seen.of(written_at) if seen is not None else None
 
     def of_conditions(self, tester: str, known: Mapping[str, Condition]) -> dict[str, datetime | None]:
@@ -73,6 +89,7 @@ class Sightings:
 
     def _of_condition(self, one: Condition) -> datetime | None:
         seen = self._conditions.get(one.tester, {}).get(one.type)
+        seen = self._rests.get(one.tester, seen) if seen is not None else None
         return seen.of(one.since) if seen is not None and one.reason != NOT_LOOKED_AT else None
 
 

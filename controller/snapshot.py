@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
+from controller.proofs import Proofs
 from controller.records import (
     Change,
     ClaimForge,
@@ -31,17 +33,27 @@ CLOSED = frozenset({ObjectState.GONE})
 class Snapshot:
     """`commit` writes to the store and to this copy alike, so that later steps of the pass see what earlier ones learnt."""
 
-    def __init__(self, books: TesterBooks, fleet: Fleet, references: Mapping[str, Secret], store: Store) -> None:
+    def __init__(
+        self,
+        books: TesterBooks,
+        fleet: Fleet,
+        references: Mapping[str, Secret],
+        store: Store,
+        proofs: Proofs | None = None,
+    ) -> None:
         self.record: TesterRecord = books.record
         self.conditions: Mapping[str, Condition] = books.conditions
         self._fleet = fleet
         self._store = store
-        self._facts: dict[str, StepFacts] = dict(books.facts)
+        self._proofs = proofs
+        self._facts: dict[str, StepFacts] = dict(books.facts if proofs is None else proofs.over(books))
         self._objects: dict[tuple[str, int, int], OutsideObject] = {_row_key(row): row for row in books.objects}
         self._secrets: dict[str, Secret] = {**references, **books.sealed}
         self._versions: Counter[str] = Counter()
         self.news = asyncio.Event()  # some step has learnt something
         self.forge_owner = books.forge_owner
+        self._memory: dict[str, Any] = {}
+        self.has_changed = False  # something was written, or supposed
 
     @property
     def name(self) -> str:
@@ -63,6 +75,7 @@ class Snapshot:
             leaving=self.record.leaving,
             forge_owner=self.forge_owner,
             earlier=() if row is None else self._before(row),
+            memory=self._memory,
         )
 
     def view(self, row: OutsideObject | None = None) -> TesterView:
@@ -76,6 +89,14 @@ class Snapshot:
         """The rows of a step that are not closed, oldest first."""
         mine = [row for row in self._objects.values() if row.step == step and row.state not in CLOSED]
         return sorted(mine, key=lambda row: (row.incarnation, row.attempt))
+
+    def open_rows(self) -> list[OutsideObject]:
+        """Of all steps."""
+        return [row for row in self._objects.values() if row.state not in CLOSED]
+
+    def known(self) -> list[StepFacts]:
+        """The facts of all steps."""
+        return list(self._facts.values())
 
     def row(self, step: str, incarnation: int, attempt: int) -> OutsideObject | None:
         return self._objects.get((step, incarnation, attempt))
@@ -99,8 +120,14 @@ class Snapshot:
     async def learn(self, step: str, facts: StepFacts | None, *, at_least: tuple[Change, ...] = ()) -> None:
         """Record facts if they differ from those recorded, together with other changes, in one commit."""
         changes = list(at_least)
-        if facts is not None and self._facts.get(step) != facts:
-            changes.append(self.fact_change(facts))
+        before = self._facts.get(step)
+        if facts is not None and before != facts:
+            change = self.fact_change(facts)
+            if self._proofs is not None and not changes and before is not None and before.is_as(facts):
+                self._proofs.keep(change, before)  # only its hours are others: that is no news
+                self._facts[step] = facts
+            else:
+                changes.append(change)
         await self.commit(step, *changes)
 
     def fact_change(self, facts: StepFacts) -> PutFacts:
@@ -123,6 +150,7 @@ class Snapshot:
             self._take(step, change)
 
     def _take(self, step: str, change: Change) -> None:
+        self.has_changed = True
         match change:
             case PutObject(row):
                 self._objects[_row_key(row)] = row

@@ -71,6 +71,17 @@ def judge_step(
     return _step_condition(record, old.get(condition_type(outcome.step)), outcome, now, works)
 
 
+def says_what_is_told(record: TesterRecord, told: Mapping[str, Condition], outcome: StepOutcome) -> bool:
+    """Whether the findings of a step in sync are what the books tell, and its condition is of this generation."""
+    own = told.get(condition_type(outcome.step))
+    if own is None or own.status is not Status.TRUE or own.generation != record.generation:
+        return False
+    return all(
+        (old := told.get(each.type)) is not None and _finding_condition(record, old, each, old.since) == old
+        for each in outcome.findings
+    )
+
+
 def tell_step(record: TesterRecord, before: Condition | None, condition: Condition, now: datetime) -> list[Change]:
     """The changes that tell it; none when it says what was told before."""
     return _condition_changes(record, {condition.type: before} if before is not None else {}, [condition], now)

@@ -50,6 +50,7 @@ class Turn:
     pass_began: datetime
     only_urgent: bool = False  # paused: doors are still shut, nothing else is done
     first: bool = False  # of the step in this pass
+    is_resync: bool = False  # nothing asked for this pass but the time
     refused: bool = False  # a call was, until the spec changes or somebody acts
     did: int = 0
     findings: tuple[Finding, ...] = ()
@@ -370,6 +371,8 @@ class Turn:
             recent = self.hands.clock.now() - self.poll / 2
             floors.append(min(recent, self.pass_began) if self.first else recent)
         looks.newer_than = max(floors, default=None)
+        if self.is_resync and self.repairs:
+            looks.max_age = self.world.looks.resting_age
         self.looks = looks
         return looks
 

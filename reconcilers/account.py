@@ -6,7 +6,7 @@ What was made for a tester may outlive the tester: the row then still knows that
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from reconcilers.account_plans import create, disable, enable, remove, reset_password
@@ -27,6 +27,7 @@ from reconcilers.feedback_access import (
     take,
 )
 from reconcilers.forge_owner import check_owner, claimed_owner
+from reconcilers.listed import under
 from reconcilers.looks import TesterLooks
 from reconcilers.secret import new_password
 from specs.desired import DesiredAccount, DesiredTester
@@ -76,7 +77,7 @@ class AccountReconciler(Base):
         accounts = await looks.accounts()
         found = _by_name(accounts, _row_name(tester))
         if found is None:
-            found = _renamed(accounts, tester.facts.object) or await self._unlisted(tester)
+            found = _renamed(accounts, tester.facts.object) or await self._unlisted(tester, looks)
             other = found is not None and found.login.casefold() != _row_name(tester).casefold()
             if found is not None and other and not tester.facts.leaving:
                 raise _blocked(
@@ -98,10 +99,11 @@ class AccountReconciler(Base):
             _check_email(wanted, accounts)
         return None
 
-    async def _unlisted(self, tester: TesterView) -> Account | None:
+    async def _unlisted(self, tester: TesterView, looks: TesterLooks) -> Account | None:
         """A listing may omit what is there: of an account that we have seen only Forge's own "not found" counts as absence."""
         row = tester.facts.object
         known = row.identity.get("forge_id") if row is not None and row.state is not ObjectState.GONE else None
+        looks.unshared()
         found = await self.backends.forge.account(_row_name(tester)) if known is not None else None
         return found if found is not None and str(found.id) == known else None
 
@@ -232,8 +234,8 @@ class AccountReconciler(Base):
         return frozenset(account.login for account in await looks.accounts())
 
 
-def _by_name(accounts: Iterable[Account], name: str) -> Account | None:
-    return next((each for each in accounts if each.login.casefold() == name.casefold()), None)
+def _by_name(accounts: Sequence[Account], name: str) -> Account | None:
+    return next(iter(under(accounts, "login", name.casefold())), None)
 
 
 def _row_name(tester: TesterView) -> str:
@@ -242,21 +244,21 @@ def _row_name(tester: TesterView) -> str:
     return row.name if row is not None and row.name else tester.desired.account.name
 
 
-def _renamed(accounts: Iterable[Account], row: OutsideObject | None) -> Account | None:
+def _renamed(accounts: Sequence[Account], row: OutsideObject | None) -> Account | None:
     """The account that we made, under whatever name."""
     if row is None or row.identity.get(_OURS) != "yes" or row.state is ObjectState.GONE:
         return None
-    return next((each for each in accounts if str(each.id) == row.identity.get("forge_id")), None)
+    return next(iter(under(accounts, "id", row.identity.get("forge_id", ""))), None)
 
 
-def _check_email(wanted: DesiredAccount, accounts: Iterable[Account]) -> None:
+def _check_email(wanted: DesiredAccount, accounts: Sequence[Account]) -> None:
     if wanted.existing:
         raise _blocked(
             "AccountMissing",
             f"there is no account {wanted.name} to adopt: correct the name, or set spec.identity.existing to false "
             "to have it made",
         )
-    holder = next((each for each in accounts if each.email.casefold() == wanted.email.casefold()), None)
+    holder = next(iter(under(accounts, "email", wanted.email.casefold())), None)
     if holder is not None:
         raise _blocked(
             "EmailTaken",

@@ -10,7 +10,7 @@ from reconcilers.backends import Backends
 from reconcilers.component_findings import component_findings
 from reconcilers.contract import Base, Ports, TesterView
 from reconcilers.facts import ComponentsFacts, Facts
-from reconcilers.installs import UNKNOWN_VERSION, Standing, State, can_install, judge, on_channel
+from reconcilers.installs import TO_INSTALL, UNKNOWN_VERSION, Standing, State, can_install, judge, on_channel
 from reconcilers.looks import TesterLooks
 from reconcilers.machine_look import Seen, look_supervised, machine_address, newest_versions
 from reconcilers.repairs import (
@@ -29,7 +29,6 @@ from specs.desired import DesiredComponent, DesiredTester
 
 OTHERS = frozenset({"hero_proc", "hero_router", "hero_proxy"})
 """Kept by the steps `supervisor` and `front_door`."""
-_TO_INSTALL = frozenset({Standing.MISSING, Standing.OTHER_VERSION})
 
 
 class ComponentsReconciler(Base):
@@ -76,7 +75,7 @@ class ComponentsReconciler(Base):
         if actions:
             return _each_once(actions)
         installing = any(state.standing is Standing.INSTALLING for state in states)
-        return (() if installing else second_tries(states)) or wait_for(states, facts)
+        return (() if installing else second_tries(states)) or wait_for(states, desired, facts)
 
     async def apply(self, action: Action, tester: TesterView, ports: Ports) -> Seen | None:
         """Raises Transient InstallFailed after a second start of an install."""
@@ -123,7 +122,7 @@ def _installs(states: Sequence[State], desired: DesiredTester) -> tuple[Action, 
     ready = [
         state
         for state in states
-        if state.standing in _TO_INSTALL
+        if state.standing in TO_INSTALL
         and can_install(state, desired)
         and all(by_name[need].standing is not Standing.FAILED for need in state.component.needs if need in by_name)
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from reconcilers.actions import Action, Finding, Step
@@ -97,6 +98,16 @@ class Reconciler(Protocol[O]):
         """Pure. Conditions that this step declares beside its own."""
         ...
 
+    def due(self, desired: DesiredTester, facts: Facts) -> datetime | None:
+        """Pure. Of a step in sync: when it has something to do although nothing may have changed (a proof is due, say); None:
+        never. Until then the same answers to the same questions mean that it still is."""
+        ...
+
+    async def foresee(self, tester: TesterView, looks: TesterLooks) -> Promise | None:
+        """Before anything of a tester is begun: raises Blocked or Rejected when this step could not be done, so that no other
+        is. Returns the room that it will take."""
+        ...
+
     def name_for(self, desired: DesiredTester, facts: Facts, incarnation: int, attempt: int) -> str:
         """Pure. The outside name of a row; "" for steps that make nothing."""
         ...
@@ -119,6 +130,12 @@ class Base:
 
     def findings(self, desired: DesiredTester, observed: Any, facts: Facts) -> tuple[Finding, ...]:
         return ()
+
+    def due(self, desired: DesiredTester, facts: Facts) -> datetime | None:
+        return None
+
+    async def foresee(self, tester: TesterView, looks: TesterLooks) -> Promise | None:
+        return None
 
     def name_for(self, desired: DesiredTester, facts: Facts, incarnation: int, attempt: int) -> str:
         return ""

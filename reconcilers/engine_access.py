@@ -12,13 +12,15 @@ from datetime import datetime
 
 from reconcilers.actions import Action, Finding, Step
 from reconcilers.backends import Backends
-from reconcilers.backends.engines import EngineTenants
+from reconcilers.backends.engines import REFUSED, EngineProof, EngineTenants
 from reconcilers.contract import Base, Ports, TesterView
+from reconcilers.engine_findings import findings_of
 from reconcilers.engine_rules import (
     IN,
+    RESTART_PATIENCE,
+    UP,
     SeenEngine,
     SeenEngines,
-    findings_of,
     learnt,
     plan_engines,
     plan_first,
@@ -30,6 +32,7 @@ from reconcilers.engine_rules import (
 from reconcilers.engine_tokens import engine_facts, new_token, sealed_token, tenant_of
 from reconcilers.errors import OutsideError
 from reconcilers.facts import EngineAccessFacts, Facts
+from reconcilers.intervals import AT_ONCE, outside_interval
 from reconcilers.looks import TesterLooks
 from specs.desired import DesiredTester
 
@@ -58,7 +61,7 @@ class EngineAccessReconciler(Base):
 
     async def _look(self, name: str, wanted: bool, tester: TesterView, looks: TesterLooks) -> SeenEngine:
         try:
-            listed = await looks.tenants(name)
+            listed = await looks.tenants(name, tenant_of(tester.facts))
         except OutsideError as error:
             return SeenEngine(name, wanted, error=error, left=name not in self.backends.engines)
         tenant = tenant_of(tester.facts)
@@ -98,7 +101,10 @@ class EngineAccessReconciler(Base):
             case "register":
                 await self._register(name, tester, ports)
             case "revoke":
-                await self.backends.engine(name).revoke(tenant_of(tester.facts))
+                known = engine_facts(tester.facts)
+                client = self.backends.engine(name)
+                await ports.record(known.model_copy(update={"changed": {**known.changed, name: client.now()}}))
+                await client.revoke(tenant_of(tester.facts))
             case "restart":
                 await self._restart(action, tester, ports)
             case _:
@@ -114,16 +120,18 @@ class EngineAccessReconciler(Base):
         if token is None or rotation_is_due(name, tester.desired, facts):
             token, counter = new_token(), tester.desired.engine_rotation
             await ports.seal(sealed_token(name), token)
+        client = self.backends.engine(name)
         begun = without(known, name).model_copy(
             update={
                 "engines": tuple(sorted({*known.engines, name})),
                 "rotations": {**known.rotations, name: counter},
+                "changed": {**known.changed, name: client.now()},
                 "troubled": known.troubled,
             }
         )
         await ports.record(begun)
         try:
-            await self.backends.engine(name).register(tenant_of(facts), token)
+            await client.register(tenant_of(facts), token)
         except OutsideError:
             last = (*(each for each in known.troubled if each != name), name)
             await ports.record(begun.model_copy(update={"troubled": last}))
@@ -136,8 +144,11 @@ class EngineAccessReconciler(Base):
         known, token = engine_facts(facts), facts.sealed(sealed_token(name))
         if token is not None and not (await client.look()).restart_due:
             proof = await client.prove(tenant_of(facts), token)
-            if proof.error or proof.admits == (purpose == IN):
+            if _needs_no_restart(proof, purpose):
                 return
+        if purpose == UP and client.restarted_within(RESTART_PATIENCE):
+            await ports.record(known.model_copy(update={"changed": {**known.changed, name: client.now()}}))
+            return  # for somebody else: it may be starting
         restarted = {**known.restarted, name: datetime.fromisoformat(at)}
         await ports.record(known.model_copy(update={"restarted": restarted}))
         await client.restart()
@@ -147,6 +158,21 @@ class EngineAccessReconciler(Base):
     def learn(self, observed: SeenEngines, facts: Facts) -> EngineAccessFacts:
         return learnt(observed, facts)
 
+    def due(self, desired: DesiredTester, facts: Facts) -> datetime | None:
+        """When the first of the proofs is."""
+        known = engine_facts(facts)
+        if known.restarted or known.changed or known.troubled:
+            return AT_ONCE
+        proofs = [known.proven.get(each.name) for each in desired.engines]
+        return min((AT_ONCE if at is None else at + outside_interval(facts) for at in proofs), default=None)
+
     def findings(self, desired: DesiredTester, observed: object, facts: Facts) -> tuple[Finding, ...]:
         """EngineAccessProven, EngineTokensRevoked."""
         return findings_of(observed, facts) if isinstance(observed, SeenEngines) else ()
+
+
+def _needs_no_restart(proof: EngineProof, purpose: str) -> bool:
+    """Somebody else's has helped meanwhile, or nothing can be told."""
+    if purpose == UP:
+        return proof.admits or proof.own_token in REFUSED
+    return bool(proof.error) or proof.admits == (purpose == IN)

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NoReturn
 
-from reconcilers.actions import Action, FieldChange, Finding, Step, Wait, secret_change
-from reconcilers.backends.engines import REFUSED, EngineProof, token_hash
+from reconcilers.actions import Action, FieldChange, Step, Wait, secret_change
+from reconcilers.backends.engines import ASKED_TO_SLOW_DOWN, REFUSED, EngineProof, token_hash
 from reconcilers.engine_tokens import engine_facts, sealed_token, tenant_of
 from reconcilers.errors import Blocked, OutsideError, Throttled, Transient, Unreachable
 from reconcilers.facts import EngineAccessFacts, Facts
@@ -23,8 +23,9 @@ from reconcilers.secret import HIDDEN
 from specs.desired import DesiredTester
 
 RESTART_PATIENCE = timedelta(minutes=10)  # between two restarts of an engine for one tester: everybody notices each
+LATER_PATIENCE = timedelta(hours=1)  # with one that a restart did not bring back
 SYSTEM = "shared engines"
-IN, OUT = "in", "out"  # what a restart is for: that the token is taken, or that it is not
+IN, OUT, UP = "in", "out", "up"  # what a restart is for: that the token is taken, that it is not, or any answer at all
 
 
 class Verdict(StrEnum):
@@ -112,7 +113,12 @@ def proof_is_due(seen: SeenEngine, at: datetime, facts: Facts) -> bool:
 def learnt(observed: SeenEngines, facts: Facts) -> EngineAccessFacts:
     """A proof stands until the list, or an answer, says otherwise; silence does not undo it."""
     known = engine_facts(facts)
-    engines, proven, restarted = set(known.engines), dict(known.proven), dict(known.restarted)
+    engines, proven, restarted, changed = (
+        set(known.engines),
+        dict(known.proven),
+        dict(known.restarted),
+        dict(known.changed),
+    )
     troubled = set(known.troubled)
     for seen in observed.engines:
         if seen.error is not None:
@@ -126,6 +132,7 @@ def learnt(observed: SeenEngines, facts: Facts) -> EngineAccessFacts:
         elif seen.verdict is Verdict.PROVEN:
             proven[seen.name] = observed.at
             restarted.pop(seen.name, None)
+            changed.pop(seen.name, None)
         if is_registered(seen, facts):
             troubled.discard(seen.name)
     wanted = [seen.name for seen in observed.engines if seen.wanted]
@@ -136,6 +143,7 @@ def learnt(observed: SeenEngines, facts: Facts) -> EngineAccessFacts:
         rotations=known.rotations,
         proven=proven,
         restarted=restarted,
+        changed=changed,
         troubled=tuple(each for each in known.troubled if each in troubled),
     )
 
@@ -148,6 +156,7 @@ def without(known: EngineAccessFacts, name: str) -> EngineAccessFacts:
             "rotations": {each: counter for each, counter in known.rotations.items() if each != name},
             "proven": {each: when for each, when in known.proven.items() if each != name},
             "restarted": {each: when for each, when in known.restarted.items() if each != name},
+            "changed": {each: when for each, when in known.changed.items() if each != name},
             "troubled": tuple(each for each in known.troubled if each != name),
         }
     )
@@ -195,7 +204,7 @@ def _keep(seen: SeenEngine, desired: DesiredTester, at: datetime, facts: Facts) 
         return (_register(seen, desired, facts),)
     if seen.verdict is Verdict.REFUSED:
         return _restart(seen, IN, "it refuses a token that stands in its list", at, facts)
-    return ()
+    return _restart_dead(seen, at, facts)
 
 
 def _take_away(seen: SeenEngine, at: datetime, facts: Facts) -> tuple[Action, ...]:
@@ -211,7 +220,7 @@ def _take_away(seen: SeenEngine, at: datetime, facts: Facts) -> tuple[Action, ..
         return _restart(seen, OUT, "it goes on accepting a revoked token", at, facts)
     if facts.sealed(sealed_token(seen.name)) is None or (seen.proof and seen.proof.own_token in REFUSED):
         return (_erase(seen),)
-    return ()
+    return _restart_dead(seen, at, facts)
 
 
 def _waits_for_proof(seen: SeenEngine, facts: Facts) -> bool:
@@ -236,7 +245,7 @@ def _trouble(seen: SeenEngine) -> OutsideError | None:
         return seen.error
     if seen.verdict is Verdict.OPEN:
         return Blocked(
-            f"it lets strangers in ({_answers(seen)}): an admin mends it", system=system, reason="EngineOpen"
+            f"it lets strangers in ({answers_of(seen)}): an admin mends it", system=system, reason="EngineOpen"
         )
     if seen.verdict is Verdict.REFUSED:
         return Transient("it refuses a token that stands in its list", system=system, reason="TokenRefused")
@@ -252,6 +261,20 @@ def _trouble_leaving(seen: SeenEngine) -> OutsideError:
         return Blocked(text, system=system, reason="EngineOpen")
     text = f"the token is revoked, and not seen to be refused yet ({seen.silence or 'no clear answer'})"
     return Transient(text, system=system, reason="EngineSilent")
+
+
+def answers_of(seen: SeenEngine) -> str:
+    """In words: who was answered how."""
+    proof = seen.proof
+    if proof is None:
+        return seen.silence
+    asked = {
+        "without a token": proof.no_token,
+        "a wrong one": proof.wrong_token,
+        "under a neighbour's name": proof.foreign_token,
+        "ours": proof.own_token,
+    }
+    return ", ".join(f"{what} {status or 'no answer'}" for what, status in asked.items())
 
 
 def _tell_troubles(troubles: Iterable[OutsideError]) -> None:
@@ -270,56 +293,6 @@ def _raise(troubles: list[OutsideError]) -> NoReturn:
         raise Throttled(text, system=SYSTEM, retry_after=gravest.retry_after)
     reason = "EngineUnreachable" if isinstance(gravest, Unreachable) else gravest.reason
     raise Transient(text, system=SYSTEM, reason=reason)
-
-
-# ------------------------------------------------------------------ findings
-
-
-def findings_of(observed: SeenEngines, facts: Facts) -> tuple[Finding, ...]:
-    """EngineAccessProven, and EngineTokensRevoked while one is left at an engine that the Fleet names no more."""
-    wanted = [seen for seen in observed.engines if seen.wanted]
-    left = [seen.name for seen in observed.engines if seen.left and not seen.wanted]
-    found = [_proven_finding(wanted, facts)] if wanted else []
-    if left:
-        text = (
-            f"a token is still registered at {', '.join(left)}, which the Fleet no longer names: "
-            "put it back with retired: true until its tokens are revoked, or with gone: true if it is gone for good"
-        )
-        found.append(Finding("EngineTokensRevoked", False, "EngineLeft", text))
-    return tuple(found)
-
-
-def _proven_finding(wanted: list[SeenEngine], facts: Facts) -> Finding:
-    kind, proven = "EngineAccessProven", engine_facts(facts).proven
-    bad = [(each, seen) for each in (Verdict.OPEN, Verdict.REFUSED) for seen in wanted if seen.verdict is each]
-    if bad:
-        words = "; ".join(f"{seen.name} {_WRONG[verdict]} ({_answers(seen)})" for verdict, seen in bad)
-        return Finding(kind, False, "EngineOpen" if bad[0][0] is Verdict.OPEN else "TokenRefused", words)
-    out = [f"{seen.name}: {seen.error.message}" for seen in wanted if seen.error is not None]
-    if out:
-        return Finding(kind, None, "EngineUnreachable", f"cannot be looked at: {'; '.join(out)}")
-    unproven = [seen.name for seen in wanted if seen.name not in proven or not is_registered(seen, facts)]
-    if unproven:
-        return Finding(kind, None, "Proving", f"not proven yet: {', '.join(unproven)}")
-    names = ", ".join(seen.name for seen in wanted)
-    text = f"{names}: no token, a wrong one and ours under a neighbour's name are refused, ours is taken"
-    return Finding(kind, True, "Proven", text)
-
-
-_WRONG = {Verdict.OPEN: "lets strangers in", Verdict.REFUSED: "refuses our token"}
-
-
-def _answers(seen: SeenEngine) -> str:
-    proof = seen.proof
-    if proof is None:
-        return seen.silence
-    asked = {
-        "without a token": proof.no_token,
-        "a wrong one": proof.wrong_token,
-        "under a neighbour's name": proof.foreign_token,
-        "ours": proof.own_token,
-    }
-    return ", ".join(f"{what} {status or 'no answer'}" for what, status in asked.items())
 
 
 # ------------------------------------------------------------------ the actions
@@ -356,15 +329,30 @@ def _restart(seen: SeenEngine, purpose: str, why: str, at: datetime, facts: Fact
     last = engine_facts(facts).restarted.get(seen.name)
     if last is not None and at - last < RESTART_PATIENCE:
         return ()
-    return (
-        Action(
-            "restart",
-            f"engine {seen.name}",
-            consequences=(why, "everybody who uses it notices"),
-            args=(seen.name, purpose, at.isoformat()),
-            reason="EngineRestarted",
-        ),
+    return (_restart_action(seen, purpose, why, at),)
+
+
+def _restart_action(seen: SeenEngine, purpose: str, why: str, at: datetime) -> Action:
+    return Action(
+        "restart",
+        f"engine {seen.name}",
+        consequences=("everybody who uses it notices",),
+        why=why,
+        args=(seen.name, purpose, at.isoformat()),
+        reason="EngineRestarted",
     )
+
+
+def _restart_dead(seen: SeenEngine, at: datetime, facts: Facts) -> tuple[Action, ...]:
+    """An engine that our own restart has left without an answer, whatever its supervisor says: nobody else looks after it."""
+    known = engine_facts(facts)
+    begun = known.changed.get(seen.name)
+    if seen.verdict is not Verdict.SILENT or seen.silence == ASKED_TO_SLOW_DOWN or begun is None:
+        return ()
+    again = known.restarted.get(seen.name)
+    if at - max(begun, again or begun) < (RESTART_PATIENCE if again is None else LATER_PATIENCE):
+        return ()
+    return (_restart_action(seen, UP, "it has given no answer since our own restart", at),)
 
 
 def _erase(seen: SeenEngine) -> Action:

@@ -35,7 +35,16 @@ class StepFacts(BaseModel):
 
     step: ClassVar[str]
     on_machine: ClassVar[bool] = False
+    passing: ClassVar[frozenset[str]] = frozenset()  # fields that only tell when something was last seen to be as it is
     marks: ClassVar[frozenset[str]] = frozenset()  # fields that hold the marks of secrets: of use to nobody who reads
+
+    def is_as(self, other: StepFacts) -> bool:
+        """Whether both tell the same, whenever that was last seen."""
+        if type(self) is not type(other):
+            return False
+        return all(
+            _alike(getattr(self, name), getattr(other, name), name in self.passing) for name in type(self).model_fields
+        )
 
     def shown(self) -> dict[str, Any]:
         """What windows show of it, as JSON values."""
@@ -49,6 +58,14 @@ class StepFacts(BaseModel):
             name: later if info.annotation is str else info.get_default() for name, info in cls.model_fields.items()
         }
         return cast(Self, cls.model_construct(None, **blank))
+
+
+def _alike(one: object, other: object, passing: bool) -> bool:
+    if not passing or one is None or other is None:
+        return one == other
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys()
+    return True
 
 
 class Double(BaseModel):
@@ -190,6 +207,7 @@ class InstallLogsFacts(StepFacts):
 class SignInGateFacts(StepFacts):
     step = "sign_in_gate"
     on_machine = True
+    passing = frozenset({"checked_at", "checked_path"})
     proven: str = ""  # digest of what was proven: address, client, paths; empty while the door is not proven
     checked_at: datetime | None = None  # when the door was last seen from outside
     checked_path: int = 0  # which path was looked at last, for the long round
@@ -213,12 +231,14 @@ def is_since_cut(at: datetime | None, gate: SignInGateFacts) -> bool:
 
 class EngineAccessFacts(StepFacts):
     step = "engine_access"
+    passing = frozenset({"proven"})
     tenant: str
     engines: tuple[str, ...] = ()  # at which our token is registered, or may be: written down before the call
     rotation: int = 0  # the spec's counter that all present tokens were made for
     rotations: Mapping[str, int] = {}  # engine → the counter that its token was made for
     proven: Mapping[str, datetime] = {}  # engine → when strangers were last seen to be refused, and we let in
     restarted: Mapping[str, datetime] = {}  # engine → when we had it read its list anew, since it was last proven
+    changed: Mapping[str, datetime] = {}  # engine → when a change of ours had it restart, until it is proven
     troubled: tuple[str, ...] = ()  # where the last registration failed: the others go first
 
 
@@ -248,6 +268,7 @@ class Promise:
     disk_gb: int
     age: timedelta  # since the place was chosen
     making: bool = False  # the create has not been answered: it may still wait for its turn, however long
+    foreseen: bool = False  # nothing is begun yet: room for whoever was let begin
 
 
 FACTS: Mapping[str, type[StepFacts]] = {
@@ -314,6 +335,7 @@ class Facts:
     leaving: bool = False  # the tester is being removed
     forge_owner: str = ""  # the fleet's: the account that what we made at Forge belongs to; "" while nothing was made
     earlier: tuple[OutsideObject, ...] = ()  # the step's rows before `object`, closed ones included, oldest first
+    memory: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # what was reckoned in this pass
 
     def get(self, kind: type[F]) -> F | None:
         """The facts of a step, None while it has recorded none."""

@@ -47,7 +47,8 @@ async def see_feedback(login: str, given: tuple[str, ...], facts: Facts, looks: 
     for repository in dict.fromkeys((*given, *([wanted] if wanted else []))):
         try:
             owner = repository.partition("/")[0].casefold()
-            reads[repository] = login.casefold() in {owner, *await looks.collaborators(repository)}
+            who, there = login.casefold(), await looks.collaborators(repository)
+            reads[repository] = who == owner or who in there
         except OutsideError as error:
             unread = error
     return SeenFeedback(given, reads, unread)

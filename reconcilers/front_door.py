@@ -62,7 +62,7 @@ class FrontDoorReconciler(Base):
         installing = any(state.standing is Standing.INSTALLING for state in states)
         if installing:
             actions = [action for action in actions if action.verb != "update"]
-        return tuple(actions) or (() if installing else second_tries(states)) or wait_for(states, facts)
+        return tuple(actions) or (() if installing else second_tries(states)) or wait_for(states, desired, facts)
 
     async def apply(self, action: Action, tester: TesterView, ports: Ports) -> Seen | None:
         """Raises Transient InstallFailed after a second start of an install."""

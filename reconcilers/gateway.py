@@ -14,6 +14,7 @@ from reconcilers.actions import Action, Disruption, Effect, FieldChange, Finding
 from reconcilers.backends import Backends
 from reconcilers.backends.compute import Gateway, GatewayOrder, backend_url
 from reconcilers.contract import Base, Ports, TesterView
+from reconcilers.errors import NameTaken
 from reconcilers.facts import (
     Facts,
     FrontDoorFacts,
@@ -24,6 +25,7 @@ from reconcilers.facts import (
     is_since_cut,
 )
 from reconcilers.gateway_routing import UNROUTED, Dead, dead_since, findings, in_words, is_braked, limit_of
+from reconcilers.listed import under
 from reconcilers.looks import TesterLooks
 from reconcilers.placement import check_daemon_named, grid_node_of
 from reconcilers.proof import HEALTH_PATH, answers_outside
@@ -73,9 +75,10 @@ class GatewayReconciler(Base):
         what = f"gateway {name}" if row and row.identity.get("daemon") else "the machine"
         for daemon in _daemons(tester.facts):
             check_daemon_named(tester.facts.fleet.spec.compute, daemon, f"{what} of {tester.name}")
-            for gateway in await looks.gateways(daemon):
-                if gateway.gateway_id == wanted_id if wanted_id else gateway.name == name:
-                    return await self._whether_dead(_seen(gateway, daemon, tester.facts), tester.facts, looks)
+            listed = await looks.gateways(daemon)
+            found = under(listed, "gateway_id", wanted_id) if wanted_id else under(listed, "name", name)
+            for gateway in found[:1]:
+                return await self._whether_dead(_seen(gateway, daemon, tester.facts), tester.facts, looks)
         return None
 
     async def _whether_dead(self, seen: SeenGateway, facts: Facts, looks: TesterLooks) -> SeenGateway:
@@ -86,6 +89,7 @@ class GatewayReconciler(Base):
         found = Dead(since, looks.now() - since, limit_of(seen.gateway, facts))
         if not found.is_due:
             return replace(seen, dead=found)
+        looks.unshared()
         answer = (await looks.outside(seen.fqdn, (HEALTH_PATH,)))[HEALTH_PATH]
         if answers_outside(answer):
             return seen
@@ -128,7 +132,13 @@ class GatewayReconciler(Base):
         order = GatewayOrder(name=action.args[0], grid_node=grid_node, backend_address=machine.address)
         # Whatever becomes of the call and of the machine: from now on it is known where to look for it.
         await ports.place({"daemon": machine.daemon, _MADE_FOR: machine.key})
-        made = await self.backends.daemon(machine.daemon).deploy_gateway(order)
+        try:
+            made = await self.backends.daemon(machine.daemon).deploy_gateway(order)
+        except NameTaken as error:
+            if tester.desired.address == "auto":
+                raise  # the next attempt has another name
+            cure = "it is not ours: choose another one in spec.address, or auto"
+            raise NameTaken(f"{error.message}; {cure}", system=error.system) from error
         return replace(_seen(made, machine.daemon, tester.facts), machine=machine.key)
 
     def learn(self, observed: SeenGateway, facts: Facts) -> GatewayFacts | None:

@@ -43,6 +43,7 @@ class Standing(StrEnum):
 
 SETTLED = frozenset({Standing.STOPPED, Standing.BROKEN, Standing.STARTING, Standing.UNWELL, Standing.WELL})
 """Installed, in the version that is wanted: what needs it may come now."""
+TO_INSTALL = frozenset({Standing.MISSING, Standing.OTHER_VERSION})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,13 @@ def jobs_of(desired: DesiredTester) -> Mapping[str, str]:
 
 def on_channel(component: DesiredComponent, desired: DesiredTester, seen: Seen) -> DesiredComponent:
     """The component with the version that its channel means today. A pin wins; of the usual channel the installer itself
-    takes the newest (S), of any other one it is told which that is."""
-    if component.version is not None or desired.channel == USUAL_CHANNEL:
+    takes the newest (S), of any other one it is told which that is. Who is only told of updates keeps what we installed: what
+    somebody changed or took away comes back as it was, and no newer."""
+    if component.version is not None:
         return component
+    if desired.channel == USUAL_CHANNEL:
+        job = seen.look.jobs.get(install_job(component.name)) if desired.updates == "notify" else None
+        return component.model_copy(update={"version": job.result}) if job is not None and job.result else component
     there, newest = seen.look.versions.get(component.name), seen.newest.get(component.name)
     moves = there is None or desired.updates == "apply"
     return component.model_copy(update={"version": newest if moves and newest else there})

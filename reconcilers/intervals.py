@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from reconcilers.facts import Facts
+
+AT_ONCE = datetime.min.replace(tzinfo=UTC)
+"""A moment that is always over."""
 
 
 def outside_interval(facts: Facts) -> timedelta:

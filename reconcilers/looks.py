@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
@@ -18,17 +19,19 @@ from reconcilers.backends import Backends
 from reconcilers.backends.compute import Gateway, Node, Vm
 from reconcilers.backends.engines import EngineTenants
 from reconcilers.backends.forge import Account, OAuthApp, Release
-from reconcilers.backends.machine import MachineAddress, MachineLook, MachineQuery
+from reconcilers.backends.machine import MachineAddress, MachineAnswer, MachineLook, MachineQuery
 from reconcilers.backends.outside import ProbeAnswer
 from reconcilers.clock import Clock
 from reconcilers.errors import OutsideError
 from reconcilers.facts import Promise
+from reconcilers.listed import TENANT, Listed, Members, Read, Rows, answer_of
 from reconcilers.secret import Secret
 from specs.catalogue import catalogue
 from specs.fleet import Fleet
 
 T = TypeVar("T")
 
+RELEASES = "forge/releases/"
 RELEASES_PATIENCE = 3.0  # seconds that a pass waits for Forge; later passes find the answer
 RELEASES_RETRY = timedelta(minutes=1)  # after Forge did not tell
 RELEASES_KEPT = timedelta(hours=2)  # after somebody asked last: what Forge told is the answer while it is silent
@@ -61,20 +64,30 @@ class Looks:
         self.backends = backends
         self.clock = clock
         self.max_age = max_age
+        self.resting_age = max_age  # how old a listing may be for a tester that was in sync and is looked at once more
         self.promised: Callable[[], Awaitable[tuple[Promise, ...]]] = _nothing_promised
         self.unrouted: Callable[[], Awaitable[int]] = _nobody_unrouted
-        self.placing = asyncio.Lock()  # the engine lends its own, which outlives these looks
+        self.placing: AbstractAsyncContextManager[None] = (
+            asyncio.Lock()
+        )  # the engine lends its own, which outlives these looks
         self._kept: dict[str, Look[Any]] = {}
         self._kept_until: dict[str, datetime] = {}  # those that are of use beyond the age that `read` allows
+        self._listings: dict[str, Callable[[], Awaitable[Any]]] = {}
         self._swept_at = clock.now()
         self._under_way: dict[str, tuple[datetime, asyncio.Future[Look[Any]]]] = {}
 
-    async def read(self, question: str, newer_than: datetime | None, ask: Callable[[], Awaitable[T]]) -> Look[T]:
-        """A look begun at or after `newer_than`, and not older than the cache allows. Raises what `ask` raises."""
-        floor = self.clock.now() - self.max_age
-        if newer_than is not None:
-            floor = max(floor, newer_than)
+    async def read(
+        self,
+        question: str,
+        newer_than: datetime | None,
+        ask: Callable[[], Awaitable[T]],
+        max_age: timedelta | None = None,
+    ) -> Look[T]:
+        """A look begun at or after `newer_than`, and not older than the cache, or its reader, allows. Raises as `ask` does."""
         now = self.clock.now()  # a look from after now was taken before the clock was set back: its age is not known
+        floor = now - (self.max_age if max_age is None else max_age)
+        if newer_than is not None and newer_than > floor:
+            floor = newer_than
         kept = self._kept.get(question)
         if kept is not None and floor <= kept.taken_at <= now:
             return kept
@@ -83,6 +96,31 @@ class Looks:
             running = self._begin(question, ask)
         # Shielded: one impatient reader must not cancel the look that others wait for.
         return await asyncio.shield(running[1])
+
+    async def listing(
+        self, question: str, newer_than: datetime | None, ask: Callable[[], Awaitable[T]], max_age: timedelta | None
+    ) -> Look[T]:
+        """As `read`, of what answers for the whole fleet: it can be asked again by its question alone, and is kept for as long
+        as testers at rest are content with it."""
+        self._listings[question] = ask
+        return await self._listing(question, newer_than, max_age)
+
+    async def again(self, read: Read, fleet: Fleet) -> datetime | None:
+        """When the look was begun that still answers a question of before as it did then; None: it does not, or nobody asks
+        for it any more. Raises what asking raises."""
+        if read.question.startswith(RELEASES):
+            published = await self.published(fleet, read.question.removeprefix(RELEASES))
+            return self.clock.now() if published.newest == read.answer else None
+        if read.question not in self._listings:
+            return None
+        look = await self._listing(read.question, None, self.resting_age)
+        told = answer_of(look.value, read.by, read.key)
+        return look.taken_at if told is read.answer or told == read.answer else None
+
+    async def _listing(self, question: str, newer_than: datetime | None, max_age: timedelta | None) -> Look[Any]:
+        look = await self.read(question, newer_than, self._listings[question], max_age)
+        self._kept_until[question] = self.clock.now() + self.resting_age
+        return look
 
     def at_hand(self, question: str) -> Look[Any] | None:
         """The last look of whatever age, as long as it is kept; nobody is asked."""
@@ -93,7 +131,7 @@ class Looks:
 
         Forge is never waited for long, and its failure is no failure of anybody's: what was known is the answer then.
         """
-        question = f"forge/releases/{channel}"
+        question = f"{RELEASES}{channel}"
         kept: Look[Published] | None = self._kept.get(question)
         known = kept.value if kept is not None else Published()
         every = fleet.spec.timing.releases_every
@@ -113,6 +151,13 @@ class Looks:
         running = self._under_way.get(question) or self._begin(question, ask)
         done, _ = await asyncio.wait({running[1]}, timeout=RELEASES_PATIENCE)
         return running[1].result().value if done else known
+
+    async def machine(
+        self, address: MachineAddress, query: MachineQuery, newer_than: datetime | None
+    ) -> Look[MachineAnswer]:
+        """What a machine answers to a look. Raises Unreachable, Transient, Blocked (HostKeyChanged)."""
+        question = f"machine/{address.key}/{hash(query)}"  # in this process; its own digest takes longer than a look
+        return await self.read(question, newer_than, lambda: self.backends.machines.answer(address, query))
 
     def _sweep(self) -> None:
         """Let go of what nobody can use any more; seldom enough to cost nothing."""
@@ -159,10 +204,14 @@ class TesterLooks:
     shared: Looks
     query: MachineQuery = field(default_factory=MachineQuery)  # what this pass wants to know of the tester's machine
     newer_than: datetime | None = None
+    max_age: timedelta | None = None  # of listings; None: as old as the cache allows
     machine_at: datetime | None = None  # when the machine's last look was begun
     oldest: datetime = field(
         init=False
     )  # how old what was observed may be at most: nothing of it was seen before (law 11)
+    reads: dict[tuple[str, str, str], Read] = field(default_factory=dict)  # what was asked, and what it was told
+    asked_machine: tuple[MachineAddress, MachineQuery, bytes] | None = None  # with the digest of its answer
+    is_repeatable: bool = True  # all that was asked is in `reads` and `asked_machine`
 
     def __post_init__(self) -> None:
         self.oldest = self.shared.clock.now()  # for what is asked without a cache
@@ -174,73 +223,102 @@ class TesterLooks:
     def now(self) -> datetime:
         return self.shared.clock.now()
 
-    async def accounts(self) -> tuple[Account, ...]:
-        """Every account on Forge. Raises OutsideError."""
-        return await self._read("forge/accounts", self.shared.backends.forge.accounts)
+    def unshared(self) -> None:
+        """To be said by whoever asks a backend without these looks: nobody can tell by them whether it would answer so again."""
+        self.is_repeatable = False
 
-    async def collaborators(self, repository: str) -> frozenset[str]:
+    async def accounts(self) -> Listed[Account]:
+        """Every account on Forge. Raises OutsideError."""
+        return await self._rows("forge/accounts", self.shared.backends.forge.accounts)
+
+    async def collaborators(self, repository: str) -> Container[str]:
         """Logins, casefolded, of who was given access to a repository (`owner/name`). Raises OutsideError."""
         owner, _, name = repository.partition("/")
         ask = functools.partial(self.shared.backends.forge.collaborators, owner, name)
-        return frozenset(each.login.casefold() for each in await self._read(f"forge/collaborators/{repository}", ask))
+        return Members(await self._rows(f"forge/collaborators/{repository}", ask), "login")
 
     async def forge_owner(self) -> str:
         """The account whose token we use; OAuth apps belong to it. No write of ours changes that, so that any look will do."""
-        return (await self.shared.read("forge/owner", None, self.shared.backends.forge.whoami)).value.login
+        question, ask = "forge/owner", self.shared.backends.forge.whoami
+        taken = await self.shared.listing(question, None, ask, self.max_age)
+        self._note(Read(question, "", "", taken.value))
+        return taken.value.login
 
-    async def oauth_apps(self) -> tuple[OAuthApp, ...]:
+    async def oauth_apps(self) -> Listed[OAuthApp]:
         """Every OAuth app of the token's owner, newest first."""
-        return await self._read("forge/oauth_apps", self.shared.backends.forge.oauth_apps)
+        return await self._rows("forge/oauth_apps", self.shared.backends.forge.oauth_apps)
 
-    async def vms(self, daemon: str) -> tuple[Vm, ...]:
-        return await self._read(f"{daemon}/vms", self.shared.backends.daemon(daemon).list_vms)
+    async def vms(self, daemon: str) -> Listed[Vm]:
+        return await self._rows(f"{daemon}/vms", self.shared.backends.daemon(daemon).list_vms)
 
-    async def gateways(self, daemon: str) -> tuple[Gateway, ...]:
-        return await self._read(f"{daemon}/gateways", self.shared.backends.daemon(daemon).list_gateways)
+    async def gateways(self, daemon: str) -> Listed[Gateway]:
+        return await self._rows(f"{daemon}/gateways", self.shared.backends.daemon(daemon).list_gateways)
 
     async def nodes(self, daemon: str) -> tuple[Node, ...]:
-        return await self._read(f"{daemon}/nodes", self.shared.backends.daemon(daemon).list_nodes)
+        return tuple(await self._rows(f"{daemon}/nodes", self.shared.backends.daemon(daemon).list_nodes))
 
     async def promises(self) -> tuple[Promise, ...]:
         """Room that our books have given away and a readout may not show yet. Never from a cache."""
+        self.unshared()
         return await self.shared.promised()
 
     async def unrouted(self) -> int:
         """How many testers of the fleet are known to be fine inside and dead from outside. Never from a cache."""
+        self.unshared()
         return await self.shared.unrouted()
 
-    async def tenants(self, engine: str) -> EngineTenants:
-        """Who is registered at a shared engine. Raises Blocked EngineUnknown, Unreachable, Transient."""
-        return await self._read(f"engine/{engine}/tenants", self.shared.backends.engine(engine).look)
+    async def tenants(self, engine: str, tenant: str = "") -> EngineTenants:
+        """Who is registered at a shared engine, as far as that concerns one of them. Raises Blocked EngineUnknown, Unreachable,
+        Transient."""
+        question, ask = f"engine/{engine}/tenants", self.shared.backends.engine(engine).look
+        listed = await self._asked(question, ask)
+        self._note(Read(question, TENANT, tenant, answer_of(listed, TENANT, tenant)))
+        return listed
 
     async def engine_silence(self, engine: str) -> str:
         """Why an engine gives nobody an answer, "" while it does: asked once for all, so that they need not all try."""
         client = self.shared.backends.engine(engine)
         stranger = Secret(secrets.token_urlsafe(32))
-        return (await self._read(f"engine/{engine}/answers", lambda: client.prove("nobody", stranger))).error
+        taken = await self.shared.read(
+            f"engine/{engine}/answers", self.newer_than, lambda: client.prove("nobody", stranger)
+        )
+        self._saw(taken)
+        return taken.value.error
 
     async def releases(self, fleet: Fleet, channel: str) -> Mapping[str, Release]:
         """The newest published release per component, as far as Forge has told. Never raises for Forge."""
-        return (await self.shared.published(fleet, channel)).newest
+        newest = (await self.shared.published(fleet, channel)).newest
+        self._note(Read(f"{RELEASES}{channel}", "", "", newest))
+        return newest
 
     async def machine(self, address: MachineAddress) -> MachineLook:
         """One round trip over SSH that answers everything this pass wants to know of the machine."""
-        question = f"machine/{address.key}/{self.query.digest}"
-        taken = await self._taken(question, lambda: self.shared.backends.machines.look(address, self.query))
+        taken = await self.shared.machine(address, self.query, self.newer_than)
+        self._saw(taken)
         self.machine_at = taken.taken_at
-        return taken.value
+        self.asked_machine = (address, self.query, taken.value.digest)
+        return taken.value.look
 
     async def outside(self, fqdn: str, paths: tuple[str, ...]) -> dict[str, ProbeAnswer]:
         """What the public address answers, now: never from a cache."""
         return dict(await self.shared.backends.outside.probe(fqdn, paths))
 
-    async def _read(self, question: str, ask: Callable[[], Awaitable[T]]) -> T:
-        return (await self._taken(question, ask)).value
+    async def _rows(self, question: str, ask: Callable[[], Awaitable[Iterable[T]]]) -> Listed[T]:
+        async def rows() -> Rows[T]:
+            return Rows(await ask())
 
-    async def _taken(self, question: str, ask: Callable[[], Awaitable[T]]) -> Look[T]:
-        taken = await self.shared.read(question, self.newer_than, ask)
+        return Listed(await self._asked(question, rows), question, self._note)
+
+    async def _asked(self, question: str, ask: Callable[[], Awaitable[T]]) -> T:
+        taken = await self.shared.listing(question, self.newer_than, ask, self.max_age)
+        self._saw(taken)
+        return taken.value
+
+    def _note(self, read: Read) -> None:
+        self.reads[read.question, read.by, read.key] = read
+
+    def _saw(self, taken: Look[Any]) -> None:
         self.oldest = min(self.oldest, taken.taken_at)
-        return taken
 
 
 async def _nothing_promised() -> tuple[Promise, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from datetime import timedelta
 
 from reconcilers.account_keys import account_keys, key_required
 from reconcilers.actions import Action, Finding, Step, Wait
@@ -16,6 +17,7 @@ from reconcilers.contract import Base, Ports, TesterView
 from reconcilers.errors import OutsideError, Unreachable
 from reconcilers.facts import AccountFacts, Facts, MachineFacts, ObjectState, OutsideObject, Promise
 from reconcilers.installer_key import installer_public_key
+from reconcilers.listed import under
 from reconcilers.listings import GONE_STATES
 from reconcilers.looks import TesterLooks
 from reconcilers.machine_doubles import doubles_away, told_of
@@ -40,6 +42,7 @@ from reconcilers.placement import (
     check_node_named,
     choose,
     daemons_for,
+    disk_of,
     grid_node_of,
     not_shown_yet,
 )
@@ -111,7 +114,7 @@ class MachineReconciler(Base):
         daemon, vm = place
         if vm is None or vm.state in GONE_STATES:
             return None
-        twins = [each for each in await looks.vms(daemon) if each.name == vm.name and each.vm_id != vm.vm_id]
+        twins = [each for each in under(await looks.vms(daemon), "name", vm.name) if each.vm_id != vm.vm_id]
         return SeenMachine(
             daemon, vm, looks.now(), kept, tuple(each for each in twins if each.state not in GONE_STATES)
         )
@@ -119,13 +122,16 @@ class MachineReconciler(Base):
     async def _twins(self, row: OutsideObject | None, daemon: str, looks: TesterLooks) -> tuple[Vm, ...]:
         """Machines that are proven ours, of the name of one that is gone."""
         name = row.name if row is not None else ""
-        found = [vm for vm in await looks.vms(daemon) if vm.name == name and vm.state not in GONE_STATES]
+        found = [vm for vm in under(await looks.vms(daemon), "name", name) if vm.state not in GONE_STATES]
         return tuple(vm for vm in found if is_proven(vm.created_at, row))
 
     async def _by_id(self, daemon: str, vm_id: str, looks: TesterLooks) -> Vm | None:
         """A listing may omit what is there: only the daemon's own "not found" counts as absence."""
-        listed = next((vm for vm in await looks.vms(daemon) if vm.vm_id == vm_id), None)
-        return listed or await self.backends.daemon(daemon).get_vm(vm_id)
+        listed = under(await looks.vms(daemon), "vm_id", vm_id)
+        if listed:
+            return listed[0]
+        looks.unshared()
+        return await self.backends.daemon(daemon).get_vm(vm_id)
 
     async def _by_name(self, tester: TesterView, ordered_at: str | None, looks: TesterLooks) -> tuple[str, Vm | None]:
         """Where it was ordered; where that is not known, at every daemon of the fleet. A daemon that cannot be read
@@ -139,7 +145,7 @@ class MachineReconciler(Base):
             except OutsideError as error:
                 unread = error
                 continue
-            found = next((vm for vm in vms if vm.name == name and vm.state not in GONE_STATES), None)
+            found = next((vm for vm in under(vms, "name", name) if vm.state not in GONE_STATES), None)
             if found is not None:
                 return daemon, found
         if unread is not None and _state(tester.facts.object) not in _NEVER_BEGUN:
@@ -159,6 +165,13 @@ class MachineReconciler(Base):
         except OutsideError:
             pass  # it answers, if not as it should
         return replace(found, at=None)
+
+    async def foresee(self, tester: TesterView, looks: TesterLooks) -> Promise | None:
+        """Raises Blocked NoCapacity, NodeOffline, NodeUnknown."""
+        wanted = tester.desired.machine
+        place = await self._choose(tester, looks.nodes, looks.promises)
+        size = wanted.memory_mb, disk_of(wanted)
+        return Promise(tester.name, place.daemon, place.node_sid, *size, timedelta(0), making=True, foreseen=True)
 
     def plan(self, desired: DesiredTester | None, observed: SeenMachine | None, facts: Facts) -> tuple[Step, ...]:
         """Create, wait, build anew when that is asked for, or replace one that never came to life.
@@ -233,7 +246,8 @@ class MachineReconciler(Base):
         """From what the daemons say and what the books have promised. Raises Blocked, or what the daemons raise."""
         wanted, fleet = tester.desired.machine, tester.facts.fleet.spec
         nodes = await _read_all(daemons_for(wanted, fleet.compute), read)
-        promised = not_shown_yet(await promises(), fleet.timing.capacity_lag)
+        others = [each for each in await promises() if not (each.foreseen and each.tester == tester.name)]
+        promised = not_shown_yet(others, fleet.timing.capacity_lag)
         shunned = nodes_of(never_reached_before(tester.facts, wanted))
         return choose(wanted, fleet.compute, nodes, Beside(promised, freed, shunned))
 

@@ -59,13 +59,14 @@ class MachineAccessReconciler(Base):
             look = await look_at(tester, looks)
         except Unreachable:
             return SeenAccess(None)
-        return SeenAccess(look, await self._own_keys(tester))
+        return SeenAccess(look, await self._own_keys(tester, looks))
 
-    async def _own_keys(self, tester: TesterView) -> tuple[str, ...] | None:
+    async def _own_keys(self, tester: TesterView, looks: TesterLooks) -> tuple[str, ...] | None:
         """A Forge that does not answer must not hold up what can be done on the machine (law 6)."""
         known = tester.facts.get(AccountFacts)
         if not tester.desired.ssh_key_required or tester.facts.leaving:
             return ()
+        looks.unshared()
         try:
             return await account_keys(self.backends.forge, known.account) if known else None
         except OutsideError:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from reconcilers.backends.hiding import unnamed
 from reconcilers.backends.machine import MachineAddress, MachineLook, MachineQuery
 from reconcilers.backends.probes import Probe, Side
 from reconcilers.contract import TesterView
@@ -54,6 +55,7 @@ def machine_address(facts: Facts) -> MachineAddress:
         host=machine.address,
         user=facts.fleet.spec.installer.user,
         host_key=access.host_key if access else None,
+        hidden=tuple(facts.secrets.values()),
     )
 
 
@@ -64,6 +66,15 @@ def machine_system(facts: Facts) -> str:
 
 def machine_query(desired: DesiredTester, facts: Facts) -> MachineQuery:
     """Everything that the steps of a pass want to know. Pure; equal inputs ask the same question."""
+    known, gateway = facts.get(SettingsFacts), facts.get(GatewayFacts)
+    key = ("query", desired, tuple(known.handed) if known else (), gateway.fqdn if gateway else None)
+    query = facts.memory.get("query")
+    if query is None or query[0] != key:
+        query = facts.memory["query"] = key, _machine_query(desired, facts)
+    return query[1]
+
+
+def _machine_query(desired: DesiredTester, facts: Facts) -> MachineQuery:
     settings = {(setting.context, setting.key) for setting in desired.settings}
     settings |= {(engine.context, engine.token_setting) for engine in desired.engines}
     known = facts.get(SettingsFacts)
@@ -102,6 +113,8 @@ async def look_at(tester: TesterView, looks: TesterLooks) -> MachineLook:
     """One look at the tester's machine. Raises Unreachable, Transient, Blocked (HostKeyChanged)."""
     looks.query = machine_query(tester.desired, tester.facts)
     look = await looks.machine(machine_address(tester.facts))
+    if not any(job.log for job in look.jobs.values()):
+        return look
     hidden = _pieces(tester.facts.secrets.values())
     jobs = {name: replace(job, log=_without(job.log, hidden)) if job.log else job for name, job in look.jobs.items()}
     return replace(look, jobs=jobs)
@@ -131,6 +144,7 @@ def _pieces(hidden: Iterable[Secret]) -> list[str]:
 
 
 def _without(text: str, pieces: Iterable[str]) -> str:
+    text = unnamed(text)
     for piece in pieces:
         text = _without_cut_off(text.replace(piece, HIDDEN), piece)
     return text

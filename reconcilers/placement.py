@@ -188,13 +188,18 @@ def largest_pool(pools: Sequence[int], promised: Sequence[int], freed: int) -> i
 def _shortage(wanted: DesiredMachine, online: Sequence[_Candidate]) -> str:
     nearest = min(online, key=lambda each: each.lacks(wanted))
     memory, disk = nearest.lacks(wanted)
-    lacking = [f"{memory} MiB of memory"] * bool(memory) + [f"{disk} GiB of disk in one pool"] * bool(disk)
+    lacking = [f"{_in_words(memory)} of memory"] * bool(memory) + [f"{disk} GiB of disk in one pool"] * bool(disk)
     promised = f", after what is promised to {', '.join(nearest.promised_to)}" if nearest.promised_to else ""
     return (
-        f"no node has room for {wanted.memory_mb} MiB and {disk_of(wanted)} GiB: "
+        f"no node has room for {_in_words(wanted.memory_mb)} of memory and {disk_of(wanted)} GiB of disk: "
         f"the nearest, {nearest.place}, lacks {' and '.join(lacking)}{promised}; "
         "remove a tester, add a node, or ask for less"
     )
+
+
+def _in_words(mib: int) -> str:
+    """As specs write it: `8 GiB`, `512 MiB`."""
+    return f"{mib / 1024:g} GiB" if mib % 512 == 0 else f"{mib} MiB"
 
 
 def _blocked(wanted: DesiredMachine, reason: str, message: str) -> Blocked:

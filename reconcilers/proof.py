@@ -10,10 +10,12 @@ lesson 22), those that must not, and a foreign Host. `judge` gives the verdict o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from urllib.parse import parse_qs, urlsplit
+from functools import lru_cache
+from urllib.parse import parse_qs, unquote_plus, urlsplit
 
 from reconcilers.backends.probes import ProbeAnswer
 from specs.desired import DesiredTester
@@ -26,6 +28,9 @@ FOREIGN_HOST = "another-host.invalid"  # a name that is registered nowhere (RFC 
 _WITHOUT_PAGES = frozenset({"hero_proc", "hero_router", "hero_proxy", "hero_cockpit"})
 _REFUSALS = frozenset({401, 403})
 _UNKNOWN_HOST = frozenset({404, 421})
+_CLIENT_ID = "client_id="
+_QUOTED = re.compile("[%+]")
+_PLAIN = re.compile(r"[A-Za-z0-9:/?&=%+._~-]*")  # words that every reader of addresses cuts alike
 _REDIRECTS = range(300, 400)
 
 
@@ -112,16 +117,42 @@ def _judge_free(demand: Demand, answer: ProbeAnswer, sign_in: SignIn) -> Verdict
     """Health must answer 200; the callback, asked without a code, may say what it likes, but not be missing or gated."""
     if demand.expect is Expect.HEALTH:
         return Verdict.PROTECTED if answer.status == 200 else Verdict.UNPROVEN
-    gated = _points_at(answer.location, sign_in.authorize_url)
+    gated = _points_at(_place_and_query(answer.location)[0], sign_in.authorize_url)
     return Verdict.UNPROVEN if answer.status == 404 or gated else Verdict.PROTECTED
 
 
 def _asks_for_sign_in(answer: ProbeAnswer, sign_in: SignIn) -> bool:
-    if answer.status not in _REDIRECTS or not _points_at(answer.location, sign_in.authorize_url):
+    if answer.status not in _REDIRECTS:
         return False
-    return parse_qs(urlsplit(answer.location).query).get("client_id") == [sign_in.client_id]
+    there, query = _place_and_query(answer.location)
+    return _points_at(there, sign_in.authorize_url) and _client_ids(query) == [sign_in.client_id]
 
 
+def _place_and_query(location: str) -> tuple[str, str]:
+    """Cut by hand where nothing in the words could mean anything else: a look brings dozens, each drawn anew in its query."""
+    if _PLAIN.fullmatch(location):
+        there, _, query = location.partition("?")
+        return there, query
+    return location, _query_of(location)
+
+
+def _query_of(location: str) -> str:
+    try:
+        return urlsplit(location).query
+    except ValueError:
+        return ""
+
+
+def _client_ids(query: str) -> list[str]:
+    """Every `client_id` that a query tells."""
+    pairs = query.split("&")
+    if not _PLAIN.fullmatch(query) or any(_QUOTED.search(pair.partition("=")[0]) for pair in pairs):
+        return parse_qs(query).get("client_id", [])
+    told = [pair[len(_CLIENT_ID) :] for pair in pairs if pair.startswith(_CLIENT_ID)]
+    return [unquote_plus(value) for value in told if value]
+
+
+@lru_cache(maxsize=1024)
 def _points_at(location: str, target: str) -> bool:
     try:
         there, wanted = urlsplit(location), urlsplit(target)

@@ -6,7 +6,8 @@ name is there twice, which only some systems allow: the step's facts tell of it 
 
 A thing is proven ours when its place tells that it was made after our create began, of a name that we gave and with our
 credentials; a lost one also when its place does not tell, as its name was given to that one call, and nothing of the name
-was there before. Whatever cannot be proven is told and never touched. Pure.
+was there before. Our clock may have been ahead of its place's when the create began: what is not older than the one in use,
+by the place's own clock, was made after it as well. Whatever cannot be proven is told and never touched. Pure.
 """
 
 from __future__ import annotations
@@ -40,10 +41,13 @@ def begun_at(row: OutsideObject | None) -> datetime | None:
     return datetime.fromisoformat(told) if told else None
 
 
-def is_proven(made_at: datetime | None, row: OutsideObject | None) -> bool:
-    """Whether a thing of the row's name was made after our create began."""
+def is_proven(made_at: datetime | None, row: OutsideObject | None, in_use: datetime | None = None) -> bool:
+    """Whether a thing of the row's name was made after our create began. `in_use`: when its place made the one that the
+    row is known to be about, which was after it as well."""
     began = begun_at(row)
-    return made_at is not None and began is not None and made_at >= began - WHOLE_SECONDS
+    if made_at is None or began is None:
+        return False
+    return made_at >= min(began, in_use or began) - WHOLE_SECONDS
 
 
 def is_older(made_at: datetime | None, row: OutsideObject | None) -> bool:
@@ -51,20 +55,24 @@ def is_older(made_at: datetime | None, row: OutsideObject | None) -> bool:
     return made_at is not None and begun_at(row) is not None and not is_proven(made_at, row)
 
 
-def doubles_of(found: Iterable[Found], known: Iterable[Double], now: datetime, facts: Facts) -> tuple[Double, ...]:
-    """As they are to be told now; one that is known keeps its age."""
-    before = {each.id: each for each in known}
-    return tuple(_double(each, before.get(each.id), now, facts.object) for each in found)
+def doubles_of(
+    found: Iterable[Found], known: Iterable[Double], now: datetime, facts: Facts, in_use: datetime | None = None
+) -> tuple[Double, ...]:
+    """As they are to be told now; one that is known keeps its age, as far as the clock was not set back since. `in_use`: see
+    `is_proven`."""
+    before, row = {each.id: each for each in known}, facts.object
+    return tuple(
+        _double(each, before.get(each.id), now, row, ours=is_proven(each.made_at, row, in_use)) for each in found
+    )
 
 
-def _double(found: Found, known: Double | None, now: datetime, row: OutsideObject | None) -> Double:
-    ours = is_proven(found.made_at, row)
+def _double(found: Found, known: Double | None, now: datetime, row: OutsideObject | None, *, ours: bool) -> Double:
     return Double(
         id=found.id,
         where=found.where,
         name=found.name,
         how=_how(found.made_at, row, ours=ours),
-        seen_at=known.seen_at if known is not None else now,
+        seen_at=min(known.seen_at, now) if known is not None else now,
         made_at=found.made_at,
         ours=ours,
     )

@@ -15,9 +15,20 @@ from reconcilers.backends.machine import MachineAddress, MachineLook, Machines
 from reconcilers.contract import Ports, TesterView
 from reconcilers.errors import Transient, Unreachable
 from reconcilers.facts import Facts, WatchedFacts
-from reconcilers.installs import HEALTHY, RUNNING, SETTLED, Standing, State, health_of, not_working, update_due
+from reconcilers.installs import (
+    HEALTHY,
+    RUNNING,
+    SETTLED,
+    TO_INSTALL,
+    Standing,
+    State,
+    can_install,
+    health_of,
+    not_working,
+    update_due,
+)
 from reconcilers.machine_look import machine_address, machine_system
-from specs.desired import DesiredComponent
+from specs.desired import DesiredComponent, DesiredTester
 
 FIRST_PATIENCE = timedelta(seconds=30)
 LATER_PATIENCE = timedelta(minutes=10)
@@ -138,7 +149,7 @@ def watched(
     return {"unwell": unwell, "restarted": {each: when for each, when in restarted.items() if each in unwell}}
 
 
-def wait_for(states: Sequence[State], facts: Facts) -> tuple[Wait, ...]:
+def wait_for(states: Sequence[State], desired: DesiredTester, facts: Facts) -> tuple[Wait, ...]:
     """One wait that names everything which is still on its way; () when all is well."""
     unsettled = [state for state in states if state.standing is not Standing.WELL]
     if not unsettled:
@@ -148,8 +159,17 @@ def wait_for(states: Sequence[State], facts: Facts) -> tuple[Wait, ...]:
         f"{state.name} ({state.detail or state.standing.value})" for state in (installing or unsettled)[:5]
     )
     done = f"{len(states) - len(unsettled)} of {len(states)} are well"
+    limit = facts.fleet.spec.timing.install_limit
+    unpublished = [
+        state.name for state in unsettled if state.standing in TO_INSTALL and not can_install(state, desired)
+    ]
+    if unpublished and all(state.standing is not Standing.INSTALLING for state in states):
+        text = (
+            f"{done}; Forge tells no release of {', '.join(unpublished)} in channel {desired.channel}: publish one there, or "
+            "choose another version.channel"
+        )
+        return (Wait("NothingPublished", text, limit, blames="Forge"),)
     if installing:
-        limit = facts.fleet.spec.timing.install_limit
         return (Wait(INSTALLING, f"{done}; being installed: {named}", limit, blames=machine_system(facts)),)
     return (Wait("WaitingForHealth", f"{done}; waiting for {named}", HEALTH_LIMIT, blames=machine_system(facts)),)
 

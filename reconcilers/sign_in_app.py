@@ -15,6 +15,7 @@ from reconcilers.backends.forge import NewOAuthApp, OAuthApp
 from reconcilers.contract import Base, Ports, TesterView
 from reconcilers.facts import Double, Facts, GatewayFacts, SignInAppFacts
 from reconcilers.forge_owner import OWNER, check_owner, claimed_owner
+from reconcilers.listed import under
 from reconcilers.looks import TesterLooks
 from reconcilers.proof import redirect_uri
 from reconcilers.quarantine import Found, begun_at, doubles_of, finding, is_due, is_older, is_proven
@@ -58,7 +59,7 @@ class SignInAppReconciler(Base):
         owner = await check_owner(tester, looks)
         row = tester.facts.object
         name = row.name if row else oauth_app_name(tester.facts.tester, tester.facts.uid)
-        apps = _kept_first([app for app in await looks.oauth_apps() if app.name == name], tester.facts)
+        apps = _kept_first(list(under(await looks.oauth_apps(), "name", name)), tester.facts)
         return SeenApps(apps, owner, at=looks.now()) if apps and _may_be_kept(apps[0], tester.facts) else None
 
     def plan(self, desired: DesiredTester | None, observed: SeenApps | None, facts: Facts) -> tuple[Step, ...]:
@@ -200,7 +201,12 @@ def _told_of(observed: SeenApps, facts: Facts) -> tuple[Double, ...]:
     if observed.at is None:  # an answer tells of one only
         return before
     found = (Found(str(app.id), "Forge", app.name, app.created_at) for app in observed.apps[1:])
-    return doubles_of(found, before, observed.at, facts)
+    return doubles_of(found, before, observed.at, facts, _in_use(observed, facts))
+
+
+def _in_use(observed: SeenApps, facts: Facts) -> datetime | None:
+    """When Forge made the one in use, if it is known to be ours."""
+    return observed.kept.created_at if observed.kept.client_id in _known_ids(facts) else None
 
 
 def _doubles_away(observed: SeenApps, facts: Facts) -> tuple[Action, ...]:
@@ -208,7 +214,8 @@ def _doubles_away(observed: SeenApps, facts: Facts) -> tuple[Action, ...]:
     if observed.at is None:
         return ()
     if facts.leaving:
-        due = {str(app.id) for app in observed.apps[1:] if is_proven(app.created_at, facts.object)}
+        in_use = _in_use(observed, facts)
+        due = {str(app.id) for app in observed.apps[1:] if is_proven(app.created_at, facts.object, in_use)}
     else:
         known, grace = facts.get(SignInAppFacts), facts.fleet.spec.timing.listing_grace
         due = {each.id for each in (known.doubles if known else ()) if is_due(each, observed.at, grace)}

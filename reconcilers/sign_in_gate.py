@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from reconcilers.actions import Action, Finding, Step
 from reconcilers.backends import Backends
@@ -32,7 +32,7 @@ from reconcilers.errors import OutsideError
 from reconcilers.facts import Facts, GatewayFacts, MachineFacts, SignInAppFacts, SignInGateFacts, is_since_cut
 from reconcilers.gateway_routing import GRID_ROUTING, seen_by_the_gate
 from reconcilers.installs import WAITS_FOR_PLACE, last_line
-from reconcilers.intervals import outside_interval
+from reconcilers.intervals import AT_ONCE, outside_interval
 from reconcilers.listener import LISTENER_KEY, LISTENER_OFF, LISTENER_ON, PROXY, write_gate_settings
 from reconcilers.looks import TesterLooks
 from reconcilers.machine_look import look_at, machine_address
@@ -191,11 +191,21 @@ class SignInGateReconciler(Base):
             changes |= {"shuts": before.shuts + 1, "shut_at": observed.at}
         return before.model_copy(update=changes)
 
+    def due(self, desired: DesiredTester, facts: Facts) -> datetime:
+        return _next_proof(facts)
+
     def findings(self, desired: DesiredTester, observed: object, facts: Facts) -> tuple[Finding, ...]:
         """SignInProtected, PublicReachable, InnerProtected."""
         if not isinstance(observed, SeenDoor):
             return ()
         return (_sign_in_protected(observed, facts), _public_reachable(observed, facts), _inner_protected(observed))
+
+
+def _next_proof(facts: Facts) -> datetime:
+    """When one path is looked at from outside again; while not all is well with the door, it is looked at in every pass."""
+    gate = gate_facts(facts)
+    well = gate.proven and gate.public and gate.listening and not (gate.let_in or gate.cut or gate.unrouted)
+    return gate.checked_at + outside_interval(facts) if well and gate.checked_at is not None else AT_ONCE
 
 
 def _is_being_installed(look: MachineLook) -> bool:

@@ -1,7 +1,7 @@
 """The component catalogue: what each component is, as data (catalogue.yaml), and in which order components start."""
 
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from graphlib import TopologicalSorter
 from importlib.resources import files
 from types import MappingProxyType
@@ -94,9 +94,14 @@ def start_order(names: Iterable[str], among: Catalogue | None = None) -> tuple[s
     Needs that are not among the names are left out. Raises KeyError for an unknown name.
     """
     known = catalogue() if among is None else among
-    wanted = set(names)
+    return _in_order(frozenset((name, known[name].needs) for name in names), tuple(known))
+
+
+@lru_cache(maxsize=256)  # most testers have the same components
+def _in_order(needs_of: frozenset[tuple[str, tuple[str, ...]]], known: tuple[str, ...]) -> tuple[str, ...]:
+    needs = dict(needs_of)
     rank = {name: index for index, name in enumerate(known)}
-    sorter = TopologicalSorter({name: set(known[name].needs) & wanted for name in wanted})
+    sorter = TopologicalSorter({name: set(needs[name]) & needs.keys() for name in needs})
     sorter.prepare()
     order: list[str] = []
     ready: list[str] = []

@@ -16,6 +16,7 @@ from specs.yaml_words import Plain
 Words = tuple[str, str]
 """Problem and remedy."""
 
+_PROVIDERS: Final = "providers"
 _SECRET_FIELDS: Final = frozenset({"password", "passwd", "token", "apikey", "secretkey", "privatekey"})
 _WANTED: Final = {
     "string_type": ("text", "write a word or a line, in quotes if need be"),
@@ -128,7 +129,10 @@ def _word(context: Any, node: Node | None, model: type[BaseModel], path: Path) -
     known = re.findall(r"'([^']*)'", str(context.get("expected", "")))
     if not isinstance(node, Scalar) or node.value is None:
         return "here belongs a word", f"one of {', '.join(known)}"
-    return f"{shown(node.text)} is not a word for this", suggestion(node.text, known)
+    # Where a key is chosen somebody may have written the key itself, and not every provider's can be told from a word.
+    may_be_a_key = _PROVIDERS in path and nearest(node.text, known) is None
+    text = "what is written here" if may_be_a_key else shown(node.text)
+    return f"{text} is not a word for this", suggestion(node.text, known)
 
 
 def _pattern(context: Any, node: Node | None, model: type[BaseModel], path: Path) -> Words:

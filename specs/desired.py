@@ -33,6 +33,7 @@ __all__ = [
     "DesiredTester",
     "DesiredWelcome",
     "desire",
+    "desire_sound",
     "digest",
     "needs_of_secret",
 ]
@@ -43,6 +44,11 @@ def desire(tester: Tester, fleet: Fleet, catalogue: Catalogue) -> DesiredTester:
     findings = check_tester(tester, fleet, catalogue)
     if findings:
         raise Refused(findings)
+    return desire_sound(tester, fleet, catalogue)
+
+
+def desire_sound(tester: Tester, fleet: Fleet, catalogue: Catalogue) -> DesiredTester:
+    """The same for a tester that was checked already (`check_tester`) and breaks no rule."""
     spec = effective(tester, fleet)
     chosen = {name: catalogue[name] for name in chosen_components(spec.components, fleet, catalogue)}
     admins = tuple(admin.account for admin in fleet.spec.admins)

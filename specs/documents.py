@@ -1,7 +1,8 @@
 """One file's documents as models: what each is, where it stands, and every error that can be seen without its neighbours."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, Generic, TypeVar
 
 from pydantic import ValidationError
@@ -23,17 +24,24 @@ _NAME = re.compile(r"""(?:^\s+|[{,]\s*)name:\s*["']?([a-z][a-z0-9-]{0,39})(?![A-
 _FLEET_LINE = re.compile(r"^kind:\s*[\"']?Fleet\b", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Found(Generic[M]):
-    """A document that is sound by itself."""
+    """A document that is sound by itself. Two are the same only if they are one and the same reading."""
 
     file: str
-    document: Document
+    name: str
+    line: int
+    """Where it begins."""
     model: M
+    number: int
+    """Which one of its file's documents it is, from 0."""
+    data: bytes = field(repr=False)
+    """The file's content: places are read from it anew when they are asked for, because they take much memory."""
 
     def error(self, finding: Finding) -> SpecError:
         """A finding about this document, with its place."""
-        line, column = place_of(self.document.root, finding.path, finding.at_key)
+        root = _roots(self.file, self.data)[self.number]
+        line, column = place_of(root, finding.path, finding.at_key)
         return SpecError(self.file, line, column, dotted(finding.path), finding.problem, finding.remedy)
 
 
@@ -57,13 +65,13 @@ def parse_file(file: str, data: bytes) -> FileContent:
     fleets: list[Found[Fleet]] = []
     errors = list(reading.errors)
     unsound: list[Document] = []
-    for document in reading.documents:
+    for number, document in enumerate(reading.documents):
         model, wrong = _validated(file, document)
         errors += wrong
         if isinstance(model, Tester):
-            testers.append(Found(file, document, model))
+            testers.append(Found(file, model.name, document.line, model, number, data))
         elif isinstance(model, Fleet):
-            fleets.append(Found(file, document, model))
+            fleets.append(Found(file, model.name, document.line, model, number, data))
         else:
             unsound.append(document)
     testers_like = [document for document in unsound if _word(document.root, "kind") != "Fleet"]
@@ -74,6 +82,11 @@ def parse_file(file: str, data: bytes) -> FileContent:
         names |= _names_in(text) - {each.model.name for each in testers}
         broken_fleet = broken_fleet or (not fleets and _FLEET_LINE.search(text) is not None)
     return FileContent(tuple(testers), tuple(fleets), tuple(errors), frozenset(names), broken_fleet)
+
+
+@lru_cache(maxsize=2)  # errors come file by file
+def _roots(file: str, data: bytes) -> tuple[Node, ...]:
+    return tuple(document.root for document in read(file, data).documents)
 
 
 def _validated(file: str, document: Document) -> tuple[Tester | Fleet | None, list[SpecError]]:

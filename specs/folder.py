@@ -1,17 +1,27 @@
 """Reads the YAML files of a folder into memory, and trusts nothing in it: links, odd files, odd names, sheer size."""
 
+from __future__ import annotations
+
 import os
 import stat
+import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from specs.errors import SpecError
 from specs.yaml_reader import MAX_BYTES
 
-MAX_FILES: Final = 10_000
+MAX_FILES: Final = 100_000
 MAX_TOTAL: Final = 64 * 1024 * 1024
+FRESH_NS: Final = 5_000_000_000
+"""What was changed so short ago is read anew the next time: file systems stamp by a coarse clock, so that two changes may bear
+one stamp. It is the machine's own clock that stamps, whatever clock the controller goes by."""
+
+Stamp = tuple[int, int, int, int, int]
+"""Device, inode, size, and when a file and what is known about it were changed last."""
+
 _ENDINGS: Final = (".yaml", ".yml")
 
 
@@ -26,33 +36,71 @@ class Folder:
     readable: bool
 
 
+class FolderReader:
+    """One folder, read again and again: what has the same stamps as when it was read is not opened again.
+
+    Used by one thread at a time.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._read: dict[str, _Read] = {}
+
+    def read(self) -> Folder:
+        """All .yaml and .yml files in the folder and below, without hidden ones. Never raises."""
+        root, before, found = self.root, self._read, _Reading()
+        try:
+            if not root.is_dir():
+                return _unreadable(root, "there is no such folder", "give the folder that holds the fleet's YAML files")
+            base = root.resolve(strict=True)
+            for name, entry in _candidates(root, base, found.errors):
+                if len(found.files) >= MAX_FILES or found.total > MAX_TOTAL:
+                    most = f"{MAX_FILES} files or {MAX_TOTAL // 1024**2} MiB"
+                    problem = f"the folder holds more than {most}; the rest is not read"
+                    found.errors.append(_error(name, problem, "give a smaller folder"))
+                    break
+                content = _content(name, entry, base, before.get(name), found.errors)
+                if content is not None:
+                    found.take(name, content)
+        except OSError as error:
+            return _unreadable(root, f"the folder cannot be read: {error.strerror or error}", "see to its permissions")
+        self._read = found.files
+        return found.as_folder(root)
+
+
 def read_folder(root: Path) -> Folder:
-    """All .yaml and .yml files in the folder and below, without hidden ones. Never raises."""
-    files: dict[str, bytes] = {}
-    errors: list[SpecError] = []
-    total = 0
-    try:
-        if not root.is_dir():
-            return _unreadable(root, "there is no such folder", "give the folder that holds the fleet's YAML files")
-        base = root.resolve(strict=True)
-        for name, path in _candidates(root, base, errors):
-            if len(files) >= MAX_FILES or total > MAX_TOTAL:
-                problem = (
-                    f"the folder holds more than {MAX_FILES} files or {MAX_TOTAL // 1024**2} MiB; the rest is not read"
-                )
-                errors.append(_error(name, problem, "give a smaller folder"))
-                break
-            content = _content(name, path, base, errors)
-            if content is not None:
-                files[name] = content
-                total += len(content)
-    except OSError as error:
-        return _unreadable(root, f"the folder cannot be read: {error.strerror or error}", "see to its permissions")
-    if not files and not errors:
-        return _unreadable(
-            root, "the folder holds no YAML file", "an empty folder removes nobody; add a Fleet and testers"
-        )
-    return Folder(files, tuple(errors), readable=not any(not each.file or each.file == "." for each in errors))
+    """The folder as it is now, every file of it read. Never raises."""
+    return FolderReader(root).read()
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A file's content. `stamp`: what told when it was changed last, None when a later change might bear the same."""
+
+    stamp: Stamp | None
+    data: bytes
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What one reading has found so far."""
+
+    files: dict[str, _Read] = field(default_factory=dict)
+    errors: list[SpecError] = field(default_factory=list)
+    total: int = 0
+
+    def take(self, name: str, content: _Read) -> None:
+        self.files[name] = content
+        self.total += len(content.data)
+
+    def as_folder(self, root: Path) -> Folder:
+        if not self.files and not self.errors:
+            return _unreadable(
+                root, "the folder holds no YAML file", "an empty folder removes nobody; add a Fleet and testers"
+            )
+        files = {name: each.data for name, each in self.files.items()}
+        readable = not any(not each.file or each.file == "." for each in self.errors)
+        return Folder(files, tuple(self.errors), readable)
 
 
 def is_spec(path: str) -> bool:
@@ -69,45 +117,70 @@ def odd_name(path: str) -> bool:
     return not path.isprintable()
 
 
-def _candidates(root: Path, base: Path, errors: list[SpecError]) -> Iterator[tuple[str, Path]]:
-    """Name and path of every file that may be a spec, in order."""
+def _candidates(root: Path, base: Path, errors: list[SpecError]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Name and entry of every file that may be a spec: by folder, in order."""
+    left = [(root, "")]
+    while left:
+        folder, above = left.pop()
+        try:
+            with os.scandir(folder) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            problem = f"a folder cannot be read: {error.strerror or error}"
+            errors.append(_error(above.rstrip("/") or ".", problem, "see to its permissions"))
+            continue
+        below = []
+        for entry in found:
+            name = above + entry.name
+            if _is_folder(entry):
+                if entry.is_symlink() and not entry.name.startswith(".") and not _inside(Path(entry.path), base):
+                    errors.append(_error(name, "this link leaves the folder", "put the files themselves here"))
+                if not entry.is_symlink() and not entry.name.startswith("."):
+                    below.append((Path(entry.path), f"{name}/"))
+            elif is_spec(entry.name):
+                yield name, entry
+        left += reversed(below)
 
-    def failed(error: OSError) -> None:
-        problem = f"a folder cannot be read: {error.strerror or error}"
-        errors.append(_error(_relative(Path(error.filename or root), root), problem, "see to its permissions"))
 
-    for folder, folders, names in os.walk(root, onerror=failed):
-        for each in sorted(folders):
-            path = Path(folder, each)
-            if path.is_symlink() and not each.startswith(".") and not _inside(path, base):
-                errors.append(
-                    _error(_relative(path, root), "this link leaves the folder", "put the files themselves here")
-                )
-        folders[:] = sorted(each for each in folders if not each.startswith("."))
-        for each in sorted(names):
-            if is_spec(each):
-                path = Path(folder, each)
-                yield _relative(path, root), path
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself, for one
+        return False
 
 
-def _content(name: str, path: Path, base: Path, errors: list[SpecError]) -> bytes | None:
+def _content(
+    name: str, entry: os.DirEntry[str], base: Path, before: _Read | None, errors: list[SpecError]
+) -> _Read | None:
     if odd_name(name):
         errors.append(_error(ascii(name)[1:-1], "the file's name holds odd characters", "rename the file"))
         return None
-    if path.is_symlink() and not _inside(path, base):
+    if entry.is_symlink() and not _inside(Path(entry.path), base):
         errors.append(_error(name, "this link leaves the folder", "put the file itself here"))
         return None
     try:
-        # Not to hang on a pipe: O_NONBLOCK opens it, and the kind is looked at before the first read.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                errors.append(_error(name, "this is not an ordinary file", "take it out"))
-                return None
-            return file.read(MAX_BYTES + 1)
+        if before is not None and before.stamp is not None and before.stamp == _stamp(entry.stat()):
+            return before
+        return _opened(name, entry.path, errors)
     except OSError as error:
         errors.append(_error(name, f"the file cannot be read: {error.strerror or error}", "see to its permissions"))
         return None
+
+
+def _opened(name: str, path: str, errors: list[SpecError]) -> _Read | None:
+    # Not to hang on a pipe: O_NONBLOCK opens it, and the kind is looked at before the first read.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        now, about = time.time_ns(), os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            errors.append(_error(name, "this is not an ordinary file", "take it out"))
+            return None
+        changed = max(about.st_mtime_ns, about.st_ctime_ns)
+        return _Read(_stamp(about) if changed + FRESH_NS < now else None, file.read(MAX_BYTES + 1))
+
+
+def _stamp(about: os.stat_result) -> Stamp:
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
 
 
 def _inside(path: Path, base: Path) -> bool:
@@ -115,10 +188,6 @@ def _inside(path: Path, base: Path) -> bool:
         return path.resolve(strict=True).is_relative_to(base)
     except (OSError, RuntimeError):
         return False
-
-
-def _relative(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
 
 
 def _error(file: str, problem: str, remedy: str) -> SpecError:

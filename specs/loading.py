@@ -14,16 +14,16 @@ from pathlib import Path
 from types import MappingProxyType
 
 from specs.catalogue import catalogue
-from specs.checks import check_dates, check_tester
-from specs.desired import DesiredTester, desire, digest
-from specs.documents import FileContent, Found, parse_file
+from specs.checks import check_dates
+from specs.documents import FileContent, Found
 from specs.errors import Finding, SpecError
 from specs.fleet import Fleet, Safety
 from specs.fleet_checks import check_fleet
 from specs.folder import Folder, read_folder
+from specs.memory import LoadedTester, Memory
 from specs.tester import Tester
 
-Judged = tuple[Found[Tester], Finding]
+Wrong = tuple[Found[Tester], SpecError]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +40,8 @@ class Reading:
     """Today."""
     known: frozenset[str]
     """Testers that exist already."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedTester:
-    """A tester that keeps every rule."""
-
-    tester: Tester
-    desired: DesiredTester
-    file: str
-    line: int
-    digest: str
-    """specs.desired.digest of `desired`."""
+    memory: Memory
+    """Of what was thought about the same files before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +96,16 @@ def load_folder(path: Path, now: date, known: frozenset[str] = frozenset(), last
 
 
 def load_folder_content(
-    folder: Folder, now: date, known: frozenset[str] = frozenset(), last_fleet: Fleet | None = None
+    folder: Folder,
+    now: date,
+    known: frozenset[str] = frozenset(),
+    last_fleet: Fleet | None = None,
+    memory: Memory | None = None,
 ) -> Loaded:
-    """The same for a folder that was read already, from wherever."""
+    """The same for a folder that was read already, from wherever. `memory`: of the readings before it."""
     if not folder.readable:
-        return Loaded({}, last_fleet, folder.errors, _hashes(folder.files), {}, readable=False)
-    return load_documents(folder.files, now, known, last_fleet, folder.errors)
+        return Loaded({}, last_fleet, folder.errors, hashes_of(folder.files), {}, readable=False)
+    return load_documents(folder.files, now, known, last_fleet, folder.errors, memory)
 
 
 def load_documents(
@@ -120,10 +114,17 @@ def load_documents(
     known: frozenset[str] = frozenset(),
     last_fleet: Fleet | None = None,
     unread: Iterable[SpecError] = (),
+    memory: Memory | None = None,
 ) -> Loaded:
-    """The same for files that are in memory already. `unread` are errors of files that could not be read."""
-    contents = {file: parse_file(file, files[file]) for file in sorted(files)}
-    return _judge(Reading(contents, _hashes(files), tuple(unread), now, known), last_fleet)
+    """The same for files whose content is at hand. `unread` are errors of files that could not be read."""
+    hashes, memory = hashes_of(files), memory if memory is not None else Memory()
+    contents = memory.parsed(files, hashes)
+    return _judge(Reading(contents, hashes, tuple(unread), now, known, memory), last_fleet)
+
+
+def hashes_of(files: Mapping[str, bytes]) -> Mapping[str, str]:
+    """File → SHA-256 of its content, 64 hex digits, in the order of their names."""
+    return MappingProxyType({file: hashlib.sha256(data).hexdigest() for file, data in sorted(files.items())})
 
 
 def _judge(reading: Reading, last_fleet: Fleet | None, refusals: tuple[Finding, ...] = ()) -> Loaded:
@@ -135,15 +136,18 @@ def _judge(reading: Reading, last_fleet: Fleet | None, refusals: tuple[Finding, 
     errors += [*wrong, *refused, *_nothing_there(contents, bool(errors))]
     fleet = last_fleet if refused else own_fleet or last_fleet
     found = [each for content in contents.values() for each in content.testers]
-    judged = [*_judged(found, fleet, reading.now, reading.known), *_doubtful(found, contents)]
-    errors += [each.error(finding) for each, finding in judged]
-    testers = _sound(found, fleet, judged)
+    alone = {} if fleet is None else reading.memory.judged(found, fleet)
+    faults = [(each, error) for each, judgement in alone.items() for error in judgement.errors]
+    faults += [*_together(found, reading.now, reading.known), *_doubtful(found, contents)]
+    errors += [error for _, error in faults]
+    bad = {each.name for each, _ in faults}  # of two with one name neither is taken: nobody can tell which is meant
+    testers = [each.sound for each in alone.values() if each.sound is not None and each.sound.name not in bad]
     return Loaded(
-        testers=MappingProxyType({each.tester.name: each for each in testers}),
+        testers=MappingProxyType({each.name: each for each in testers}),
         fleet=fleet,
         errors=tuple(sorted(set(errors))),
         files=reading.hashes,
-        broken=_broken(errors, contents, {each.tester.name for each in testers}),
+        broken=_broken(errors, contents, {each.name for each in testers}),
         readable=bool(reading.hashes),
         refused=own_fleet if refused else None,
         refusals=tuple(refused),
@@ -161,7 +165,7 @@ def _fleet(contents: Iterable[FileContent]) -> tuple[Fleet | None, list[SpecErro
     found = [each for content in contents for each in content.fleets]
     errors = [each.error(finding) for each in found for finding in check_fleet(each.model, catalogue())]
     for each in found[1:]:
-        remedy = f"keep one; the first is in {found[0].file}, line {found[0].document.line}"
+        remedy = f"keep one; the first is in {found[0].file}, line {found[0].line}"
         errors.append(each.error(Finding(("kind",), "there is a second Fleet", remedy)))
     return (found[0].model if found and not errors else None), errors
 
@@ -176,39 +180,40 @@ def _nothing_there(contents: Mapping[str, FileContent], excused: bool) -> Iterat
         yield SpecError(".", 0, 0, "", "there is no Fleet", "add one document of kind: Fleet")
 
 
-def _judged(found: list[Found[Tester]], fleet: Fleet | None, now: date, known: frozenset[str]) -> Iterator[Judged]:
-    """Every rule that a tester breaks, alone or together with others."""
+def _together(found: list[Found[Tester]], now: date, known: frozenset[str]) -> Iterator[Wrong]:
+    """Every rule that a tester breaks together with others, or today."""
     firsts: dict[str, Found[Tester]] = {}
     for each in found:
-        first = firsts.setdefault(each.model.name, each)
+        first = firsts.setdefault(each.name, each)
         if first is not each:
-            remedy = f"names are unique; the first is in {first.file}, line {first.document.line}"
-            yield each, Finding(("metadata", "name"), f"there is a second tester {each.model.name}", remedy)
+            remedy = f"names are unique; the first is in {first.file}, line {first.line}"
+            problem = f"there is a second tester {each.name}"
+            yield each, each.error(Finding(("metadata", "name"), problem, remedy))
     yield from _shared(firsts.values(), known)
     for each in found:
-        findings = () if each.model.name in known else check_dates(each.model, now)
-        yield from ((each, finding) for finding in findings)
-        findings = () if fleet is None else check_tester(each.model, fleet, catalogue())
-        yield from ((each, finding) for finding in findings)
+        findings = () if each.name in known else check_dates(each.model, now)
+        yield from ((each, each.error(finding)) for finding in findings)
 
 
-def _doubtful(found: list[Found[Tester]], contents: Mapping[str, FileContent]) -> Iterator[Judged]:
+def _doubtful(found: list[Found[Tester]], contents: Mapping[str, FileContent]) -> Iterator[Wrong]:
     """Sound testers whose name also stands in something broken: which of the two is meant shows when that is mended."""
+    broken = [(file, content.broken_names) for file, content in contents.items() if content.broken_names]
     for each in found:
-        name = each.model.name
-        for file, content in contents.items():
-            if name in content.broken_names:
+        name = each.name
+        for file, names in broken:
+            if name in names:
                 problem = f"there is another {name} in {file}, which is broken"
-                yield each, Finding(("metadata", "name"), problem, f"mend or remove what is wrong in {file}")
+                remedy = f"mend or remove what is wrong in {file}"
+                yield each, each.error(Finding(("metadata", "name"), problem, remedy))
 
 
-def _shared(found: Iterable[Found[Tester]], known: frozenset[str]) -> Iterator[Judged]:
+def _shared(found: Iterable[Found[Tester]], known: frozenset[str]) -> Iterator[Wrong]:
     """Two testers with one account, one mail address (Forge takes it once) or one web address.
 
     Who was there before stands; the newcomer is in the wrong.
     """
     taken: dict[tuple[str, str], Found[Tester]] = {}
-    for each in sorted(found, key=lambda one: (one.model.name not in known, one.file, one.document.line)):
+    for each in sorted(found, key=lambda one: (one.name not in known, one.file, one.line)):
         tester = each.model
         account = ("spec", "identity", "account") if tester.spec.identity.account else ("metadata", "name")
         claims: dict[tuple[str, str], tuple[str, ...]] = {("account", tester.account.casefold()): account}
@@ -219,21 +224,9 @@ def _shared(found: Iterable[Found[Tester]], known: frozenset[str]) -> Iterator[J
         for claim, path in claims.items():
             first = taken.setdefault(claim, each)
             if first is not each:
-                remedy = f"each tester needs another one; {first.model.name} is in {first.file}"
-                yield each, Finding(path, f"this {claim[0]} belongs to tester {first.model.name} already", remedy)
-
-
-def _sound(found: list[Found[Tester]], fleet: Fleet | None, judged: list[Judged]) -> list[LoadedTester]:
-    """The testers that broke no rule. Of two with one name neither is taken: nobody can tell which is meant."""
-    bad = {each.model.name for each, _ in judged}
-    if fleet is None:
-        return []
-    return [_loaded(each, fleet) for each in found if each.model.name not in bad]
-
-
-def _loaded(found: Found[Tester], fleet: Fleet) -> LoadedTester:
-    desired = desire(found.model, fleet, catalogue())
-    return LoadedTester(found.model, desired, found.file, found.document.line, digest(desired))
+                remedy = f"each tester needs another one; {first.name} is in {first.file}"
+                problem = f"this {claim[0]} belongs to tester {first.name} already"
+                yield each, each.error(Finding(path, problem, remedy))
 
 
 def _broken(
@@ -241,11 +234,7 @@ def _broken(
 ) -> Mapping[str, tuple[str, ...]]:
     names: dict[str, set[str]] = {error.file: set() for error in errors if error.file != "."}
     for file, content in contents.items():
-        held = {each.model.name for each in content.testers} | content.broken_names
+        held = {each.name for each in content.testers} | content.broken_names
         if held - sound:
             names.setdefault(file, set()).update(held - sound)
     return MappingProxyType({file: tuple(sorted(names[file])) for file in sorted(names)})
-
-
-def _hashes(files: Mapping[str, bytes]) -> Mapping[str, str]:
-    return MappingProxyType({file: hashlib.sha256(data).hexdigest() for file, data in sorted(files.items())})

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from sqlalchemy import URL
 
 TOOLS = {"chromium": "chromium", "openssh-server": "sshd", "git": "git", "busybox": "busybox"}
 PATHS = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 Needs = Callable[[str], str]
+
+if os.environ.get("STORE") == "postgresql":
+    pytest_plugins = ["tests.on_postgresql"]
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +32,32 @@ def needs() -> Needs:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tables_at_hand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A new store on SQLite begins as a copy of an empty one: to make the tables costs more than most tests. How they are made
+    is tried where `migrations` itself is called (tests/controller/store)."""
+    from controller.store import migrations, store
+    from controller.store.address import is_postgres
+
+    blank: list[bytes] = []
+
+    def upgrade(url: URL) -> None:
+        file = Path(str(url.database))
+        with contextlib.suppress(OSError):
+            if not is_postgres(url) and not file.exists() and file.parent.is_dir():
+                if not blank:
+                    made = tmp_path_factory.mktemp("blank") / "store.db"
+                    migrations.upgrade(url.set(database=str(made)))
+                    blank.append(made.read_bytes())
+                with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as begun:
+                    begun.write(blank[0])
+        migrations.upgrade(url)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "migrations", SimpleNamespace(upgrade=upgrade))
+        yield
 
 
 @pytest.hookimpl(wrapper=True)

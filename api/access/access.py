@@ -35,6 +35,7 @@ STATIC: Final = "/static/"
 
 NAMES_OF_TOKENS: Final = frozenset({"token", "access_token", "api_key", "apikey", "authorization", "bearer", "session"})
 
+SHORTEST_TOKEN: Final = 40
 LONGEST_TOKEN: Final = 200
 
 SCHEME: Final = {"WWW-Authenticate": 'Bearer realm="testers"'}
@@ -92,7 +93,7 @@ class Access:
     async def _program(self, token: str) -> Viewer | Response:
         """A token that is wrong is refused also where none is needed: whoever sends one should know. Other schemes than ours
         are for a proxy before us, and prove nothing here."""
-        fits = 0 < len(token) <= LONGEST_TOKEN and token.isascii()
+        fits = SHORTEST_TOKEN <= len(token) <= LONGEST_TOKEN and token.isascii() and token.startswith(MARK)
         name = await self.admission.holder(Secret(token)) if fits else None
         if name is None:
             return problem(401, "this is no token that holds: make one with `testerctl token make`", dict(SCHEME))

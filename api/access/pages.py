@@ -10,6 +10,13 @@ from fastapi.responses import HTMLResponse
 from api.access.coming_back import HOME, ours
 from api.pages.render import asset
 
+BRAND = (
+    '<p class="brand"><svg viewBox="0 0 20 20" width="20" height="20" aria-hidden="true">'
+    '<rect x="1" y="1" width="8" height="8" rx="2"/><rect x="11" y="1" width="8" height="8" rx="2" class="dim"/>'
+    '<rect x="1" y="11" width="8" height="8" rx="2" class="dim"/><rect x="11" y="11" width="8" height="8" rx="2"/></svg>'
+    "Testers</p>"
+)
+
 
 def page(title: str, *paragraphs: str, status: int = 200, link: tuple[str, str] | None = None) -> HTMLResponse:
     """`link`: where it leads and what it says. All of it is text."""
@@ -21,7 +28,7 @@ def page(title: str, *paragraphs: str, status: int = 200, link: tuple[str, str] 
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="robots" content="noindex">'
         f'<title>{escape(title)} · Testers</title><link rel="stylesheet" href="{sheet}"></head>'
-        f'<body class="door"><main><h1>{escape(title)}</h1>{body}</main></body></html>',
+        f'<body class="door"><main>{BRAND}<h1>{escape(title)}</h1>{body}</main></body></html>',
         status,
     )
 

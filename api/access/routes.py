@@ -14,7 +14,7 @@ from api.access.coming_back import HOME, ours
 from api.access.limits import SPAN, Allowance, place_of
 from api.access.sessions import LIVES
 from api.access.sign_in import CALLBACK, PATIENCE, Refused, Returned, SignIn
-from api.problems import problem
+from api.problems import refusal
 
 router = APIRouter(include_in_schema=False)
 
@@ -84,7 +84,7 @@ async def sign_out(request: Request) -> Response:
     """The session ends here, and no copy of its cookie opens anything."""
     access = _access(request)
     if _is_from_elsewhere(request, access):
-        return problem(403, "another site asked for this")
+        return refusal(request, 403, "another site asked for this")
     access.sessions.end(access.jar.get(request, cookies.SESSION))
     answer = RedirectResponse("/signed-out", SEE_OTHER)
     access.jar.drop(answer, cookies.SESSION)

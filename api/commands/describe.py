@@ -21,7 +21,7 @@ from api.plan_view import verb_words
 from api.styles import PHASE_STYLE, STATUS_STYLE
 from api.terminal import Output, link, out, print_json, table, text
 from api.time_left import time_left, usual_wait
-from api.waiting import whom, whom_of
+from api.waiting import paused, whom, whom_of
 from api.watching import tell, watched
 from api.words import ago, ahead, one_line, span
 from controller.queries import TesterDetail, TesterSummary
@@ -85,6 +85,7 @@ def _head(detail: TesterDetail, now: datetime) -> Table:
     rows = {
         "Tester": text(record.name, "bold"),
         "Phase": text(f"{record.phase} ({record.progress}%)", PHASE_STYLE[record.phase]),
+        "Paused": text(paused(record).removeprefix("paused "), "yellow"),
         "Reason": text(f"{summary.reason}: {one_line(summary.message)}"),
         "Since": text(ago(summary.since, now) if summary.since else ""),
         "Seen": text(ago(summary.seen_at, now) if summary.seen_at else NOT_KNOWN_HERE),

@@ -9,11 +9,12 @@ from rich.table import Table
 
 from api.books import books_or_none, places
 from api.examining import SIGNS, examine_folder
+from api.git_options import Comments, GitUrl
 from api.options import FLEET, STATE, FleetFolder, OutputForm, SecretsFolder, StateFolder
 from api.outside_models import Finding as FindingAnswer
 from api.terminal import Output, err, out, print_json, progress, table, text
 from api.words import one_line
-from controller.doctor import Finding, Verdict
+from controller.doctor import Finding, Telling, Verdict
 from controller.places import Places
 from reconcilers.clock import SystemClock
 
@@ -26,13 +27,16 @@ def command(
     state: StateFolder = STATE,
     secrets_folder: SecretsFolder = None,
     output: OutputForm = Output.TEXT,
+    git: GitUrl = "",
+    comment_plans: Comments = False,
 ) -> None:
     """Check all endpoints and credentials.
 
-    Says what to mend. Exit code 0: all well, 1: something is wrong.
+    With --git also whether the answers can be told there. Says what to mend. Exit code 0: all well, 1: something is wrong.
     """
     with progress("asking everybody"):
-        found = asyncio.run(_examine(places(fleet, state, secrets_folder)))
+        telling = Telling(git, comment_plans) if git else None
+        found = asyncio.run(_examine(places(fleet, state, secrets_folder), telling))
     if output is Output.JSON:
         print_json([FindingAnswer.of(one).model_dump(mode="json") for one in found])
     else:
@@ -40,10 +44,10 @@ def command(
     raise typer.Exit(AILING if _wrong(found) else WELL)
 
 
-async def _examine(where: Places) -> tuple[Finding, ...]:
+async def _examine(where: Places, telling: Telling | None) -> tuple[Finding, ...]:
     clock = SystemClock()
     async with books_or_none(where, clock) as store:
-        return await examine_folder(where, store, clock)
+        return await examine_folder(where, store, clock, telling)
 
 
 def _show(found: tuple[Finding, ...]) -> None:

@@ -19,7 +19,7 @@ from api.options import STATE, OutputForm, StateFolder
 from api.styles import PHASE_STYLE
 from api.terminal import Output, err, link, out, print_json, table, text
 from api.time_left import time_left
-from api.waiting import whom
+from api.waiting import paused, whom
 from api.watching import tell, watched
 from api.words import ago, one_line, span
 from controller.queries import FleetSummary, Queries, TesterSummary
@@ -114,6 +114,8 @@ def listing(testers: tuple[TesterSummary, ...], clock: Clock) -> Table:
 def _what(one: TesterSummary, now: datetime) -> Text:
     """The link of who is ready, what the others wait for, whom and until when; and that a file is broken."""
     words = link(one.link) if one.ready else text(one_line(one.record.current or one.message))
+    if pause := paused(one.record):
+        words.append_text(text(f"; {pause}", "yellow"))
     who = whom(one.blames, one.until, now, retried=one.retried)
     if who:
         words.append_text(text(f" ({who})", "dim"))

@@ -37,9 +37,10 @@ from api.signals import stop_on_signals
 from api.terminal import err, text
 from api.window import Window
 from api.words import one_line
-from controller.doctor import Verdict
+from controller.doctor import Telling, Verdict
 from controller.places import Places
-from controller.running import Controller, working_store
+from controller.replicas.shares import Rhythm
+from controller.running import Controller, is_shared, working_store
 from controller.store import StoreError
 from reconcilers.clock import SystemClock
 from reconcilers.errors import OutsideError
@@ -101,7 +102,8 @@ async def _run(where: Places, asked: GitOptions, who: AskedAccess, sock: socket.
     async with working_store(where, SystemClock()) as store:
         source = await from_git(asked, where, store)
         secret = await doorbell_secret(asked, where, store)
-        controller = Controller(where, store, git=source, dashboard=asked.public_url)
+        replicas = Rhythm() if is_shared(where) else None
+        controller = Controller(where, store, git=source, dashboard=asked.public_url, replicas=replicas)
         access = await access_of(who, controller, real)
         bell = _doorbell(controller, secret, asked.branch)
         stop_on_signals(controller.stop)
@@ -118,7 +120,7 @@ async def _run(where: Places, asked: GitOptions, who: AskedAccess, sock: socket.
 def _doorbell(controller: Controller, secret: Secret | None, branch: str) -> Doorbell | None:
     if secret is None or controller.pulls is None:
         return None
-    return Doorbell(secret, branch, controller.source.rescan, controller.pulls.ring)
+    return Doorbell(secret, branch, controller.source.rescan, controller.pulls.ring, controller.clock)
 
 
 async def _warn(controller: Controller, where: Places) -> None:
@@ -128,7 +130,8 @@ async def _warn(controller: Controller, where: Places) -> None:
         if controller.git is None:
             found = await examine_folder(where, store, clock)
         else:
-            found = await examine_fleet(await controller.first_fleet(), where, store, clock)
+            telling = Telling(controller.git.repository.url, controller.git.comments)
+            found = await examine_fleet(await controller.first_fleet(), where, store, clock, telling)
     except (OutsideError, StoreError) as error:
         log.warning("the Fleet's endpoints and credentials were not checked: %s", error)
         return

@@ -37,7 +37,8 @@ def tell_errors(errors: tuple[SpecError, ...], folder: Path) -> None:
     for error in errors:
         # An error of the folder itself bears the folder's own name.
         place = folder if error.file in (folder.name, str(folder)) else folder / error.file
-        err().print(text(f"{place}{str(error)[len(error.file) :]}", "yellow"), soft_wrap=True)
+        words = f" {error}" if error.file == "." else str(error)[len(error.file) :]
+        err().print(text(f"{place}{words}", "yellow"), soft_wrap=True)
     if errors:
         files = len({error.file for error in errors})
         err().print(text(f"{counted(len(errors), 'error')} in {counted(files, 'file')}", "bold yellow"))

@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from api import logs
+from api.access.access import Access
 from api.alone import alone
 from api.complaint import Complaint
 from api.demo.checks import Check, counts, doors, mail_words, sums, undoubled
@@ -25,6 +26,7 @@ from api.signals import stop_on_signals
 from api.terminal import err, out, progress, text
 from api.window import Window
 from api.words import span
+from controller.admission import Admission
 from controller.places import Places, opened_store
 from controller.queries import Queries, TesterSummary
 from controller.records import Phase
@@ -197,7 +199,8 @@ async def _control(wishes: Wishes, world: World, listen: str) -> None:
                 wishes.life.ends_with_parent(controller.stop)
             demo = Demo(wishes, world, controller, real, out(), await _faults(wishes, world, controller))
             demo.console.print(text(_greeting(world, real)), soft_wrap=True)
-            await controller.run(serve(make_app(Window(controller)), sock, controller.stop), demo.watch())
+            app = make_app(Window(controller), access=Access(Admission(store, controller.clock), real.url))
+            await controller.run(serve(app, sock, controller.stop), demo.watch())
 
 
 async def _faults(wishes: Wishes, world: World, controller: Controller) -> Narrator | None:

@@ -33,7 +33,7 @@ class Boards:
     _keeper: GroundKeeper = field(init=False)
 
     def __post_init__(self) -> None:
-        self._keeper = GroundKeeper(self.store)
+        self._keeper = GroundKeeper(lambda: self.window.news.position, lambda: self.ask.ground())
 
     @property
     def store(self) -> Store:
@@ -50,6 +50,11 @@ class Boards:
     @property
     def world_error(self) -> str:
         return self.window.controller.engine.world_error
+
+    @property
+    def good_at(self) -> datetime | None:
+        """When the source was read last without an error."""
+        return self.window.controller.source.good_at
 
     def now(self) -> datetime:
         return self.window.clock.now()
@@ -89,7 +94,9 @@ class PageRoute(APIRoute):
 
 
 def _trouble(request: Request, status: int, title: str, detail: str) -> Response:
-    answer = page(request, "trouble.html", _boards(request).now(), title=title, detail=detail, active="")
+    tester = request.path_params.get("name", "") if status == 404 else ""  # whose events are kept
+    now = _boards(request).now()
+    answer = page(request, "trouble.html", now, title=title, detail=detail, tester=tester, active="")
     answer.status_code = status
     return answer
 

@@ -47,6 +47,7 @@ async def fleet(request: Request, sight: Sight, asked: Annotated[Asked, Query()]
         "board": board,
         "wishes": wishes,
         "source": ground.source,
+        "good_at": sight.good_at,
         "nodes": await _nodes(sight, asked.part),
         "shown_needs": SHOWN_NEEDS,
         "shown_nodes": SHOWN_NODES,

@@ -36,6 +36,7 @@ async def specs(request: Request, sight: Sight, part_: Annotated[PartName, Query
     source = ground.source
     values = {
         "source": source,
+        "good_at": sight.good_at,
         "wrong": [_placed(each) for each in source.errors] if source is not None else [],
         "kept": [each for each in ground.records if each.source_error],
         "world_error": sight.world_error,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Query, Request, Response
+from fastapi import HTTPException, Path, Query, Request, Response
 
 from api.pages.boards import PartName, Sight, page_router
 from api.pages.render import page, part
 from controller.boards.components import component_boards
 from controller.boards.nodes import node_boards
 from controller.records import Severity
-from controller.revisions import newest_judged
 
 EVENTS = 100
 LOOKED_THROUGH = 1000  # events, for those of one severity
@@ -63,13 +62,39 @@ async def revisions(request: Request, sight: Sight, part_: Annotated[PartName, Q
     now = sight.now()
     ground = await sight.ground()
     values = {
-        "revisions": await newest_judged(sight.store, REVISIONS, now),
+        "revisions": await sight.ask.revisions(REVISIONS),
         "source": ground.source,
+        "good_at": sight.good_at,
+        "one": None,
         "active": "revisions",
     }
     if part_:
         return part(request, {"revisions": "parts/revisions.html"}, part_, now, **values)
     return page(request, "revisions.html", now, **values)
+
+
+@router.get("/revisions/{revision}")
+async def one_revision(
+    request: Request,
+    sight: Sight,
+    revision: Annotated[str, Path(max_length=200)],
+    part_: Annotated[PartName, Query(alias="part")] = "",
+) -> Response:
+    """What became of one: here leads the link at its commit. All whom it changed, and all that is wrong with it."""
+    found = await sight.ask.revision(revision)
+    if found is None:
+        raise HTTPException(404, "There is no such revision, or it is not remembered any more.")
+    ground = await sight.ground()
+    values = {
+        "revisions": (found,),
+        "source": ground.source,
+        "good_at": sight.good_at,
+        "one": found,
+        "active": "revisions",
+    }
+    if part_:
+        return part(request, {"revisions": "parts/revisions.html"}, part_, sight.now(), **values)
+    return page(request, "revisions.html", sight.now(), **values)
 
 
 @router.get("/nodes")

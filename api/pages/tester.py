@@ -13,8 +13,8 @@ from api.pages.graph import step_graph
 from api.pages.render import page, part
 from api.pages.timeline import rows
 from api.window import NotOpen
-from api.words import ahead, span
-from controller.boards.tester import StepState, StepView, TesterBoard, tester_board
+from api.words import span
+from controller.boards.tester import DOOR, StepState, StepView, TesterBoard, tester_board
 from controller.store import SealingError, StoreError
 from reconcilers.backends.machine import JobState
 from reconcilers.errors import OutsideError
@@ -74,9 +74,11 @@ def _words(step: StepView, board: TesterBoard, now: Any) -> str:
     if step.state is StepState.DONE:
         return f"in {span(step.after)}" if step.after is not None else "as it should be"
     if one.retry_at is not None:
-        return f"again {ahead(one.retry_at, now)}"
+        return f"again in {span(one.retry_at - now, units=1)}" if one.retry_at > now else "again now"
     if step.state is StepState.STUCK:
         return "needs a person"
+    if step.state is StepState.FAILING:
+        return "seen open" if board.open_door and step.name == DOOR else "is tried again"
     return f"for {span(now - one.since, units=1)}" if step.state is StepState.RUNNING else "unknown"
 
 

@@ -41,6 +41,11 @@ _CONDITION: Final = re.compile(r"(?P<type>\w{1,64})(=(?P<status>True|False|Unkno
 _SORTS = tuple(each for sort in Sort for each in (str(sort), f"-{sort}"))
 
 
+WithPlan = Annotated[
+    bool, Query(description="With what the next passes would do: it looks at the outside, and may take seconds.")
+]
+
+
 class Asked(BaseModel):
     """What a list may be asked for. All of it must hold; a parameter that there is not is refused."""
 
@@ -95,15 +100,20 @@ async def list_testers(window: Through, asked: Annotated[Asked, Query()]) -> Res
     return JSONResponse({"items": each_only(page.items, wanted), "total": page.total, "next": page.next})
 
 
-@router.get("/testers/{name}", response_model=TesterInFull, responses={**UNCHANGED, **NOT_FOUND, **shown(TesterInFull)})
-async def one_tester(name: Name, window: Through, fields: Fields = "") -> Response:
+@router.get(
+    "/testers/{name}",
+    response_model=TesterInFull,
+    responses={**UNCHANGED, **NOT_FOUND, **NO_WORLD, **shown(TesterInFull)},
+)
+async def one_tester(name: Name, window: Through, fields: Fields = "", plan: WithPlan = False) -> Response:
     """One tester: what it should have, what was seen of it and when, its way to Ready, and what was done."""
     wanted = chosen_fields(fields, TesterInFull)
     engine = window.controller.engine
     board = await tester_board(name, window.controller.store, window.queries, engine.world, window.clock.now())
     if board is None:
         raise nobody(name)
-    found = TesterInFull.of_board(board)
+    preview = await window.plan(name) if plan or (fields and "plan" in wanted) else None
+    found = TesterInFull.of_board(board, Plan.of(preview) if preview is not None else None)
     return (
         JSONResponse(only(found, wanted))
         if fields

@@ -52,6 +52,7 @@
       address.hash = "";
       const answer = await fetch(address, { headers: { Accept: "text/html" }, cache: "no-store" });
       if (answer.status === 404 && location.pathname.startsWith("/testers/")) tell("late", "This tester is gone");
+      if (answer.status === 401) tell("late", "Signed out: reload");
       if (!answer.ok || answer.redirected) return;
       const wanted = new DOMParser().parseFromString(await answer.text(), "text/html").body;
       const log = part.querySelector("pre.log");

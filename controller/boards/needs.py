@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from controller.boards.advice import advice, plainly, sentence
 from controller.boards.ground import Ground
 from controller.records import Condition, Phase, Status, TesterRecord
 from controller.revisions import FAILING_FOR
@@ -43,6 +44,7 @@ class Need:
     testers: tuple[str, ...] = ()
     since: datetime | None = None
     topic: Topic = Topic.NONE
+    todo: str = ""  # what a person does about it
 
 
 def needs(ground: Ground, world_error: str, now: datetime) -> tuple[Need, ...]:
@@ -54,6 +56,7 @@ def needs(ground: Ground, world_error: str, now: datetime) -> tuple[Need, ...]:
         *_stuck(ground),
         *_failing(ground, now),
         *_quarantine(ground),
+        *_expiring(ground),
     ]
     order = list(Gravity)
     return tuple(sorted(found, key=lambda need: order.index(need.gravity)))
@@ -69,29 +72,27 @@ def waits_for_forge(ground: Ground) -> tuple[TesterRecord, ...]:
 
 
 def _doors(ground: Ground) -> list[Need]:
-    return [
-        Need(Gravity.DANGER, "A door stood open", one.message, (one.tester,), one.since) for one in ground.open_doors
-    ]
+    return [_need(Gravity.DANGER, one.reason, one.message, (one.tester,), one.since) for one in ground.open_doors]
 
 
 def _source(ground: Ground, world_error: str) -> list[Need]:
     source = ground.source
     found = []
     if world_error:
-        found.append(Need(Gravity.STUCK, "The Fleet cannot be used", world_error))
+        found.append(_need(Gravity.STUCK, "FleetUnusable", world_error))
     if source is not None and not source.readable:
         text = "The last good revision stays in force; nobody is removed or changed until it can be read again."
-        found.append(Need(Gravity.STUCK, "The specs cannot be read", text, since=source.read_at, topic=Topic.SPECS))
+        found.append(_need(Gravity.STUCK, "SpecsUnreadable", text, since=source.read_at, topic=Topic.SPECS))
     elif source is not None and source.errors:
         more = f" (and {len(source.errors) - 1} more)" if len(source.errors) > 1 else ""
-        found.append(Need(Gravity.STUCK, "A spec is broken", f"{source.errors[0]}{more}", topic=Topic.SPECS))
+        found.append(_need(Gravity.STUCK, "SpecBroken", f"{source.errors[0]}{more}", topic=Topic.SPECS))
     return found
 
 
 def _of_the_fleet(conditions: Iterable[Condition]) -> list[Need]:
     """All conditions say what should be, but for `Stalled`."""
     return [
-        Need(Gravity.STUCK, _in_words(one.reason), one.message, since=one.since)
+        _need(Gravity.STUCK, one.reason, one.message, since=one.since)
         for one in conditions
         if one.status is (Status.TRUE if one.type == STALLED else Status.FALSE)
     ]
@@ -110,8 +111,8 @@ def _failing(ground: Ground, now: datetime) -> list[Need]:
         ready = [ground.ready[name] for name in names]
         text = ready[0].message.partition(": ")[2]
         since = min(one.since for one in ready)
-        found.append(Need(Gravity.NOTICE, "Forge does not answer as it should", text, names, since, Topic.FORGE))
-    told = {one.name for one in at_forge}
+        found.append(_need(Gravity.NOTICE, "ForgeSilent", text, names, since, Topic.FORGE))
+    told = {one.name for one in at_forge} | {one.tester for one in ground.open_doors}
     late = [
         one
         for one in ground.records
@@ -124,9 +125,16 @@ def _failing(ground: Ground, now: datetime) -> list[Need]:
 
 
 def _quarantine(ground: Ground) -> list[Need]:
+    return [_need(Gravity.NOTICE, one.reason, one.message, (one.tester,), one.since) for one in ground.quarantined]
+
+
+def _expiring(ground: Ground) -> list[Need]:
+    """Whose last day is near; who leaves already is told by the list."""
+    staying = {one.name for one in ground.records if not one.leaving}
     return [
-        Need(Gravity.NOTICE, "Something stands beside what is in use", one.message, (one.tester,), one.since)
-        for one in ground.quarantined
+        _need(Gravity.NOTICE, one.reason, one.message, (one.tester,))
+        for one in ground.expiring
+        if one.tester in staying
     ]
 
 
@@ -135,15 +143,17 @@ def _grouped(ground: Ground, records: Sequence[TesterRecord], gravity: Gravity) 
     alike: dict[tuple[str, str], list[Condition | None]] = defaultdict(list)
     names: dict[tuple[str, str], list[str]] = defaultdict(list)
     for record in records:
-        ready = ground.ready.get(record.name)
-        key = (ready.reason, ready.message) if ready else ("Pending", record.current)
-        alike[key].append(ready)
+        why = ground.ready.get(record.name)
+        if record.phase is Phase.STALLED:
+            why = ground.stopped.get(record.name, why)
+        key = (why.reason, why.message) if why else ("Pending", record.current)
+        alike[key].append(why)
         names[key].append(record.name)
     return [
-        Need(
+        _need(
             gravity,
-            _in_words(reason),
-            text,
+            reason,
+            plainly(text),
             tuple(names[reason, text]),
             min((one.since for one in found if one is not None), default=None),
         )
@@ -155,7 +165,14 @@ def _message(one: Condition | None) -> str:
     return one.message if one is not None and one.status is not Status.TRUE else ""
 
 
-def _in_words(reason: str) -> str:
-    """`NoCapacity` → `No capacity`."""
-    words = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in reason).strip()
-    return words[:1].upper() + words[1:]
+def _need(
+    gravity: Gravity,
+    reason: str,
+    text: str,
+    testers: tuple[str, ...] = (),
+    since: datetime | None = None,
+    topic: Topic = Topic.NONE,
+) -> Need:
+    known = advice(reason, tried_again=gravity is Gravity.NOTICE)
+    words = text if topic is Topic.SPECS else sentence(text)  # an error of a file begins with its place
+    return Need(gravity, known.title, words, testers, since, topic, known.todo)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from controller.engine import promise_of
+from controller.promises import promise_of
 from controller.store import Store
 from controller.world import World
 from reconcilers.backends.compute import Node

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from controller.boards.advice import Advice, advice, plainly, sentence
 from controller.boards.compare import Line, compared
 from controller.boards.components import published, unwell_of, versions_of
 from controller.estimates import FEWEST_RUNS, Span, beginning, usual_span
 from controller.queries import Queries, TesterDetail
 from controller.records import Condition, Phase, RevisionRecord, Run, Status
-from controller.status import NOT_LOOKED_AT, READY, UNDER_WAY, condition_type
+from controller.status import LASTING, NEEDED_FINDINGS, NOT_LOOKED_AT, READY, STALLED, UNDER_WAY, condition_type
 from controller.store import Store
 from controller.world import World
 from reconcilers.facts import InstallLogsFacts, MachineFacts
@@ -21,6 +22,10 @@ from reconcilers.steps import all_steps
 
 NEEDS: Mapping[str, tuple[str, ...]] = {step.name: step.needs for step in all_steps(None)}  # type: ignore[arg-type]
 """Step → the steps whose facts it uses, in the order of the graph."""
+
+
+DOOR = "sign_in_gate"
+"""The step that keeps the door."""
 
 
 class StepState(StrEnum):
@@ -87,6 +92,9 @@ class TesterBoard:
     lines: tuple[Line, ...]
     revision: RevisionRecord | None
     seen_at: datetime | None  # of the components
+    said: str  # how it stands, in words: of an open door, of what stops it, else of `Ready`
+    open_door: bool  # was seen, and is not proven since
+    advice: Advice | None  # what a person does now; None: nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +128,44 @@ async def tester_board(name: str, store: Store, ask: Queries, world: World | Non
         lines=compared(detail),
         revision=await store.revision(record.revision),
         seen_at=seen.get("components"),
+        said=_said(detail, conditions),
+        open_door=_open_door(conditions) is not None,
+        advice=_advice(detail, conditions),
     )
 
 
+def _said(detail: TesterDetail, conditions: Mapping[str, Condition]) -> str:
+    door, stopped = _open_door(conditions), conditions.get(STALLED)
+    if door is not None:
+        return sentence(door.message)
+    if stopped is not None and stopped.status is Status.TRUE:
+        return plainly(stopped.message)
+    return plainly(detail.summary.message)
+
+
+def _open_door(conditions: Mapping[str, Condition]) -> Condition | None:
+    found = (conditions[kind] for kind in NEEDED_FINDINGS if kind in conditions)
+    return next((one for one in found if one.status is Status.FALSE), None)
+
+
+def _advice(detail: TesterDetail, conditions: Mapping[str, Condition]) -> Advice | None:
+    """An open door before all; then what stops the tester, or what is tried again and again."""
+    summary, door = detail.summary, _open_door(conditions)
+    if door is not None:
+        return advice(door.reason)
+    if summary.record.phase is Phase.STALLED:
+        return advice(conditions[STALLED].reason if STALLED in conditions else summary.reason)
+    if summary.record.phase is Phase.FAILING:
+        return advice(summary.reason, tried_again=True)
+    lasting = conditions.get(LASTING)
+    if lasting is None or lasting.status is not Status.FALSE or summary.record.leaving:
+        return None
+    return advice(lasting.reason)
+
+
 def _way(detail: TesterDetail, start: datetime | None, runs: Sequence[Run], now: datetime) -> _Way | None:
-    """The present one while it is under way; else the last that is written down."""
-    if start is not None:
+    """The present one while it is under way; else, and of who leaves, the last that is written down."""
+    if start is not None and not detail.summary.record.leaving:
         true = [one for one in detail.conditions if one.status is Status.TRUE and one.since > start]
         return _Way(start, {one.type: one.since - start for one in true}, now - start)
     own = next((run for run in runs if run.tester == detail.summary.record.name), None)
@@ -141,10 +181,11 @@ def _step(
 ) -> StepView:
     kind = condition_type(name)
     one = conditions.get(kind)
+    open_door = name == DOOR and one is not None and _open_door(conditions) is not None
     return StepView(
         name=name,
         type=kind,
-        state=_state(one, detail.summary.record.phase),
+        state=StepState.FAILING if open_door else _state(one, detail.summary.record.phase),
         condition=one,
         seen_at=detail.seen_at.get(kind),
         needs=NEEDS[name],

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Set
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -19,11 +19,13 @@ from pathlib import Path
 from watchfiles import awatch
 
 from controller.intake import Revision
+from controller.sources.judging import Judge
 from controller.sources.source import Known
 from controller.sources.waiting import first
 from reconcilers.clock import Clock
 from specs.errors import SpecError
-from specs.loading import load_folder
+from specs.folder import Folder, FolderReader
+from specs.loading import Loaded
 
 log = logging.getLogger("controller")
 
@@ -44,8 +46,9 @@ class FolderSource:
         """When it was last read as a whole."""
         self._clock = clock
         self._known = known
-        self._files: Mapping[str, str] | None = None  # of the last reading that told something
-        self._existing: frozenset[str] = frozenset()
+        self._reader = FolderReader(folder)
+        self._judge = Judge(clock)
+        self._files: Set[str] | None = None  # of the last reading that told something
         self._again = asyncio.Event()
 
     def rescan(self) -> None:
@@ -53,23 +56,35 @@ class FolderSource:
         self._again.set()
 
     async def read(self) -> Revision:
-        """One settled reading of the folder. Raises what `known` raises."""
-        revision = await self._once()
+        """One settled reading of the folder: what has stood there twice. Raises what `known` raises."""
+        known, last_fleet = await self._known()
+        found = await self._look()
         for _ in range(MOST_READINGS):
-            await self._clock.sleep(GONE if self._lacks_something(revision) else STEADY)
-            again = await self._once()
-            if again.id == revision.id:
-                if again.loaded.readable:
-                    self._files, self.good_at = dict(again.loaded.files), self._clock.now()
-                return again
-            revision = again
-        return _restless(revision)
+            judging = self._judge.judge(found, known, last_fleet)
+            loaded, _ = await asyncio.gather(judging, self._clock.sleep(STEADY))
+            if self._lacks_something(loaded, known):
+                await self._clock.sleep(GONE - STEADY)
+            again = await self._look()
+            if again == found:
+                if loaded.readable:
+                    self._files, self.good_at = loaded.files.keys(), self._clock.now()
+                return self._revision(loaded)
+            found = again
+        return _restless(self._revision(await self._judge.judge(found, known, last_fleet)))
 
-    def _lacks_something(self, revision: Revision) -> bool:
+    async def _look(self) -> Folder:
+        return await asyncio.to_thread(self._reader.read)
+
+    def _lacks_something(self, loaded: Loaded, known: frozenset[str]) -> bool:
         """Whether a file is gone since the last good reading; at the first one, whether a known tester is in none."""
         if self._files is None:
-            return bool(self._existing - set(revision.loaded.testers))
-        return bool(set(self._files) - set(revision.loaded.files))
+            return bool(known - set(loaded.testers))
+        return bool(self._files - loaded.files.keys())
+
+    def _revision(self, loaded: Loaded) -> Revision:
+        content = "\n".join(f"{name} {sha}" for name, sha in loaded.files.items())
+        identity = hashlib.sha256(f"{loaded.readable}\n{content}".encode()).hexdigest()[:12]
+        return Revision(self.name, identity, loaded)
 
     async def revisions(self, stop: asyncio.Event) -> AsyncGenerator[Revision, None]:
         """The folder now, and again after every change, until `stop`. Raises what `known` raises."""
@@ -122,14 +137,6 @@ class FolderSource:
                     changed.set()
                 if _identity(self.folder) != watched:
                     return
-
-    async def _once(self) -> Revision:
-        known, last_fleet = await self._known()
-        self._existing = known
-        loaded = await asyncio.to_thread(load_folder, self.folder, self._clock.now().date(), known, last_fleet)
-        content = "\n".join(f"{name} {sha}" for name, sha in sorted(loaded.files.items()))
-        identity = hashlib.sha256(f"{loaded.readable}\n{content}".encode()).hexdigest()[:12]
-        return Revision(self.name, identity, loaded)
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from controller.intake import Revision
 from controller.sources.fetched import fetched_at
+from controller.sources.judging import Judge
 from controller.sources.mirror import Entry, GitError, Mirror
 from controller.sources.source import Known
 from controller.sources.waiting import first
@@ -23,7 +24,7 @@ from reconcilers.clock import Clock
 from specs.errors import SpecError
 from specs.fleet import Fleet
 from specs.folder import MAX_FILES, MAX_TOTAL, Folder, is_spec, odd_name
-from specs.loading import Loaded, load_folder_content
+from specs.loading import Loaded
 from specs.yaml_reader import MAX_BYTES
 
 log = logging.getLogger("controller")
@@ -51,7 +52,10 @@ class GitSource:
         self._clock = clock
         self._known = known
         self._before = before
+        self._trees = TreeReader(mirror)
+        self._judge = Judge(clock)
         self._read: _Read | None = None
+        self._trouble = ""
         self._again = asyncio.Event()
 
     def rescan(self) -> None:
@@ -64,19 +68,20 @@ class GitSource:
         before = await self._before()
         try:
             sha = await self.mirror.fetch()
-            read = self._read if self._read is not None and self._read.sha == sha else await self._tree(sha)
+            read = self._read if self._read is not None and self._read.sha == sha else await self._commit(sha)
             commit = await self.mirror.commit(sha)
             rewritten = bool(before) and before != sha and not await self.mirror.follows(sha, before)
         except GitError as error:
+            self._log(str(error))
             return Revision(self.name, before, self._unreadable(str(error), last_fleet))
         except Exception:  # an answer of git's that nobody expected: the mirror may be broken, and is only a copy
             log.exception("%s could not be read; its mirror is made anew", self.name)
             self.mirror.discard()
             return Revision(self.name, before, self._unreadable("the mirror was broken and is made anew", last_fleet))
+        self._log("")
         self._read, self.good_at = read, self._clock.now()
         self.mirror.fetched(self.good_at)
-        today = self.good_at.date()
-        loaded = await asyncio.to_thread(load_folder_content, read.folder, today, known, last_fleet)
+        loaded = await self._judge.judge(read.folder, known, last_fleet)
         return Revision(self.name, sha, loaded, commit=commit, rewrites=before if rewritten else "")
 
     async def revisions(self, stop: asyncio.Event) -> AsyncGenerator[Revision, None]:
@@ -89,8 +94,16 @@ class GitSource:
             self._again.clear()
             yield await self.read()
 
-    async def _tree(self, sha: str) -> _Read:
-        return _Read(sha, await read_tree(self.mirror, sha))
+    def _log(self, trouble: str) -> None:
+        """When it comes, and when it is over."""
+        if trouble and not self._trouble:
+            log.warning("%s cannot be read: %s", self.name, trouble)
+        if self._trouble and not trouble:
+            log.warning("%s can be read again", self.name)
+        self._trouble = trouble
+
+    async def _commit(self, sha: str) -> _Read:
+        return _Read(sha, await self._trees.read(sha))
 
     def _unreadable(self, problem: str, last_fleet: Fleet | None) -> Loaded:
         last = f"{self.good_at:%Y-%m-%d %H:%M} UTC" if self.good_at is not None else "unknown"
@@ -101,22 +114,33 @@ class GitSource:
         return Loaded({}, last_fleet, (SpecError(".", 0, 0, "", problem, remedy),), {}, {}, readable=False)
 
 
-async def read_tree(mirror: Mirror, sha: str) -> Folder:
-    """The YAML files of a commit, under the rules that a folder on disk keeps. Raises GitError."""
-    entries = [each for each in await mirror.entries(sha, mirror.repository.folder) if is_spec(each.path)]
-    errors = [error for each in entries if (error := _refused(each)) is not None]
-    sound = [each for each in entries if _refused(each) is None]
-    taken = _as_many_as_may_be(sound)
-    if len(taken) < len(sound):
-        problem = f"there are more than {MAX_FILES} files or {MAX_TOTAL // 1024**2} MiB; the rest is not read"
-        errors.append(SpecError(sound[len(taken)].path, 0, 0, "", problem, "give a smaller folder"))
-    contents = await mirror.contents([each.sha for each in taken])
-    files = {each.path: content for each, content in zip(taken, contents, strict=True)}
-    if not files and not errors:
-        errors.append(
-            SpecError(".", 0, 0, "", "there is no YAML file", "an empty source removes nobody; add a Fleet and testers")
-        )
-    return Folder(files, tuple(errors), readable=bool(files))
+class TreeReader:
+    """Reads the YAML files of one commit after another; what the last one held already is not asked of git again."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self.mirror = mirror
+        self._blobs: Mapping[str, bytes] = {}
+
+    async def read(self, sha: str) -> Folder:
+        """The YAML files of a commit, under the rules that a folder on disk keeps. Raises GitError."""
+        entries = [each for each in await self.mirror.entries(sha, self.mirror.repository.folder) if is_spec(each.path)]
+        errors = [error for each in entries if (error := _refused(each)) is not None]
+        sound = [each for each in entries if _refused(each) is None]
+        taken = _as_many_as_may_be(sound)
+        if len(taken) < len(sound):
+            problem = f"there are more than {MAX_FILES} files or {MAX_TOTAL // 1024**2} MiB; the rest is not read"
+            errors.append(SpecError(sound[len(taken)].path, 0, 0, "", problem, "give a smaller folder"))
+        await self._fill([each.sha for each in taken])
+        files = {each.path: self._blobs[each.sha] for each in taken}
+        if not files and not errors:
+            remedy = "an empty source removes nobody; add a Fleet and testers"
+            errors.append(SpecError(".", 0, 0, "", "there is no YAML file", remedy))
+        return Folder(files, tuple(errors), readable=bool(files))
+
+    async def _fill(self, wanted: Sequence[str]) -> None:
+        missing = [blob for blob in dict.fromkeys(wanted) if blob not in self._blobs]
+        known = {**self._blobs, **dict(zip(missing, await self.mirror.contents(missing), strict=True))}
+        self._blobs = {blob: known[blob] for blob in wanted}
 
 
 def _refused(entry: Entry) -> SpecError | None:

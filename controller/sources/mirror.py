@@ -28,6 +28,10 @@ from reconcilers.secret import HIDDEN, Secret
 FETCH_LIMIT: Final = timedelta(seconds=60)
 READ_LIMIT: Final = timedelta(seconds=30)
 LONGEST_ERROR: Final = 300
+LARGEST_ANSWER: Final = 128 * 1024 * 1024
+"""Bytes that git may print: a few small objects can name more files than any memory holds."""
+BLOCK: Final = 512
+"""Bytes by which a shell limits the size of files (P)."""
 _SCHEMES: Final = ("https", "http", "ssh", "file")
 _SSH_SHORT: Final = re.compile(r"([\w.-]+@)?\w[\w.-]*:[^:\s-]\S*")
 _OF_SSH: Final = ("Host key verification failed", "Permission denied", "Could not resolve hostname")
@@ -38,6 +42,10 @@ _GIT: Final = shutil.which("git") or "git"
 
 class GitError(Exception):
     """Why a repository could not be fetched or read, as one readable sentence without credentials."""
+
+
+class TooLarge(GitError):
+    """More than may be fetched."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +116,23 @@ class Mirror:
         """Write down when the branch was fetched and read without an error, for whoever asks (`fetched_at`)."""
         note_fetched(self.path, at)
 
-    async def fetch_commit(self, ref: str, sha: str) -> None:
-        """Bring one more ref (`refs/pull/7/head`) without touching the branch. Raises GitError, also when it is not `sha`."""
+    async def fetch_commit(self, ref: str, sha: str, most: int) -> None:
+        """Bring one more ref (`refs/pull/7/head`) without touching the branch.
+
+        Raises TooLarge when what is new of it takes more than so many bytes, GitError for all else, also when it is not `sha`.
+        """
         await self._made()
         kept = f"refs/heads-of-others/{ref.removeprefix('refs/')}"
-        await self._git("fetch", "--quiet", "--no-tags", "--", self.repository.url, f"+{ref}:{kept}", limit=FETCH_LIMIT)
+        what = ("fetch", "--quiet", "--no-tags", "--", self.repository.url, f"+{ref}:{kept}")
+        try:
+            await self._git(*what, limit=FETCH_LIMIT, largest_file=most)
+        except GitError:
+            left = (file.stat().st_size for file in self.path.glob("objects/pack/tmp_*"))
+            if max(left, default=0) >= most // BLOCK * BLOCK:
+                raise TooLarge(f"it brings more than {most // 1024**2} MiB that are new") from None
+            raise
+        finally:
+            self._sweep()
         found = (await self._git("rev-parse", "--verify", f"{kept}^{{commit}}")).decode().strip()
         if found != sha:
             raise GitError(f"{ref} is at {found[:12]} by now, not at {sha[:12]}")
@@ -160,6 +180,10 @@ class Mirror:
             at = end + 1 + int(size) + 1
         return found
 
+    def size(self) -> int:
+        """Bytes of what was fetched."""
+        return sum(file.stat().st_size for file in self.path.glob("objects/pack/*.pack"))
+
     def discard(self) -> None:
         """Throw the mirror away: the next fetch makes it anew."""
         shutil.rmtree(self.path, ignore_errors=True)
@@ -180,18 +204,22 @@ class Mirror:
     async def _git(
         self,
         *arguments: str,
-        stdin: bytes | None = None,
+        stdin: bytes = b"",
         limit: timedelta = READ_LIMIT,
         fine: tuple[int, ...] = (0,),
+        largest_file: int = 0,
     ) -> bytes:
-        """What git prints. Raises GitError for any exit code that is not fine, and when it takes longer than `limit`."""
+        """What git prints. Raises GitError for any exit code that is not fine, when it takes longer than `limit`, and when it
+        prints too much. It cannot write a larger file than `largest_file` (in bytes; 0: no limit)."""
+        bounded = ("sh", "-c", f'ulimit -f {largest_file // BLOCK}; exec "$@"', "sh") if largest_file else ()
         try:
             process = await asyncio.create_subprocess_exec(
+                *bounded,
                 _GIT,
                 *arguments,
                 cwd=self.path,
                 env={**self._environment(), **self._credentials()},
-                stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
+                stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,  # so that its helpers end with it
@@ -200,9 +228,11 @@ class Mirror:
             raise GitError(f"the program git cannot be started: {error.strerror or error}; install git") from error
         try:
             async with asyncio.timeout(limit.total_seconds()):
-                out, err = await process.communicate(stdin)
+                out, err = await _talk(process, stdin)
         except TimeoutError:
             raise GitError(f"git {arguments[0]} took longer than {limit.total_seconds():.0f} s") from None
+        except _Endless:
+            raise GitError(f"git {arguments[0]} prints more than {LARGEST_ANSWER // 1024**2} MiB") from None
         finally:
             _end(process)
         if process.returncode not in fine:
@@ -227,6 +257,7 @@ class Mirror:
                     "gc.auto": "0",
                     "maintenance.auto": "false",
                     "fetch.fsckObjects": "true",
+                    "fetch.unpackLimit": "1",  # all that is new in one file, so that its size can be limited
                     "http.followRedirects": "initial",
                     "http.lowSpeedLimit": "1",
                     "http.lowSpeedTime": "30",
@@ -275,6 +306,38 @@ def _as_settings(settings: Mapping[str, str]) -> dict[str, str]:
     for number, (name, value) in enumerate(settings.items()):
         found |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
     return found
+
+
+class _Endless(Exception):
+    """It prints more than anybody can keep."""
+
+
+async def _talk(process: asyncio.subprocess.Process, stdin: bytes) -> tuple[bytes, bytes]:
+    """What it prints to both sides, until it ends. Raises _Endless."""
+
+    async def heard(stream: asyncio.StreamReader | None) -> bytes:
+        found = bytearray()
+        while stream is not None and (piece := await stream.read(65536)):
+            if len(found) > LARGEST_ANSWER:
+                _end(process)  # what is still under way is read and thrown away
+            else:
+                found += piece
+        return bytes(found)
+
+    out, err, _ = await asyncio.gather(heard(process.stdout), heard(process.stderr), _feed(process.stdin, stdin))
+    await process.wait()
+    if max(len(out), len(err)) > LARGEST_ANSWER:
+        raise _Endless
+    return out, err
+
+
+async def _feed(stream: asyncio.StreamWriter | None, content: bytes) -> None:
+    if stream is None:
+        return
+    with contextlib.suppress(ConnectionError):  # it has ended already: how, its exit code tells
+        stream.write(content)
+        await stream.drain()
+    stream.close()
 
 
 def _end(process: asyncio.subprocess.Process) -> None:

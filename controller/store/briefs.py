@@ -26,6 +26,17 @@ class Brief:
     facts: Mapping[str, StepFacts]
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """As much of a tester as tells whether its file says something new."""
+
+    digest: str
+    source_file: str
+    source_line: int
+    source_error: str
+    leaving: bool
+
+
 def briefs(connection: Connection, steps: tuple[str, ...], names: Collection[str] | None) -> dict[str, Brief]:
     """By tester, as of one moment; None: of all."""
     wanted = None if names is None or len(names) > MOST_NAMED else sorted(names)

@@ -31,6 +31,14 @@ class Database(Protocol):
         """
         ...
 
+    async def tidy(self) -> None:
+        """Give back room that is not used any more, where the database does not do so by itself."""
+        ...
+
+    def abandon(self) -> None:
+        """Wait for nothing that is under way any more: it fails at once. What comes next is asked anew."""
+        ...
+
     async def aclose(self) -> None:
         """Let go of the database, after the write that is under way."""
         ...

@@ -6,9 +6,12 @@ them were in each other's way.
 
 from __future__ import annotations
 
+import os
+import socket
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import URL, Engine, NullPool, create_engine
+import psycopg
+from sqlalchemy import URL, Engine, NullPool, create_engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from controller.store.database import Pause, Work, to_the_end
@@ -23,6 +26,8 @@ _ARGUMENTS: Final = {
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
     "application_name": "tester-controller",
+    # Who is stopped in the middle of a write keeps nobody waiting for longer.
+    "options": "-c idle_in_transaction_session_timeout=5000",
 }
 
 T = TypeVar("T")
@@ -41,6 +46,9 @@ class PostgresDatabase:
             pool_pre_ping=True,
             connect_args=_arguments(url),
         )
+        self._lines: set[Any] = set()
+        event.listen(self._engine.sync_engine, "connect", lambda line, _: self._lines.add(line.driver_connection))
+        event.listen(self._engine.sync_engine, "close", lambda line, _: self._lines.discard(line.driver_connection))
         self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     async def read(self, ask: Work[T]) -> T:
@@ -60,8 +68,24 @@ class PostgresDatabase:
             if connection.sync_connection is not None:
                 await to_the_end(connection.close())  # what is not committed is undone
 
+    async def tidy(self) -> None:
+        """The server's autovacuum does it."""
+
     async def aclose(self) -> None:
         await self._engine.dispose()
+
+    def abandon(self) -> None:
+        for line in list(self._lines):
+            cut(line)
+
+
+def cut(connection: Any) -> None:
+    """Cut a driver's connection: whoever waits for it is told so at once, however the server, or the way there, is."""
+    try:
+        with socket.socket(fileno=os.dup(connection.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
+    except (OSError, psycopg.Error):
+        pass  # it is cut already
 
 
 def migrating_engine(url: URL) -> Engine:
@@ -78,6 +102,12 @@ def holding_engine(url: URL, name: str) -> AsyncEngine:
         isolation_level="AUTOCOMMIT",
         connect_args={**_arguments(url), "application_name": name},
     )
+
+
+def raw_arguments(url: URL) -> dict[str, Any]:
+    """What the driver itself is given for a connection without SQLAlchemy."""
+    _, told = create_engine(url, poolclass=NullPool).dialect.create_connect_args(url)
+    return {**_ARGUMENTS, **told}
 
 
 def _arguments(url: URL) -> dict[str, Any]:

@@ -21,17 +21,22 @@ from controller.records import (
     SourceState,
     TesterRecord,
 )
+from controller.store.briefs import MOST_NAMED, Head
 from controller.store.rows import facts_of, records, revision_record, source_state, tester_record
 from controller.store.statements import (
     ALL_CONDITIONS,
     ALL_TESTERS,
+    BEARERS,
     BOX,
     BOXES_OF,
     CONDITIONS_OF,
     CONDITIONS_OF_TYPE,
+    CONDITIONS_THAT_FAIL,
     FACTS_OF,
     FLEET_NOW,
     FORGE_OWNER,
+    HEADS,
+    NAMES_OF_OBJECTS,
     NEWEST_REVISIONS,
     NEWEST_RUNS,
     OBJECTS_OF,
@@ -65,9 +70,25 @@ def is_empty(connection: Connection) -> bool:
     return not any(connection.scalar(select(exists().select_from(table))) for table in metadata.sorted_tables)
 
 
-def all_testers(connection: Connection) -> tuple[TesterRecord, ...]:
-    found = (tester_record(row) for row in connection.execute(ALL_TESTERS))
+def heads(connection: Connection) -> dict[str, Head]:
+    rows = connection.execute(HEADS).tuples()
+    return {name: Head(digest, file, line, error, bool(leaving)) for name, digest, file, line, error, leaving in rows}
+
+
+def all_testers(connection: Connection, names: Collection[str] | None = None) -> tuple[TesterRecord, ...]:
+    some = names is not None and len(names) <= MOST_NAMED
+    asked = ALL_TESTERS.where(testers.c.name.in_(sorted(names))) if some and names is not None else ALL_TESTERS
+    found = (tester_record(row) for row in connection.execute(asked) if names is None or row.name in names)
     return tuple(sorted(found, key=lambda tester: tester.name))
+
+
+def all_names(connection: Connection) -> tuple[str, ...]:
+    return tuple(connection.scalars(select(testers.c.name)))
+
+
+def names_behind(connection: Connection) -> tuple[str, ...]:
+    """Those whose present generation no whole pass has seen."""
+    return tuple(connection.scalars(select(testers.c.name).where(testers.c.observed_generation < testers.c.generation)))
 
 
 def one_tester(connection: Connection, name: str) -> TesterRecord | None:
@@ -106,6 +127,19 @@ def facts_of_all(connection: Connection, steps: tuple[str, ...]) -> dict[str, Fa
 def all_conditions(connection: Connection, tester: str | None) -> tuple[Condition, ...]:
     rows = connection.execute(ALL_CONDITIONS) if tester is None else connection.execute(CONDITIONS_OF, {"of": tester})
     return tuple(sorted(records(Condition, rows.all()), key=lambda condition: (condition.tester, condition.type)))
+
+
+def failing_conditions(connection: Connection) -> tuple[Condition, ...]:
+    rows = connection.execute(CONDITIONS_THAT_FAIL).all()
+    return tuple(sorted(records(Condition, rows), key=lambda condition: (condition.tester, condition.type)))
+
+
+def bearers(connection: Connection) -> tuple[tuple[str, str], ...]:
+    return tuple((row.name, row.uid) for row in connection.execute(BEARERS))
+
+
+def names_of_objects(connection: Connection) -> tuple[tuple[str, ObjectState], ...]:
+    return tuple((row.name, row.state) for row in connection.execute(NAMES_OF_OBJECTS))
 
 
 def conditions_of_type(connection: Connection, kind: str) -> tuple[Condition, ...]:

@@ -89,6 +89,16 @@ SET_STATUS: Final = (
     .where(testers.c.name == bindparam("row"))
     .values({name: bindparam(f"new_{name}") for name in STATUS_COLUMNS})
 )
+FRESHEN_FACTS: Final = (
+    update(facts)
+    .where(
+        facts.c.tester == bindparam("of"),
+        facts.c.step == bindparam("what"),
+        facts.c.machine == bindparam("on"),
+        facts.c.body == bindparam("before"),
+    )
+    .values(body=bindparam("now"), at=bindparam("seen"))
+)
 DROP_FACTS: Final = delete(facts).where(facts.c.tester == bindparam("of"), facts.c.step == bindparam("what"))
 DROP_CONDITION: Final = delete(conditions).where(
     conditions.c.tester == bindparam("of"), conditions.c.type == bindparam("what")
@@ -132,12 +142,23 @@ RESEAL: Final = (
 
 ALL_TESTERS: Final = select(testers)
 TESTER: Final = select(testers).where(testers.c.name == bindparam("of"))
+HEADS: Final = select(
+    testers.c.name,
+    testers.c.digest,
+    testers.c.source_file,
+    testers.c.source_line,
+    testers.c.source_error,
+    testers.c.removed_at.is_not(None).label("leaving"),
+)
+BEARERS: Final = select(testers.c.name, testers.c.uid)
+NAMES_OF_OBJECTS: Final = select(objects.c.name, objects.c.state)
 OBJECTS_OF: Final = select(objects).where(objects.c.tester == bindparam("of"))
 FACTS_OF: Final = select(facts.c.step, facts.c.machine, facts.c.body, facts.c.at).where(
     facts.c.tester == bindparam("of")
 )
 ALL_CONDITIONS: Final = select(conditions)
 CONDITIONS_OF: Final = select(conditions).where(conditions.c.tester == bindparam("of"))
+CONDITIONS_THAT_FAIL: Final = select(conditions).where(conditions.c.failures > 0)
 CONDITIONS_OF_TYPE: Final = select(conditions).where(conditions.c.type == bindparam("what"))
 UNFINISHED: Final = select(journal).where(journal.c.ended_at.is_(None)).order_by(journal.c.began_at, journal.c.id)
 UNFINISHED_OF: Final = UNFINISHED.where(journal.c.tester == bindparam("of"))

@@ -10,6 +10,8 @@ Times come in the changes; the store asks no clock for its own purposes.
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime
 from functools import partial
@@ -31,16 +33,19 @@ from controller.records import (
 )
 from controller.store import migrations, pruning, reading, writing
 from controller.store.address import is_in_memory, is_postgres, normal, place_of
-from controller.store.briefs import Brief, briefs
+from controller.store.briefs import Brief, Head, briefs
 from controller.store.database import Database, Work
 from controller.store.errors import SealingError, StoreError, lost_race, readable
+from controller.store.fencing import Fence, fenced
 from controller.store.sealing import Keyring, KeySource
 from controller.store.sqlite import MemoryDatabase, SqliteDatabase
-from controller.store.tables import metadata
+from controller.store.tables import keepable, metadata
 from controller.tokens import TokenRecord
 from reconcilers.clock import Clock
 from reconcilers.facts import ObjectState, OutsideObject, StepFacts
 from reconcilers.secret import Secret
+
+log = logging.getLogger("controller")
 
 BEFORE_COMMIT: Final = "before commit"
 AFTER_COMMIT: Final = "after commit"
@@ -60,7 +65,8 @@ T = TypeVar("T")
 class Store:
     """Safe to use from many tasks of one event loop at once, and by several processes on one database.
 
-    `commits` counts transactions that wrote; `hooks` are called around each; they must not use the store. Every method
+    `commits` counts transactions that wrote; `hooks` are called around each; they must not use the store. `fence`: set where
+    several replicas write; then a write raises NotOurs when it is about what another one has taken. Every method
     raises StoreError, and nothing else of its own, when the database does not do what it should.
     """
 
@@ -68,6 +74,7 @@ class Store:
         self.clock = clock
         self.hooks: list[Hook] = []
         self.listeners: list[Listener] = []
+        self.fence: Fence | None = None
         self.commits = 0
         self._database = database
         self._place = place
@@ -104,6 +111,10 @@ class Store:
             self._closed = True
             await self._database.aclose()
 
+    def abandon(self) -> None:
+        """Have everything fail at once that is being asked of the database: its answers are of no use any more."""
+        self._database.abandon()
+
     # -------------------------------------------------------------------------------------------- writing
 
     async def write(self, *changes: Change) -> None:
@@ -117,9 +128,14 @@ class Store:
         await self._write(lambda connection: writing.make(connection, changes, self._keys_now), changes)
 
     async def prune(self, before: datetime) -> int:
-        """Forget history from before a moment: events, journal entries that have ended, and gone objects and conditions of
-        testers that are no more. Returns how many rows went."""
-        return await self._write(lambda connection: pruning.prune(connection, before))
+        """Forget history from before a moment: events, journal entries that have ended, conditions of testers that are no more,
+        and gone objects, of testers that are there but the newest. Returns how many rows went."""
+        gone = await self._write(lambda connection: pruning.prune(connection, before))
+        try:
+            await self._database.tidy()
+        except (SQLAlchemyError, OSError, sqlite3.Error) as error:
+            log.warning("the store is not tidied up: %s", type(error).__name__)
+        return gone
 
     async def reseal(self, keyring: Keyring | None = None) -> int:
         """Seal every secret anew under the first key, of a new ring if one is given (`store.keyring.rotated()`).
@@ -150,14 +166,26 @@ class Store:
         Raises StoreError, naming the tester, when its rows do not fit this program, and SealingError when a secret of it
         does not open.
         """
-        return await self._read(lambda connection: self._books(connection, name))
+        return await self._read(lambda connection: self._books(connection, keepable(name)))
 
-    async def testers(self) -> tuple[TesterRecord, ...]:
-        """By name, those that are being removed included."""
-        return await self._read(reading.all_testers)
+    async def testers(self, names: Collection[str] | None = None) -> tuple[TesterRecord, ...]:
+        """By name, those that are being removed included; None: all."""
+        return await self._read(lambda connection: reading.all_testers(connection, names))
+
+    async def heads(self) -> dict[str, Head]:
+        """By name, of all testers."""
+        return await self._read(reading.heads)
+
+    async def names(self) -> tuple[str, ...]:
+        """Of all testers, in no order."""
+        return await self._read(reading.all_names)
+
+    async def behind(self) -> tuple[str, ...]:
+        """The testers whose present generation no whole pass has seen."""
+        return await self._read(reading.names_behind)
 
     async def tester(self, name: str) -> TesterRecord | None:
-        return await self._read(lambda connection: reading.one_tester(connection, name))
+        return await self._read(lambda connection: reading.one_tester(connection, keepable(name)))
 
     async def briefs(self, steps: tuple[str, ...], names: Collection[str] | None = None) -> dict[str, Brief]:
         """What lists show, by tester; None: of all. Without those that have no row. `steps`: whose facts; with "machine", also
@@ -177,7 +205,19 @@ class Store:
 
     async def conditions(self, tester: str | None = None) -> tuple[Condition, ...]:
         """By tester and type; None: of all, those of the fleet (tester "") included."""
-        return await self._read(lambda connection: reading.all_conditions(connection, tester))
+        return await self._read(lambda connection: reading.all_conditions(connection, _kept(tester)))
+
+    async def failing_conditions(self) -> tuple[Condition, ...]:
+        """Everybody's conditions of what fails, by tester and type."""
+        return await self._read(reading.failing_conditions)
+
+    async def bearers(self) -> tuple[tuple[str, str], ...]:
+        """Name and uid of every tester."""
+        return await self._read(reading.bearers)
+
+    async def names_of_objects(self) -> tuple[tuple[str, ObjectState], ...]:
+        """Name and state of all outside objects in our books."""
+        return await self._read(reading.names_of_objects)
 
     async def conditions_of_type(self, kind: str) -> tuple[Condition, ...]:
         """Everybody's condition of one type, by tester."""
@@ -191,7 +231,10 @@ class Store:
         only: Mapping[str, str] | None = None,
     ) -> tuple[Event, ...]:
         """Newest first. `before`: only those with a smaller id, for the next page; `only`: with these values, by field."""
-        return await self._read(lambda connection: reading.newest_events(connection, tester, limit, before, only or {}))
+        wanted = {field: keepable(value) for field, value in (only or {}).items()}
+        return await self._read(
+            lambda connection: reading.newest_events(connection, _kept(tester), limit, before, wanted)
+        )
 
     async def events_of_step(self, step: str, limit: int) -> tuple[Event, ...]:
         """Everybody's, newest first. Reads all events that are kept: for the start of something, not for its every turn."""
@@ -199,7 +242,7 @@ class Store:
 
     async def journal(self, tester: str | None = None, limit: int = 100) -> tuple[JournalEntry, ...]:
         """Newest first."""
-        return await self._read(lambda connection: reading.newest_entries(connection, tester, limit))
+        return await self._read(lambda connection: reading.newest_entries(connection, _kept(tester), limit))
 
     async def unfinished(self) -> tuple[JournalEntry, ...]:
         """Journal entries without an end (`ended_at`), oldest first: after a crash, the writes whose outcome is unknown."""
@@ -224,7 +267,7 @@ class Store:
         return await self._read(lambda connection: reading.newest_revisions(connection, limit))
 
     async def revision(self, revision: str) -> RevisionRecord | None:
-        return await self._read(lambda connection: reading.one_revision(connection, revision))
+        return await self._read(lambda connection: reading.one_revision(connection, keepable(revision)))
 
     async def tokens(self) -> tuple[TokenRecord, ...]:
         """The bearer tokens of programs, by name, those included whose time is over."""
@@ -240,7 +283,7 @@ class Store:
 
     async def sealed(self, name: str) -> Secret | None:
         """A secret by its full name; None when there is none or it is void. Raises SealingError when it does not open."""
-        row = await self._read(lambda connection: reading.box(connection, name))
+        row = await self._read(lambda connection: reading.box(connection, keepable(name)))
         return None if row is None else self._opened(row)
 
     async def sealed_names(self) -> tuple[str, ...]:
@@ -287,6 +330,9 @@ class Store:
 
     async def _write(self, work: Work[T], changes: tuple[Change, ...] = ()) -> T:
         self._check_open()
+        lease = self.fence(changes) if self.fence is not None else None
+        if lease is not None:
+            work = fenced(work, lease)
         pause = partial(self._call_hooks, BEFORE_COMMIT, changes) if self.hooks else None
         for races_left in reversed(range(RACES)):
             try:
@@ -304,6 +350,11 @@ class Store:
     async def _call_hooks(self, moment: str, changes: tuple[Change, ...]) -> None:
         for hook in self.hooks:
             await hook(moment, changes)
+
+
+def _kept(name: str | None) -> str | None:
+    """A name that somebody asks for, as it would be kept: no database is asked for what it cannot hold."""
+    return None if name is None else keepable(name)
 
 
 def _database(url: URL) -> Database:

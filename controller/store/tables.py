@@ -120,6 +120,12 @@ testers: Final = Table(
     Column("next_look_at", UtcDateTime),
     Column("ready_at", UtcDateTime),
     Column("interrupted_at", UtcDateTime),
+    Index(
+        "ix_testers_behind",
+        "name",
+        sqlite_where=text("observed_generation < generation"),
+        postgresql_where=text("observed_generation < generation"),
+    ),
 )
 """One row per tester. `desired` is JSON of specs.desired.DesiredTester."""
 
@@ -172,6 +178,13 @@ conditions: Final = Table(
     Column("blames", Words, nullable=False),
     Column("failures", Integer, nullable=False),
     Column("retry_at", UtcDateTime),
+    Index("ix_conditions_type", "type"),
+    Index(
+        "ix_conditions_failing",
+        "tester",
+        sqlite_where=text("failures > 0"),
+        postgresql_where=text("failures > 0"),
+    ),
 )
 """No foreign key: the fleet has conditions as well, with tester ""."""
 
@@ -306,3 +319,29 @@ fleet: Final = Table(
     Column("text", Text, nullable=False),
     Column("revision", Words, nullable=False),
 )
+
+leases: Final = Table(
+    "leases",
+    metadata,
+    Column("key", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("holder", String, nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+)
+"""What replicas share among them (`fencing.Lease`): how often it was taken, and by whom last. A lock tells whether it is held."""
+
+replicas: Final = Table(
+    "replicas",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("session", Integer, nullable=False),
+    Column("place", Words, nullable=False),
+    Column("version", String, nullable=False),
+    Column("began_at", UtcDateTime, nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False),
+    Column("passes", BigInteger, nullable=False),
+)
+"""Who works on the store: for people. `session`: the server's process that holds its locks."""
+
+schema_floor: Final = Table("schema_floor", metadata, Column("revision", String, primary_key=True))
+"""Revisions that contracted: a program that does not know them must not work on these tables. Empty until there is one."""

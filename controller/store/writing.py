@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, and_, delete, insert, select, text
 
+from controller.fresh import FreshenFacts
 from controller.records import (
     AddEvent,
     AddRun,
@@ -45,6 +46,7 @@ from controller.store.statements import (
     DROP_TOKEN,
     FORGET_OLD_REVISIONS,
     FORGET_OLD_RUNS,
+    FRESHEN_FACTS,
     NAME_FORGE_OWNER,
     NEWEST_EVENTS,
     NOTE_TOKEN_USE,
@@ -152,6 +154,21 @@ def _put_facts(connection: Connection, changes: Sequence[PutFacts], _: Ring) -> 
         for change in changes
     ]
     connection.execute(PUT_FACTS, rows)
+
+
+def _freshen_facts(connection: Connection, changes: Sequence[FreshenFacts], _: Ring) -> None:
+    rows = [
+        {
+            "of": change.tester,
+            "what": change.facts.step,
+            "on": change.machine,
+            "before": change.before.model_dump_json(),
+            "now": change.facts.model_dump_json(),
+            "seen": change.at,
+        }
+        for change in changes
+    ]
+    connection.execute(FRESHEN_FACTS, rows)
 
 
 def _put_conditions(connection: Connection, changes: Sequence[PutCondition], _: Ring) -> None:
@@ -318,6 +335,7 @@ HANDLERS: Final[Mapping[type[Any], Handler]] = {
     DropTester: _drop_testers,
     PutObject: _put_objects,
     PutFacts: _put_facts,
+    FreshenFacts: _freshen_facts,
     DropFacts: _drop_facts,
     PutCondition: _put_conditions,
     DropCondition: _drop_conditions,

@@ -163,6 +163,8 @@ class Compute:
         slow = self.faults.take("compute", "deploy_vm", ("slow_network",), vm["name"])
         reused = self.state.last_address and self.faults.take("compute", "deploy_vm", ("address_reused",), vm["name"])
         address = str(ipaddress.IPv6Address((0x04 << 120) | chance.getrandbits(120)))
+        if reused:  # it belongs to one key: two never have it at once
+            address, self.state.last_address = self.state.last_address, ""
         network = float(slow.options.get("seconds", 900)) if slow else chance.uniform(60, 180)
         return Vm(
             sid=sid,
@@ -176,7 +178,7 @@ class Compute:
             pool=pool,
             ssh_keys=[key.strip() for line in vm["ssh_keys"] for key in re.split(r"[\n,]", line) if key.strip()],
             secret=vm["secret"],
-            mycelium_ip=self.state.last_address if reused else address,
+            mycelium_ip=address,
             created_at=now,
             starting_at=now + chance.uniform(20, 30),
             ready_at=ready,

@@ -144,6 +144,10 @@ class Drift:
         """It comes up for half a minute and crashes, again and again."""
         self._vm(vm).crashes_from = self._world.clock.now() if crashes else None
 
+    def set_echoes(self, on: bool) -> None:
+        """Whoever fails repeats what it was told: keys, bodies, arguments, the environment."""
+        self._world.faults.echoes = int(on)
+
     def set_reachable(self, vm: str, reachable: bool) -> None:
         """A VM, or the machine `admin` with its engines."""
         if vm == self._world.admin.name:

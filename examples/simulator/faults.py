@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
+from examples.simulator import echoes
 from examples.simulator.clock import WorldClock
 from examples.simulator.http import Answer, Handler, Request, json_answer, page
 from examples.simulator.records import Fault
@@ -38,6 +39,7 @@ PLACES: dict[str, tuple[str, str]] = {
     "cut_mid_command": ("machine", "the command's first two words"),
     "hangs": ("machine", "the command's first two words"),
     "disk_full": ("machine", "files"),
+    "command_fails": ("machine", "the command's first two words"),
     "install_fails": ("machine", "lab build or apt-get install"),
     "start_fails": ("machine", "service start"),
     "slow_start": ("machine", "service start"),
@@ -63,10 +65,14 @@ T = TypeVar("T")
 
 
 class Faults:
-    """The faults that are still to come or under way. They are part of the world's state."""
+    """The faults that are still to come or under way. They are part of the world's state.
+
+    `echoes`: for how many reasons whoever fails repeats what it was told (`echoes.py`).
+    """
 
     def __init__(self, rows: list[Fault], clock: WorldClock) -> None:
         self.rows = rows
+        self.echoes = 0
         self._clock = clock
 
     def add(self, fault: Fault) -> Fault:
@@ -83,6 +89,8 @@ class Faults:
         self, system: str, method: str, kinds: tuple[str, ...] | frozenset[str], target: str = ""
     ) -> Fault | None:
         """The first fault that applies now; it is not used up."""
+        if not self.rows:
+            return None
         now = self._clock.now()
         for fault in self.rows:
             if (
@@ -123,9 +131,8 @@ class Faults:
     async def around(self, call: tuple[str, str], handler: Handler, request: Request, target: str = "") -> Answer:
         """Answers a call of (system, method), spoilt by the first wire fault that applies. `target`: which daemon or engine."""
         fault = self.take(*call, kinds=WIRE_KINDS, target=target)
-        if fault is None:
-            return await handler(request)
-        return await WIRE[fault.kind](fault, self._clock, handler, request)
+        done = await (handler(request) if fault is None else WIRE[fault.kind](fault, self._clock, handler, request))
+        return echoes.repeating(done, request) if self.echoes else done
 
 
 Spoiler = Callable[[Fault, WorldClock, Handler, Request], Coroutine[Any, Any, Answer]]

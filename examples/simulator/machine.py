@@ -5,7 +5,7 @@ here, whoever brings them.
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from examples.simulator import machine_apt, machine_curl, machine_faults, machine_lab, machine_proc
+from examples.simulator import echoes, machine_apt, machine_curl, machine_faults, machine_lab, machine_proc
 from examples.simulator.catalogue import PROXY, ROUTER, SUPERVISOR
 from examples.simulator.faults import Faults
 from examples.simulator.files import Files
@@ -16,6 +16,8 @@ from examples.simulator.realm import Realm
 from examples.simulator.records import MachineState, Service
 
 NOT_FOUND = 127
+TALKATIVE = ("lab", SUPERVISOR)
+"""What prints its arguments and its environment while the world echoes."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,12 @@ class Machine:
 
     async def answer(self, name: str, arguments: list[bytes], stdin: bytes = b"", cwd: str | None = None) -> Outcome:
         """As `run`, but nobody notes it: for a question that is put again and again."""
+        outcome = await self._answer(name, arguments, stdin, cwd)
+        if self.faults.echoes and name in TALKATIVE:
+            return echoes.printing(outcome, [name.encode(), *arguments], self.state.secrets)
+        return outcome
+
+    async def _answer(self, name: str, arguments: list[bytes], stdin: bytes, cwd: str | None) -> Outcome:
         if self.faults.rows and (spoilt := await machine_faults.spoilt(self, name, arguments)):
             return spoilt
         if name == "curl":

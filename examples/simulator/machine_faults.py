@@ -24,6 +24,8 @@ async def spoilt(machine: "Machine", name: str, arguments: list[bytes]) -> Outco
         limit = clock.now() + float(fault.options.get("seconds", HANGS))
         await clock.sleep_until(limit if fault.until is None else min(limit, fault.until))
         return failed("Killed", KILLED)
+    if machine.faults.take("machine", command, ("command_fails",), machine.name):
+        return failed(f"{name}: internal error")
     if not is_full(machine):
         return None
     if command.startswith(_WRITES):

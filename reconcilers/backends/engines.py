@@ -15,6 +15,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -29,6 +30,7 @@ TRIES = 3  # to change a list that somebody else changes at the same time
 NEIGHBOURS = 3  # under whose names a token is tried
 STRANGER = "nobody"  # under whose name it is tried while there are none
 LIMIT = 15.0  # seconds for one question to an engine
+ASKED_TO_SLOW_DOWN = "it asked us to slow down"
 REFUSED = (401, 403)  # (S)
 
 _HASH = re.compile(r"[0-9a-fA-F]{64}")
@@ -135,6 +137,7 @@ class EngineClient:
     dialect: EngineDialect = field(default_factory=EngineDialect)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
     _wishes: list[_Change] = field(default_factory=list, init=False, repr=False)
+    _restarted: datetime | None = field(default=None, init=False, repr=False)
 
     async def tenants(self) -> Mapping[str, str]:
         """Tenant → token_hash of everybody in the list."""
@@ -156,6 +159,14 @@ class EngineClient:
     async def restart(self) -> None:
         """The engine reads its list anew: for one that still behaves as if it had not (lesson 38)."""
         await self._settle(_Change(None))
+
+    def now(self) -> datetime:
+        """UTC, by our clock."""
+        return self.gate.clock.now()
+
+    def restarted_within(self, span: timedelta) -> bool:
+        """Whether we have told it to start anew so lately, for whichever tenant. Forgotten with the process."""
+        return self._restarted is not None and timedelta(0) <= self.now() - self._restarted < span
 
     async def _settle(self, change: _Change) -> None:
         self._wishes.append(change)
@@ -184,15 +195,19 @@ class EngineClient:
             entries = _changed(found.entries, changes)
             if entries == found.entries:
                 if found.restart_due or any(change.tenant is None for change in changes):
-                    await self.machines.restart_service(self.registry, self.service)
+                    await self._start_anew()
                 return
             new = Secret(json.dumps(entries, separators=(",", ":")))
             if await self.machines.swap_setting(self.registry, self._setting, found.raw, new, (self.service,)):
-                await self.machines.restart_service(self.registry, self.service)
+                await self._start_anew()
                 return
         raise Transient(
             "somebody else changes the list of tenants all the time", system=self._system, reason="ListShifts"
         )
+
+    async def _start_anew(self) -> None:
+        self._restarted = self.now()
+        await self.machines.restart_service(self.registry, self.service)
 
     async def _read(self) -> _List:
         look = await self._machine()
@@ -284,11 +299,11 @@ class EngineClient:
         try:
             answer = await transport.handle_async_request(request)
         except Throttled:
-            return None, "it asked us to slow down"
+            return None, ASKED_TO_SLOW_DOWN
         except httpx.HTTPError as error:
             return None, f"no proper answer ({why(error, request)})"
         if answer.status_code == 429:
-            return None, "it asked us to slow down"
+            return None, ASKED_TO_SLOW_DOWN
         return answer.status_code, ""
 
     async def aclose(self) -> None:

@@ -37,6 +37,7 @@ __all__ = ["Account", "ForgeClient", "NewOAuthApp", "OAuthApp", "Release"]
 
 PAGE = 50  # the server's own ceiling; larger wishes are clamped without a word (V)
 LISTING_TRIES = 3
+PAGES_AT_ONCE = 4  # of one listing: other calls find places beside them
 PAGES_LIMIT = 2000
 
 T = TypeVar("T")
@@ -79,18 +80,28 @@ class ForgeClient:
         """All pages, or None when they do not fit together: an account went or came between two of them."""
         found: dict[int, Account] = {}
         totals: set[int] = set()
-        for page in range(1, PAGES_LIMIT):
-            answer = await self._read(f"{path}?page={page}&limit={PAGE}")
-            if answer.status_code != 200:
-                raise self._refusal(answer, writing=False)
-            rows = self._rows(answer)
-            total = _total(answer)
-            totals.add(total if total is not None else -1)
-            found.update((each.id, each) for each in (self._made(account_of, row, writing=False) for row in rows))
-            if not rows or len(found) == total or len(totals) > 1:
-                break
+        page, at_once, ended = 1, 1, False
+        while not ended and page < PAGES_LIMIT:
+            asked = range(page, page + at_once)
+            for rows, total in await asyncio.gather(*(self._page(path, each) for each in asked)):
+                totals.add(-1 if total is None else total)
+                found.update((each.id, each) for each in rows)
+                ended = not rows or len(found) == total or len(totals) > 1
+                if ended:
+                    break
+            page += at_once
+            left = 1 if total is None or ended else -(-(total - len(found)) // len(rows))
+            at_once = max(1, min(left, PAGES_AT_ONCE))
         complete = len(totals) == 1 and (totals == {-1} or totals == {len(found)})
         return tuple(found.values()) if complete else None
+
+    async def _page(self, path: str, page: int) -> tuple[tuple[Account, ...], int | None]:
+        """The accounts on a page, and how many there are in all, if it tells."""
+        answer = await self._read(f"{path}?page={page}&limit={PAGE}")
+        if answer.status_code != 200:
+            raise self._refusal(answer, writing=False)
+        rows = tuple(self._made(account_of, row, writing=False) for row in self._rows(answer))
+        return rows, _total(answer)
 
     async def account(self, name: str) -> Account | None:
         """None: no such account, or an organisation (see `organisation`). Its login may differ: case, renamed (V, P)."""
@@ -376,11 +387,8 @@ class ForgeClient:
         return Rejected(f"{what}{said(answer)}", system=self.wire.system, reason=reason)
 
     def _token_refused(self) -> Blocked:
-        return Blocked(
-            "it does not accept our token: an admin makes a new one and puts it where spec.forge.token points",
-            system=self.wire.system,
-            reason="TokenRefused",
-        )
+        told = "it does not accept our token: an admin makes a new one and puts it where spec.forge.token points"
+        return Blocked(told, system=self.wire.system, reason="TokenRefused")
 
 
 def _app_body(name: str, redirect_uri: str) -> dict[str, Any]:

@@ -28,6 +28,8 @@ def scope_of(answer: httpx.Response) -> str:
         return "the scope write:admin, and its owner the rights of a site admin"
     if "/applications/" in path:
         return "the scope write:user"
+    if "/issues/" in path:
+        return "the scope write:issue"
     if "/repos/" in path and answer.request.method != "GET":
         return "the scope write:repository, and its owner the right to manage the repository"
     if "/repos/" in path:

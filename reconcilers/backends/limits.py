@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -50,6 +50,21 @@ Counted = Callable[[Call, str, timedelta], None]
 """Told how a call ended ("200", "ok", or the name of its failure), and how long it took once it was let through."""
 
 
+class Shared(Protocol):
+    """A limit that several controllers keep together. `among`: how many they are now."""
+
+    @property
+    def among(self) -> int: ...
+
+    def place(self) -> AbstractAsyncContextManager[None]:
+        """Hold one of all places in flight, once there is one."""
+        ...
+
+    async def leaving(self, call: Call) -> None:
+        """Asked when nothing but its first byte is left to be done. What it raises stops the call."""
+        ...
+
+
 @dataclass
 class Gate:
     """The limits of one outside system. Build one per system and share it by everything that talks to it."""
@@ -60,36 +75,59 @@ class Gate:
     per_second: float = 20
     hooks: Sequence[CallHook] = ()
     counted: Counted | None = None
+    shared: Shared | None = None
+    _among: int = field(default=1, init=False, repr=False)
     _slots: asyncio.Semaphore = field(init=False, repr=False)
     _rate: AsyncLimiter = field(init=False, repr=False)
     _resting_until: datetime | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._slots = asyncio.Semaphore(self.in_flight)
-        # A bucket as deep as one second's calls: bursts pass, the mean holds.
-        self._rate = AsyncLimiter(max(1, self.per_second), max(1, self.per_second) / self.per_second)
+        self._rate = _rate(self.per_second)
 
     @asynccontextmanager
     async def passing(self, call: Call) -> AsyncIterator[Passage]:
         """Hold a place while a call is under way. Raises Throttled, before anything is sent, during a longer rest."""
         async with self._slots:
-            await self._rest()
-            await self._rate.acquire()
-            for hook in self.hooks:
-                await hook.before(call)
-            failure: BaseException | None = None
-            passage, began = Passage(), self.clock.now()
-            try:
+            if self.shared is None:
+                async with self._through(call) as passage:
+                    yield passage
+                return
+            await self._rest()  # not in a place that others want
+            async with self.shared.place(), self._through(call) as passage:
                 yield passage
-            except BaseException as error:
-                failure = error
-                raise
-            finally:
-                if self.counted is not None:
-                    status = type(failure).__name__ if failure is not None else passage.status or "ok"
-                    self.counted(call, status, self.clock.now() - began)
-                for hook in self.hooks:
-                    await hook.after(call, failure)
+
+    @asynccontextmanager
+    async def _through(self, call: Call) -> AsyncIterator[Passage]:
+        await self._rest()
+        await self._pace()
+        for hook in self.hooks:
+            await hook.before(call)
+        failure: BaseException | None = None
+        passage, began = Passage(), self.clock.now()
+        try:
+            yield passage
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            if self.counted is not None:
+                status = type(failure).__name__ if failure is not None else passage.status or "ok"
+                self.counted(call, status, self.clock.now() - began)
+            for hook in self.hooks:
+                await hook.after(call, failure)
+
+    async def _pace(self) -> None:
+        """Calls a second: those of all who share the limit, divided evenly."""
+        if self.shared is not None and self.shared.among != self._among:
+            self._among = self.shared.among
+            self._rate = _rate(self.per_second / self._among)
+        await self._rate.acquire()
+
+    async def leaving(self, call: Call) -> None:
+        """To be called just before the first byte of a call, as connecting may have taken long."""
+        if self.shared is not None:
+            await self.shared.leaving(call)
 
     def rest(self, span: timedelta) -> None:
         """The other side asked for rest: nobody passes before it is over."""
@@ -106,3 +144,8 @@ class Gate:
                 seconds = f"{left.total_seconds():.0f} s"
                 raise Throttled(f"it asked for rest, {seconds} of it are left", system=self.system, retry_after=left)
             await self.clock.sleep(left)
+
+
+def _rate(per_second: float) -> AsyncLimiter:
+    """A bucket as deep as one second's calls: bursts pass, the mean holds."""
+    return AsyncLimiter(max(1, per_second), max(1, per_second) / per_second)

@@ -7,7 +7,7 @@ time put the simulator behind the same interface.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import lru_cache
@@ -30,13 +30,15 @@ def install_job(component: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MachineAddress:
-    """Where a machine is reached. `key` is its identity, "daemon/vmid" (lesson 9); `host_key` the pinned one."""
+    """Where a machine is reached. `key` is its identity, "daemon/vmid" (lesson 9); `host_key` the pinned one; `hidden`: secrets
+    that may lie there, which stand in no error whatever a command prints."""
 
     key: str
     host: str
     user: str = "root"
     host_key: str | None = None  # OpenSSH's public form, "ssh-ed25519 AAAA…"
     port: int = 22
+    hidden: tuple[Secret, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,25 @@ class MachineLook:
     probes: Mapping[Probe, ProbeAnswer] = field(default_factory=dict)
 
 
+class MachineAnswer:
+    """What a machine answered to a look. It is read when somebody wants to know more of it than whether it is as before.
+
+    `digest` is the same for answers from which the same follows, and means nothing outside of this process; b"": not known.
+    """
+
+    __slots__ = ("_read", "digest")
+
+    def __init__(self, digest: bytes, read: Callable[[], MachineLook]) -> None:
+        self.digest = digest
+        self._read: Callable[[], MachineLook] | MachineLook = read
+
+    @property
+    def look(self) -> MachineLook:
+        if not isinstance(self._read, MachineLook):
+            self._read = self._read()
+        return self._read
+
+
 class Machines(Protocol):
     """All machines. Every method may raise Unreachable (nobody there), Transient (it did not work, try again) or
     Blocked (HostKeyChanged); methods that write raise OutcomeUnknown when the connection went away meanwhile, and are
@@ -150,6 +171,10 @@ class Machines(Protocol):
 
     async def look(self, address: MachineAddress, query: MachineQuery) -> MachineLook:
         """One round trip that answers everything asked for, as far as the machine can."""
+        ...
+
+    async def answer(self, address: MachineAddress, query: MachineQuery) -> MachineAnswer:
+        """As `look`, and not read yet."""
         ...
 
     async def set_authorized_keys(self, address: MachineAddress, keys: tuple[str, ...]) -> None:

@@ -12,9 +12,19 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from reconcilers.backends import machine_jobs, machine_scripts
-from reconcilers.backends.machine import Domain, MachineAddress, MachineLook, MachineQuery, Readers, SettingKey
+from reconcilers.backends.hiding import unnamed, without
+from reconcilers.backends.machine import (
+    Domain,
+    MachineAddress,
+    MachineAnswer,
+    MachineLook,
+    MachineQuery,
+    Readers,
+    SettingKey,
+)
 from reconcilers.backends.machine_dialect import MachineDialect
-from reconcilers.backends.machine_look import look_script, read_look, readable
+from reconcilers.backends.machine_look import read_look, readable
+from reconcilers.backends.machine_question import answer_digest, script_of
 from reconcilers.backends.machine_shell import Frame, Ran, Shell, frames, new_nonce, whole
 from reconcilers.errors import OutcomeUnknown, OutsideError, Rejected, Transient
 from reconcilers.secret import HIDDEN, Secret
@@ -35,11 +45,18 @@ class ShellMachines:
 
     async def look(self, address: MachineAddress, query: MachineQuery) -> MachineLook:
         """See `Machines.look`."""
+        return (await self.answer(address, query)).look
+
+    async def answer(self, address: MachineAddress, query: MachineQuery) -> MachineAnswer:
+        """See `Machines.answer`."""
         nonce = new_nonce()
-        ran = await self.shell.run(
-            address, look_script(self.dialect, address.host, query, nonce), name="look", writing=False
-        )
-        return read_look(ran.host_key, query, _whole_answer(address, "look", ran, nonce, writing=False))
+        script = script_of(self.dialect, address.host, query, nonce)
+        ran = await self.shell.run(address, script, name="look", writing=False)
+        digest = answer_digest(ran, nonce)
+        if digest:
+            return MachineAnswer(digest, lambda: _read(address, query, ran, nonce))
+        look = _read(address, query, ran, nonce)
+        return MachineAnswer(digest, lambda: look)
 
     async def set_authorized_keys(self, address: MachineAddress, keys: tuple[str, ...]) -> None:
         """See `Machines.set_authorized_keys`."""
@@ -167,7 +184,7 @@ class ShellMachines:
                 )
             if frame.kind == "failed":
                 raise Transient(
-                    f"{name} failed{_at(frame, settings)}{_shown(frame.body, hidden)}",
+                    f"{name} failed{_at(frame, settings)}{shown(frame.body, (*hidden, *address.hidden))}",
                     system=f"machine {address.key}",
                     reason="CommandFailed",
                 )
@@ -188,7 +205,8 @@ class ShellMachines:
             invalid = isinstance(error, Mapping) and error.get("code") == -32602
             kind: type[OutsideError] = Rejected if invalid else Transient
             message = error.get("message") if isinstance(error, Mapping) else error
-            words = f"{name}: the front door refuses ({_line(str(message))})"
+            said = _line(without(unnamed(str(message)), address.hidden))
+            words = f"{name}: the front door refuses ({said})"
             raise kind(words, system=system, reason="FrontDoorRefused")
 
 
@@ -232,8 +250,9 @@ def _at(frame: Frame, settings: tuple[SettingKey, ...]) -> str:
     return ""
 
 
-def _shown(output: bytes, hidden: tuple[Secret, ...]) -> str:
-    """What the command printed, without any of the secrets, short; nothing at all when it was too much to be sure."""
+def shown(output: bytes, hidden: tuple[Secret, ...]) -> str:
+    """What the command printed, without any of the secrets and whatever looks like one, short; nothing at all when it was too
+    much to be sure."""
     if len(output) >= OUTPUT_SENT:
         return ""
     for secret in hidden:
@@ -242,13 +261,17 @@ def _shown(output: bytes, hidden: tuple[Secret, ...]) -> str:
         pieces += [each for each in secret.reveal().splitlines() if len(each) >= 4]
         for piece in sorted(filter(None, pieces), key=len, reverse=True):
             output = output.replace(piece, HIDDEN.encode())
-    text = _line(readable(output))
+    text = _line(without(unnamed(readable(output)), hidden))
     return f": {text}" if text else ""
 
 
 def _line(text: str) -> str:
     """The end of a text on one line: that is where commands say what was wrong."""
     return " ".join(text.split())[-OUTPUT_SHOWN:]
+
+
+def _read(address: MachineAddress, query: MachineQuery, ran: Ran, nonce: str) -> MachineLook:
+    return read_look(ran.host_key, query, _whole_answer(address, "look", ran, nonce, writing=False))
 
 
 def _name(address: MachineAddress, name: str) -> str:

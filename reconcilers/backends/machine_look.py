@@ -281,11 +281,16 @@ def job_in(name: str, text: str, log: bytes, *, held: bool) -> Job | None:
         name=name,
         state=state,
         rc=int(rc) if rc.isdigit() else None,
-        log=readable(log),
+        log=readable(_from_a_line(log)),
         result=fields.get("result", ""),
         wanted=fields.get("wanted", ""),
         began=fields.get("began", ""),
     )
+
+
+def _from_a_line(log: bytes) -> bytes:
+    """A tail from its first whole line on: half a line may be half a secret."""
+    return log.partition(b"\n")[2] or log if len(log) >= LOG_TAIL else log
 
 
 def readable(log: bytes) -> str:

@@ -6,6 +6,8 @@ Nothing of the user who runs the controller is used: no configuration file, no a
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import resource
 from dataclasses import dataclass, field
 
 import asyncssh
@@ -20,10 +22,18 @@ from reconcilers.secret import Secret
 
 CONNECT_LIMIT = 20.0  # seconds, the login included
 CHANNEL_LIMIT = 15.0  # seconds until a kept connection must have opened a channel
-CONNECTS_AT_ONCE = 64
+CONNECTS_AT_ONCE = 128  # the others wait: after an outage thousands come back one after the other
 SCRIPTS_PER_MACHINE = 4  # servers allow ten channels on one connection by default
-KEEPALIVE = 20  # seconds between signs of life; three missed ones end the connection
+KEEPALIVE = 20  # seconds between signs of life while a script runs; three missed ones end the connection
+SUSPECT = 60.0  # seconds without a script: a connection that idle may have died unnoticed, and is given
+SHORT_LIMIT = 5.0  # seconds to open a channel, since meanwhile a place of the others is held
+IDLE_LIMIT = 1800.0  # seconds without a script until a connection is closed
+SWEEP_EVERY = 60.0  # seconds
+MOST_FILES = 65_536
 OUTPUT_LIMIT = 8 * 1024 * 1024
+CIPHERS = "^aes256-gcm@openssh.com,aes128-gcm@openssh.com"
+"""Asked for first, the usual ones after them: a look over ChaCha20, asyncssh's first choice, costs us twice as much, since its
+every packet is put together from three ciphers in Python."""
 COMMAND = f"exec timeout -k 5 {SCRIPT_LIMIT} sh"
 
 
@@ -58,28 +68,34 @@ class _Line:
 
     opening: asyncio.Task[_Connection] | None = None
     users: int = 0
+    used_at: float = 0.0  # when a script ended last, by the loop's clock
     places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SCRIPTS_PER_MACHINE))
 
 
 class SshShell:
     """Runs scripts on machines. Implements `machine_shell.Shell`; `proxy` is a SOCKS5 address or None."""
 
-    def __init__(self, key: Secret, gate: Gate, proxy: str | None = None) -> None:
-        """Raises Blocked KeyUnreadable."""
+    def __init__(self, key: Secret, gate: Gate, proxy: str | None = None, most: int | None = None) -> None:
+        """`most`: connections that are kept; None: as many as the system lets us open. Raises Blocked KeyUnreadable."""
         self._key = import_key(key)
         self._gate = gate
         self._proxy = proxy
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, _Line] = {}  # those that were used last come last
+        self._most = most_connections() if most is None else most
+        self._swept_at = 0.0
         self._connects = asyncio.Semaphore(CONNECTS_AT_ONCE)
 
     async def run(self, address: MachineAddress, script: bytes, *, name: str, writing: bool) -> Ran:
         """Run a script and wait for its end. Raises what `Shell` says."""
-        line = self._lines.setdefault(address.key, _Line())
+        line = self._lines.pop(address.key, None) or _Line()
+        self._lines[address.key] = line
         line.users += 1
+        await self._sweep()
         try:
             return await self._run(address, line, script, name=name, writing=writing)
         finally:
             line.users -= 1
+            line.used_at = asyncio.get_running_loop().time()
             if line.users == 0 and not _alive(line) and self._lines.get(address.key) is line:
                 del self._lines[address.key]  # nobody may ever ask for that machine again
 
@@ -87,15 +103,36 @@ class SshShell:
         async with line.places:
             # Connecting may take long and is limited apart: a dead machine must hold no place of the others (law 6).
             await self._connected(address, line)
-            async with self._gate.passing(Call(_system(address), name, writing)):
+            call = Call(_system(address), name, writing)
+            async with self._gate.passing(call):
                 connection, process = await self._channel(address, line)
                 try:
+                    await self._gate.leaving(call)
+                    connection.link.set_keepalive(KEEPALIVE)
                     async with asyncio.timeout(ANSWER_LIMIT):
                         return await _converse(process, script, connection.host_key)
                 except (TimeoutError, OSError, asyncssh.Error, _Cut) as error:
                     raise _lost(address, name, writing, error) from error
                 finally:
                     process.close()
+                    if line.users == 1:
+                        connection.link.set_keepalive(0)
+
+    async def _sweep(self) -> None:
+        """Close connections that are idle for too long, and those idle for the longest while there are too many."""
+        now = asyncio.get_running_loop().time()
+        if len(self._lines) <= self._most and 0 <= now - self._swept_at < SWEEP_EVERY:
+            return
+        self._swept_at = now
+        too_many = len(self._lines) - self._most
+        for key, line in list(self._lines.items()):
+            if line.users:
+                continue
+            if too_many <= 0 and now - line.used_at < IDLE_LIMIT:
+                return  # those that follow were used later
+            too_many -= 1
+            del self._lines[key]
+            await _close(line)
 
     async def forget(self, key: str) -> None:
         """Close the kept connection of a machine."""
@@ -114,8 +151,9 @@ class SshShell:
         """A shell that waits for its script. A kept connection that turns out to be dead is replaced, once: so far
         nothing of ours was run."""
         connection = await self._connected(address, line)
+        idle = asyncio.get_running_loop().time() - line.used_at if line.used_at else 0.0
         try:
-            return connection, await _shell_on(connection)
+            return connection, await _shell_on(connection, SHORT_LIMIT if idle > SUSPECT else CHANNEL_LIMIT)
         except (TimeoutError, OSError, asyncssh.Error) as error:
             if isinstance(error, asyncssh.ChannelOpenError) and not connection.link.is_closed():
                 raise Transient(f"it opens no more channels ({error.reason})", system=_system(address)) from error
@@ -183,18 +221,30 @@ class SshShell:
                 client_keys=[self._key],
                 known_hosts=lambda host, addr, port: ([], [], []),
                 server_host_key_algs=_algorithms(address.host_key),
+                encryption_algs=CIPHERS,
                 preferred_auth="publickey",
                 config=None,
                 agent_path=None,
                 x509_trusted_certs=None,
                 gss_host=None,
-                keepalive_interval=KEEPALIVE,
+                keepalive_interval=0,  # while a script runs only: of an idle one the next look tells
                 keepalive_count_max=3,
             )
         except BaseException:
             if sock is not None:
                 sock.close()
             raise
+
+
+def most_connections() -> int:
+    """Three quarters of the files that this process may have open; as many as the system gives us are asked for first."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    return (MOST_FILES if soft == resource.RLIM_INFINITY else soft) * 3 // 4
 
 
 def import_key(key: Secret) -> asyncssh.SSHKey:
@@ -214,8 +264,8 @@ def openssh_form(key: asyncssh.SSHKey) -> str:
     return " ".join(key.export_public_key("openssh").decode().split()[:2])
 
 
-async def _shell_on(connection: _Connection) -> asyncssh.SSHClientProcess[bytes]:
-    async with asyncio.timeout(CHANNEL_LIMIT):
+async def _shell_on(connection: _Connection, limit: float = CHANNEL_LIMIT) -> asyncssh.SSHClientProcess[bytes]:
+    async with asyncio.timeout(limit):
         return await connection.link.create_process(COMMAND, encoding=None)
 
 

@@ -13,7 +13,7 @@ from reconcilers.backends import Backends
 from reconcilers.backends.compute import LANES, MARGIN, ComputeClient, ComputeDialect, DaemonName
 from reconcilers.backends.engines import EngineClient, EngineDialect
 from reconcilers.backends.forge import ForgeClient
-from reconcilers.backends.limits import CallHook, Counted, Gate
+from reconcilers.backends.limits import CallHook, Counted, Gate, Shared
 from reconcilers.backends.machine import MachineAddress, Machines
 from reconcilers.backends.machine_client import ShellMachines
 from reconcilers.backends.machine_dialect import MachineDialect
@@ -37,6 +37,7 @@ UNIX = "unix:"
 class Options:
     """What is not in the Fleet: the words of systems whose schema is private (A), hooks, and fakes to plug in.
 
+    sharing     the limit that this controller keeps together with others, by the gate's name and its calls in flight
     counted     told of every call how it ended and how long it took
     transports  what carries HTTP instead of real connections: "forge", "outside", "mail", "compute <name>",
                 "engine <name>" or "webhook <name>"
@@ -50,6 +51,7 @@ class Options:
     machine_dialect: MachineDialect = field(default_factory=MachineDialect)
     engine_dialect: EngineDialect = field(default_factory=EngineDialect)
     hooks: Sequence[CallHook] = ()
+    sharing: Callable[[str, int], Shared] | None = None
     counted: Counted | None = None
     transports: Mapping[str, httpx.AsyncBaseTransport] = field(default_factory=dict)
     machines: Callable[[Secret, Gate, int], Machines] | None = None
@@ -99,7 +101,7 @@ def open_sign_in(fleet: Fleet, gate: Gate, options: Options) -> httpx.AsyncClien
     return httpx.AsyncClient(transport=LimitedTransport(inner, gate), timeout=httpx.Timeout(15.0), trust_env=False)
 
 
-def _gate(system: str, limit: BackendLimit, clock: Clock, options: Options) -> Gate:
+def _gate(system: str, limit: BackendLimit, clock: Clock, options: Options, lane: str = "") -> Gate:
     return Gate(
         system,
         clock,
@@ -107,6 +109,7 @@ def _gate(system: str, limit: BackendLimit, clock: Clock, options: Options) -> G
         per_second=limit.per_second,
         hooks=options.hooks,
         counted=options.counted,
+        shared=options.sharing(f"{system} {lane}", limit.in_flight) if options.sharing is not None else None,
     )
 
 
@@ -139,7 +142,7 @@ def _compute(
     return ComputeClient(
         name=DaemonName(daemon.name),
         wire=wire(gate),
-        lanes={lane: wire(_gate(gate.system, fleet.spec.limits.compute, gate.clock, options)) for lane in LANES},
+        lanes={lane: wire(_gate(gate.system, fleet.spec.limits.compute, gate.clock, options, lane)) for lane in LANES},
         secret=_secret(secrets, daemon.secret, f"spec.compute.{daemon.name}.secret"),
         dialect=options.compute_dialect,
         slow_limit=max(timing.deploy_limit, timing.gateway_limit).total_seconds() + MARGIN,

@@ -25,6 +25,7 @@ GREETING = b"\x05\x02\x00\x02"  # SOCKS 5; we could do without a login, or with 
 REFUSED = 0xFF
 ACCOUNTS, APPS = "/admin/users", "/user/applications/oauth2"  # where things are made at Forge
 NOBODY = "-"  # no account can be called so (P)
+NO_COMMIT = "0" * 40
 MAY_ONLY_SEND = "restricted_api_key"  # what Resend calls a key that may do nothing else, which is enough (P)
 
 
@@ -70,22 +71,44 @@ async def try_order(forge: ForgeClient, path: str) -> None:
 async def try_repository(forge: ForgeClient, owner: str, name: str) -> None:
     """Whether it is there, and we could give people access to it. Raises Blocked RepositoryMissing or MissingRights, and what
     every call may raise."""
+    path = await _there(forge, owner, name)
+    await _try(forge, "PUT", f"{path}/collaborators/{NOBODY}", {"permission": "read"})
+
+
+async def try_statuses(forge: ForgeClient, owner: str, name: str) -> None:
+    """Whether we could tell a commit's status there. Raises as `try_repository`. A commit that there is not is 404 or, in some
+    versions, 500 (V)."""
+    path = await _there(forge, owner, name)
+    await _try(
+        forge, "POST", f"{path}/statuses/{NO_COMMIT}", {"state": "pending", "context": "testers"}, fine=(404, 422, 500)
+    )
+
+
+async def try_comments(forge: ForgeClient, owner: str, name: str) -> None:
+    """Whether we could comment on a pull request there. Raises as `try_repository`."""
+    path = await _there(forge, owner, name)
+    await _try(forge, "POST", f"{path}/issues/0/comments", {})
+
+
+async def _there(forge: ForgeClient, owner: str, name: str) -> str:
     path = f"/repos/{part(owner)}/{part(name)}"
     answer = await forge.wire.send("GET", f"/api/v1{path}", writing=False)
     if answer.status_code == 404:
         raise Blocked(
             f"the repository {owner}/{name} is not there, or not for us", system="Forge", reason="RepositoryMissing"
         )
-    await _try(forge, "PUT", f"{path}/collaborators/{NOBODY}", {"permission": "read"})
+    return path
 
 
-async def _try(forge: ForgeClient, method: str, path: str, senseless: object) -> None:
+async def _try(
+    forge: ForgeClient, method: str, path: str, senseless: object, fine: tuple[int, ...] = (404, 422)
+) -> None:
     system = forge.wire.system
     answer = await forge.wire.send(method, f"/api/v1{path}", writing=False, body=senseless)
     if answer.status_code in (401, 403):
         words = f"{method} {path} is forbidden{said(answer)}: give the controller's token {scope_of(answer)}"
         raise Blocked(words, system=system, reason="MissingRights")
-    if answer.status_code not in (404, 422):
+    if answer.status_code not in fine:
         words = f"{method} {path} answered {answer.status_code} to what it should call senseless{said(answer)}"
         raise Transient(words, system=system)
 

@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -33,6 +34,7 @@ from reconcilers.secret import Secret
 BODY_LIMIT = 8 * 1024 * 1024
 DEFAULT_REST = timedelta(seconds=5)
 LONGEST_REST = timedelta(hours=1)
+ADDRESSES = 256  # of one system that are kept at hand: reading one takes longer than building the request around it
 DEFAULT_LIMIT = 30.0  # seconds for one whole call, from the first byte sent to the last one read
 
 _NOTHING_SENT = (
@@ -65,6 +67,8 @@ class LimitedTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         call = request.extensions.get("call") or Call(self.gate.system, f"{request.method} {request.url.path}", False)
+        if self.gate.shared is not None:
+            request.extensions["trace"] = _before_the_first_byte(self.gate, call)
         async with self.gate.passing(call) as passage:
             try:
                 async with asyncio.timeout(request.extensions.get("limit", DEFAULT_LIMIT)):
@@ -81,6 +85,16 @@ class LimitedTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self.inner.aclose()
+
+
+def _before_the_first_byte(gate: Gate, call: Call) -> Callable[[str, object], Awaitable[None]]:
+    """What httpcore tells each of its steps."""
+
+    async def step(name: str, _: object) -> None:
+        if name.endswith("send_request_headers.started"):
+            await gate.leaving(call)
+
+    return step
 
 
 async def _read(answer: httpx.Response) -> bytes:
@@ -117,8 +131,8 @@ class Wire:
     ) -> None:
         self.system = gate.system
         self.gate = gate
+        self._at = lru_cache(ADDRESSES)(lambda path: httpx.URL(f"{base.rstrip('/')}/{path.lstrip('/')}"))
         self._client = httpx.AsyncClient(
-            base_url=base,
             transport=LimitedTransport(inner, gate),
             headers={"Accept": "application/json", **(headers or {})},
             follow_redirects=False,
@@ -144,7 +158,7 @@ class Wire:
         call = Call(self.system, name or f"{method} {urlsplit(path).path}", writing)
         request = self._client.build_request(
             method,
-            path,
+            self._at(path),
             json=_revealed(body, hidden),
             headers=headers,
             timeout=httpx.Timeout(limit, connect=10.0, pool=30.0),

@@ -115,8 +115,8 @@ async def test_the_fleet_in_numbers(browser: httpx.AsyncClient) -> None:
         ("/api/v1/events?before=x", 422, "before"),
         (f"/api/v1/testers/{'x' * 65}", 422, "name"),
         ("/api/v1/testers/alice/plan", 503, "Fleet"),
-        ("/nowhere", 404, "Not Found"),
-        ("/docs", 404, "Not Found"),
+        ("/nowhere", 404, "nothing at this address"),
+        ("/docs", 404, "nothing at this address"),
     ],
 )
 async def test_errors_are_problems(browser: httpx.AsyncClient, path: str, status: int, words: str) -> None:

@@ -9,6 +9,8 @@ from typing import Any, cast
 import httpx
 import pytest
 
+from api.window import Window
+from controller.preview import Preview
 from controller.records import (
     Phase,
     PutFacts,
@@ -173,6 +175,26 @@ async def test_one_tester_has_what_it_should_have_beside_what_was_seen(
     assert whole["links"]["plan"] == "/api/v1/testers/alice/plan"
     assert [one["step"] for one in whole["steps"]][:3] == ["account", "engine_access", "machine"]
     assert next(one for one in whole["steps"] if one["step"] == "gateway")["needs"] == ["machine"]
+
+
+@pytest.mark.parametrize("query", ["plan=true", "fields=tester,plan", "fields=plan&plan=false"])
+async def test_one_tester_comes_with_its_plan_for_who_asks_for_it(
+    browser: httpx.AsyncClient, controller: Controller, monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    """It looks at the outside, so it is not made for everybody."""
+    asked = []
+
+    async def plan(window: Window, name: str) -> Preview:
+        asked.append(name)
+        return Preview(name, leaving=False)
+
+    monkeypatch.setattr(Window, "plan", plan)
+    assert (await browser.get("/api/v1/testers/alice")).json()["plan"] is None
+    assert (await browser.get("/api/v1/testers/alice?fields=tester")).status_code == 200
+    assert asked == []
+    whole = (await browser.get(f"/api/v1/testers/alice?{query}")).json()
+    assert (whole["plan"]["tester"], whole["plan"]["changes"]) == ("alice", False)
+    assert asked == ["alice"]
 
 
 async def test_components_by_version_say_who_has_which(browser: httpx.AsyncClient, controller: Controller) -> None:

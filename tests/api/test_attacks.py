@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 
 import httpx
@@ -11,15 +11,19 @@ import pytest
 from starlette.responses import StreamingResponse
 
 from api import patience
+from api.access.sessions import LIVES
 from api.server import bound, make_app, place, serve
 from api.window import Window
 from controller.admission import Admission
-from controller.records import PutFleet
+from controller.records import Phase, PutFleet, SetStatus
 from controller.running import Controller
+from controller.tokens import DropToken
 from reconcilers.backends.forge_sign_in import Person
 from tests.api.access_rig import BASE, FORGE, PAGE, Rig, windows
 from tests.controller.fakes import FLEET, ManualClock
 
+NEWS = SetStatus("alice", Phase.FAILING, 1, "", 1, None)
+LATER = SetStatus("later", Phase.FAILING, 1, "", 1, None)
 ADDRESSES = ("/", "/api/v1/fleet", "/api/v1/testers/alice", "/healthz", "/sign-in", "/sign-in/callback", "/nothing")
 
 
@@ -167,6 +171,54 @@ async def test_an_answer_that_goes_on_ends_with_the_access(rig: Rig) -> None:
     answer = await rig.browser.get("/long")
     assert "data: 2\n" in answer.text
     assert "data: 3\n" not in answer.text
+
+
+async def _is_signed_out(rig: Rig) -> None:
+    rig.access.sessions.end(rig.session() or "")
+
+
+async def _is_no_admin_any_more(rig: Rig) -> None:
+    document = FLEET.model_dump(mode="json", by_alias=True)
+    document["spec"]["admins"] = [{"account": "sara"}]
+    await rig.controller.store.write(PutFleet(type(FLEET).model_validate(document).model_dump_json(), "r2"))
+
+
+async def _has_no_token_any_more(rig: Rig) -> None:
+    await rig.controller.store.write(DropToken("prometheus"))
+
+
+async def _is_over(rig: Rig) -> None:
+    rig.clock.pass_by(LIVES)
+
+
+@pytest.mark.parametrize(
+    ("how", "ends"),
+    [
+        ("session", _is_signed_out),
+        ("session", _is_no_admin_any_more),
+        ("session", _is_over),
+        ("token", _has_no_token_any_more),
+    ],
+)
+async def test_a_stream_ends_with_the_access_and_gives_its_place_back(
+    rig: Rig, how: str, ends: Callable[[Rig], Awaitable[None]]
+) -> None:
+    """The stream itself, not one like it: it must not go on unheard either."""
+    headers = {"Authorization": f"Bearer {await rig.a_token()}"} if how == "token" else {}
+    if how == "session":
+        await rig.signed_in()
+    app = rig.browser._transport.app  # type: ignore[attr-defined]
+    following = asyncio.ensure_future(rig.browser.get("/api/v1/stream", headers=headers))
+    async with asyncio.timeout(30):
+        while not app.state.streams:  # noqa: ASYNC110 - a set, of another's
+            await asyncio.sleep(0)
+        await rig.controller.store.write(NEWS)
+        await ends(rig)
+        rig.clock.pass_by(timedelta(seconds=2))
+        await rig.controller.store.write(LATER)
+        answer = await following
+    assert '"name": "later"' not in answer.text
+    assert not app.state.streams
 
 
 # ------------------------------------------------------------------------------------------------ bodies, on a real socket

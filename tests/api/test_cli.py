@@ -17,10 +17,11 @@ import pytest
 
 from api import cli
 from controller.places import Places, opened_store
-from controller.records import Condition, PutCondition, Status
+from controller.records import Condition, Phase, PutCondition, PutTester, SetStatus, Status
 from controller.store import Store
 from reconcilers.clock import SystemClock
 from tests.api.conftest import CANARY, LINK, Terminal, fill
+from tests.controller.fakes import a_tester, record_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "fleet"
 
@@ -155,6 +156,7 @@ SLOW = (
 """What takes long to import, and belongs to the controller that runs, to its tables' making or to a server."""
 
 
+@pytest.mark.on_a_file
 @pytest.mark.parametrize(
     ("arguments", "spared"),
     [
@@ -256,6 +258,16 @@ def test_get_and_describe_say_who_is_waited_for_and_until_when(testerctl: Termin
     (told,) = json.loads(testerctl.out)
     assert told["blames"] == "the grid"
     assert told["until"]
+
+
+def test_get_and_describe_say_who_paused_it_until_when_and_why(testerctl: Terminal, state: Path) -> None:
+    pause = {"reason": "demo on Friday", "by": "mik", "until": "2090-12-05"}
+    status = SetStatus("bob", Phase.PAUSED, 100, "", 1, None, SystemClock().now())
+    in_store(state, "write", PutTester(record_of(a_tester("bob", paused=pause))), status)
+    assert testerctl("get", "bob", "--state", state) == 0
+    assert "paused by mik until 2090-12-05: demo on Friday" in " ".join(testerctl.out.split())
+    assert testerctl("describe", "bob", "--state", state) == 0
+    assert "Paused by mik until 2090-12-05: demo on Friday" in " ".join(testerctl.out.split())
 
 
 def test_get_shows_only_the_named(testerctl: Terminal, state: Path) -> None:

@@ -96,7 +96,7 @@ async def test_the_check_up_is_told_how_many_machines_our_books_have(
     asked: list[object] = []
 
     async def examined(*given: object) -> tuple[Finding, ...]:
-        asked.append(given[-1])
+        asked.append(given[-2])
         return ()
 
     states = (("0008", ObjectState.EXISTING), ("0009", ObjectState.EXISTING), ("0010", ObjectState.GONE))

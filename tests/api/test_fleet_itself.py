@@ -36,6 +36,7 @@ def test_get_tells_what_is_wrong_with_the_fleet_itself(testerctl: Terminal, tmp_
     assert testerctl.out == "no testers\n"
 
 
+@pytest.mark.on_a_file
 def test_a_second_controller_on_the_same_books_is_refused_and_told_who_has_them(
     testerctl: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,6 +56,7 @@ def test_a_second_controller_on_the_same_books_is_refused_and_told_who_has_them(
 # ------------------------------------------------------------------ whether anybody keeps what is shown
 
 
+@pytest.mark.on_a_file
 @pytest.mark.parametrize("words", [("get",), ("describe", "alice"), ("wait", "alice", "--for", "Ready")])
 def test_it_is_told_when_no_controller_works_on_the_books(
     testerctl: Terminal, tmp_path: Path, words: tuple[str, ...]
@@ -129,7 +131,7 @@ async def test_the_page_and_the_api_tell_it_too(
 ) -> None:
     await controller.store.write(stalled(status))
     page = (await browser.get("/")).text
-    assert ("Too many removals" in page and HELD in page) is told
+    assert ("Too many would be removed at once" in page and HELD in page) is told
     assert "nobody&#39;s removal" not in page
     fleet = (await browser.get("/api/v1/fleet")).json()
     (found,) = [one for one in fleet["conditions"] if one["type"] == "Stalled"]

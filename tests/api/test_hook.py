@@ -15,11 +15,13 @@ from fastapi import FastAPI
 
 from api import problems
 from api.routes import hook
-from api.routes.hook import LARGEST, REMEMBERED, Doorbell
+from api.routes.hook import AT_ONCE, LARGEST, REMEMBERED, SAME_AGAIN, Doorbell
 from reconcilers.secret import Secret
+from tests.controller.fakes import ManualClock
 
 SECRET = Secret("the secret of both sides")
 PUSH = json.dumps({"ref": "refs/heads/main", "after": "0" * 40}).encode()
+ANOTHER = json.dumps({"ref": "refs/heads/main", "after": "1" * 40}).encode()
 
 
 def signature(body: bytes, secret: Secret = SECRET) -> str:
@@ -37,7 +39,8 @@ class Bell:
         self.app = FastAPI()
         self.app.include_router(hook.router)
         problems.register(self.app)
-        self.app.state.doorbell = Doorbell(SECRET, "main", self.ring, self.ring_for_pulls)
+        self.clock = ManualClock()
+        self.app.state.doorbell = Doorbell(SECRET, "main", self.ring, self.ring_for_pulls, self.clock)
 
     def ring(self) -> None:
         self.rung += 1
@@ -50,6 +53,22 @@ class Bell:
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             return await client.post("/hooks/forge", content=body, headers=given)
 
+    def scope(self) -> dict[str, Any]:
+        """Of a delivery whose body somebody else brings."""
+        raw = [(name.lower().encode(), value.encode()) for name, value in headers(PUSH).items()]
+        return {
+            "type": "http",
+            "method": "POST",
+            "path": "/hooks/forge",
+            "headers": raw,
+            "query_string": b"",
+            "http_version": "1.1",
+            "scheme": "http",
+            "server": ("127.0.0.1", 80),
+            "root_path": "",
+            "app": self.app,
+        }
+
 
 @pytest.fixture
 def bell() -> Bell:
@@ -61,7 +80,7 @@ async def test_a_push_to_our_branch_has_the_source_read_once(bell: Bell) -> None
         answer = await bell.deliver(PUSH, headers(PUSH))
         assert answer.status_code == 202
     assert bell.rung == 1
-    await bell.deliver(PUSH, headers(PUSH, "d2"))
+    await bell.deliver(ANOTHER, headers(ANOTHER, "d2"))
     assert bell.rung == 2
 
 
@@ -159,21 +178,60 @@ async def test_one_that_never_ends_is_given_up(bell: Bell, monkeypatch: pytest.M
             self.sent.append(message)
 
     never = Never()
-    raw = [(name.lower().encode(), value.encode()) for name, value in headers(PUSH).items()]
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/hooks/forge",
-        "headers": raw,
-        "query_string": b"",
-        "http_version": "1.1",
-        "scheme": "http",
-        "server": ("127.0.0.1", 80),
-        "root_path": "",
-        "app": bell.app,
-    }
-    await bell.app(scope, never.receive, never.send)
+    await bell.app(bell.scope(), never.receive, never.send)
     assert never.sent[0]["status"] == 408
+
+
+async def test_what_was_overheard_rings_no_more_often_than_the_source_is_read_anyway(bell: Bell) -> None:
+    """The id is not signed: whoever has one delivery could send it under many."""
+    for number in range(20):
+        assert (await bell.deliver(PUSH, headers(PUSH, f"d{number}"))).status_code == 202
+    assert bell.rung == 1
+    bell.clock.pass_by(SAME_AGAIN)
+    assert (await bell.deliver(PUSH, headers(PUSH, "later"))).json()["done"] == "the source is read now"
+    bell.clock.pass_by(-2 * SAME_AGAIN)  # a clock that was set back keeps nobody waiting
+    await bell.deliver(PUSH, headers(PUSH, "earlier"))
+    assert bell.rung == 3
+
+
+async def test_of_what_bears_no_signature_nothing_is_read(bell: Bell) -> None:
+    sent = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(8):
+            sent += 1
+            yield b"x" * 1024
+
+    unsigned = headers(PUSH, **{"X-Forgejo-Signature": ""})
+    assert (await bell.deliver(body(), unsigned)).status_code == 401
+    assert sent == 0
+
+
+async def test_only_so_many_may_be_arriving(bell: Bell) -> None:
+    """Each holds up to a mebibyte before anybody knows whether it is signed."""
+    doorbell: Doorbell = bell.app.state.doorbell
+    doorbell.arriving = AT_ONCE
+    refused = await bell.deliver(PUSH, headers(PUSH))
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
+    doorbell.arriving = AT_ONCE - 1
+    assert (await bell.deliver(PUSH, headers(PUSH))).status_code == 202
+    assert (await bell.deliver(b"x" * (LARGEST + 1), headers(PUSH))).status_code == 413
+    assert doorbell.arriving == AT_ONCE - 1, "each has made room again, however it ended"
+
+
+async def test_one_that_breaks_off_is_no_mistake_of_ours(bell: Bell) -> None:
+    async def broken_off() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await bell.app(bell.scope(), broken_off, send)
+    assert sent[0]["status"] == 400
+    assert bell.app.state.doorbell.arriving == 0
 
 
 async def test_without_a_secret_there_is_no_such_door(bell: Bell) -> None:
@@ -183,6 +241,7 @@ async def test_without_a_secret_there_is_no_such_door(bell: Bell) -> None:
 
 async def test_memory_of_deliveries_is_bounded(bell: Bell) -> None:
     doorbell: Doorbell = bell.app.state.doorbell
-    assert all(doorbell.is_new(f"{number}") for number in range(REMEMBERED + 1))
-    assert doorbell.is_new("0")
-    assert not doorbell.is_new(f"{REMEMBERED}")
+    assert all(doorbell.is_new(f"{number}", f"{number}".encode()) for number in range(REMEMBERED + 1))
+    assert doorbell.is_new("0", b"0")
+    assert not doorbell.is_new(f"{REMEMBERED}", b"another")
+    assert not doorbell.is_new("another", f"{REMEMBERED}".encode())

@@ -70,6 +70,20 @@ async def test_no_label_names_a_tester_and_none_holds_a_secret(
     assert "alice" not in text
 
 
+async def test_a_thousand_machines_are_one_system(browser: httpx.AsyncClient, controller: Controller) -> None:
+    for number in range(1000):
+        call = Call(f"machine gent/{number:04d}", "look", False)
+        controller.engine.meters.called(call, "ok", timedelta(seconds=1))
+    controller.engine.meters.called(Call("machine of engine voice", "look", False), "ok", timedelta(seconds=1))
+    found = await samples(browser)
+    assert one(found, "backend_calls_total", system="machine", kind="read", status="ok") == 1000
+    assert one(found, "backend_calls_total", system="machine of engine voice", kind="read", status="ok") == 1
+    assert {dict(labels)["system"] for name, labels in found if name == "backend_calls_total"} == {
+        "machine",
+        "machine of engine voice",
+    }
+
+
 async def test_what_is_not_known_has_no_value(browser: httpx.AsyncClient, controller: Controller) -> None:
     await controller.store.write(PutSource(SourceState("folder", "r1", START, False, ("broken",))))
     found = await samples(browser)

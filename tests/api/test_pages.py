@@ -12,10 +12,23 @@ import pytest
 from api.pages import boards
 from controller.boards.ground import GroundKeeper
 from controller.outcomes import in_sync
-from controller.records import Condition, Phase, PutCondition, PutFacts, PutTester, SourceState, Status
+from controller.records import (
+    Condition,
+    Phase,
+    PutCondition,
+    PutFacts,
+    PutRevision,
+    PutSource,
+    PutTester,
+    RevisionRecord,
+    RevisionState,
+    SetStatus,
+    SourceState,
+    Status,
+)
 from controller.running import Controller
 from controller.store import StoreError
-from reconcilers.facts import GatewayFacts
+from reconcilers.facts import ComponentsFacts, GatewayFacts
 from tests.api.conftest import CANARY, HOSTILE, LINK
 from tests.controller.fakes import START, a_tester, record_of
 
@@ -155,11 +168,68 @@ async def test_it_tells_when_a_step_was_last_seen_to_be_so(browser: httpx.AsyncC
     assert "2 min ago" in machine
 
 
+async def test_whatever_needs_a_person_says_what_to_do(browser: httpx.AsyncClient) -> None:
+    needs, _ = await read(browser, "/?part=needs")
+    assert needs.count('<li class="need') == needs.count('<p class="todo"><b>To do</b> <span>') == 2
+    assert "No node has room" in needs
+    head, _ = await read(browser, "/testers/bob?part=head")
+    assert "add a node to the Fleet" in head
+    ready, _ = await read(browser, "/testers/alice?part=head")
+    assert "To do" not in ready
+
+
+async def test_who_is_paused_says_so_although_everything_is_well(
+    browser: httpx.AsyncClient, controller: Controller
+) -> None:
+    pause = {"reason": "demo on Friday", "by": "mik"}
+    status = SetStatus("alice", Phase.PAUSED, 100, "", 1, None, START)
+    await controller.store.write(PutTester(record_of(a_tester("alice", paused=pause))), status)
+    for path in ("/?part=testers&q=alice", "/testers/alice?part=head"):
+        text, _ = await read(browser, path)
+        assert "demo on Friday" in text
+        assert "mik" in text
+        assert "as the spec says" not in text
+
+
+async def test_the_revision_that_it_has_and_the_one_that_it_should_have(
+    browser: httpx.AsyncClient, controller: Controller
+) -> None:
+    """Law 1: each tester shows both."""
+    same, _ = await read(browser, "/testers/alice?part=head")
+    assert "as it should" in same
+    old, new = "a" * 40, "b" * 40
+    behind = record_of(a_tester("alice"), generation=2, revision=new)
+    tale = [
+        RevisionRecord(sha, "folder fleet", at, "Mik", "x", at, (), ("alice",), RevisionState.PENDING, 0, 0, "", "")
+        for sha, at in ((old, START - timedelta(hours=1)), (new, START))
+    ]
+    await controller.store.write(
+        PutTester(behind), *map(PutRevision, tale), PutSource(SourceState("folder fleet", new, START, True))
+    )
+    text, _ = await read(browser, "/testers/alice?part=head")
+    revision = text.partition("<dt>Revision</dt>")[2].partition("</div>")[0]
+    assert revision.index("should be") < revision.index(new) < revision.index(old)
+
+
+async def test_the_list_shows_what_runs(browser: httpx.AsyncClient, controller: Controller) -> None:
+    def version(text: str) -> str:
+        return re.sub(r"<[^>]+>", "", text.partition('<td class="version">')[2].partition("</td>")[0]).strip()
+
+    assert version((await read(browser, "/?part=testers&q=alice"))[0]) == "latest"
+    for versions, shown in (
+        ({"hero_books": "v1"}, "v1 latest"),
+        ({"hero_books": "v1", "hero_db": "v2"}, "several latest"),
+    ):
+        await controller.store.write(PutFacts("alice", ComponentsFacts(versions=versions), "gent/0007", START))
+        assert version((await read(browser, "/?part=testers&q=alice"))[0]) == shown
+
+
 async def test_trouble_has_a_page(
     browser: httpx.AsyncClient, controller: Controller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nobody = await browser.get("/testers/nobody")
     assert (nobody.status_code, "There is no tester nobody" in nobody.text) == (404, True)
+    assert 'href="/events?tester=nobody"' in nobody.text
     assert (await browser.get("/?p=0")).status_code == 422
 
     async def unreadable(self: GroundKeeper) -> None:
@@ -254,8 +324,6 @@ async def test_events_by_tester_by_weight_and_older(browser: httpx.AsyncClient) 
 
 
 async def test_a_broken_spec_is_told_with_its_place(browser: httpx.AsyncClient, controller: Controller) -> None:
-    from controller.records import PutSource
-
     errors = (f"bob.yaml:3:1 spec.x: bad {HOSTILE}", "no place at all")
     await controller.store.write(PutSource(SourceState("folder fleet", "r1", START, True, errors)))
     home, _ = await read(browser, "/?part=needs")

@@ -13,8 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
+from api.access.who import Viewer
 from api.routes import stream as stream_route
-from api.routes.stream import follow
+from api.routes.stream import MOST, MOST_OF_ONE, Place, follow, has_room
 from api.server import bound, make_app, place, serve
 from api.window import Window
 from controller.news import News
@@ -146,6 +147,31 @@ async def test_no_more_follow_than_may_and_who_left_makes_room(
                     if answer.status_code == 200:
                         break
                 await asyncio.sleep(0.05)
+
+
+def test_nobody_takes_all_the_places() -> None:
+    mik, token, here = Viewer("mik", "forge"), Viewer("mik", "token"), Viewer("somebody", "here")
+    taken = {Place(mik) for _ in range(MOST_OF_ONE)}
+    assert not has_room(taken, Place(mik))
+    assert has_room(taken, Place(token))
+    assert has_room({Place(here) for _ in range(MOST - 1)}, Place(here))
+    assert not has_room({Place(here) for _ in range(MOST)}, Place(here))
+    assert has_room({*list(taken)[1:]}, Place(mik))
+
+
+async def test_who_comes_at_the_same_moment_finds_the_places_taken_too(
+    controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them may have asked before the first had its place."""
+    monkeypatch.setattr(stream_route, "MOST", 1)
+    me, other, taken = Place(None), Place(None), set[Place]()
+    first = stream_route._followed(Window(controller), "", taken, me)
+    await anext(first)
+    assert [piece async for piece in stream_route._followed(Window(controller), "", taken, other)] == [
+        b"retry: 30000\n\n"
+    ]
+    await first.aclose()  # type: ignore[attr-defined]
+    assert taken == set()
 
 
 async def test_a_change_of_a_thousand_testers_is_a_thousand_names_once() -> None:

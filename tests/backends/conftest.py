@@ -62,7 +62,8 @@ case "$1 $2" in
   done
   [ "$sep" = '[' ] && printf '['
   echo ']' ;;
-"service restart") echo "restart $3" >>"$HOME/calls"; [ ! -e "$HOME/fail.$3" ] || { echo "cannot $3" >&2; exit 3; }
+"service restart") echo "restart $3" >>"$HOME/calls"
+  [ ! -e "$HOME/fail.$3" ] || { echo "cannot $3" >&2; cat "$HOME/fail.$3" >&2; exit 3; }
   [ -e "$HOME/services/$3" ] || exit 1; echo running >"$HOME/services/$3" ;;
 "service stop") echo "stop $3" >>"$HOME/calls"; echo stopped >"$HOME/services/$3" ;;
 "secret set") dir="$HOME/store/$(place "$5")"; mkdir -p "$dir"; file=$(place "$6")

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -20,6 +21,7 @@ from reconcilers.clock import SystemClock
 from reconcilers.errors import Blocked, OutsideError, Transient, Unreachable
 from reconcilers.secret import Secret
 
+HOUR = timedelta(hours=1)
 PLACE: SettingKey = ("embedder", "TENANT_TOKENS")
 THEIRS = "a-token-that-somebody-wrote-down-in-clear"
 FOREIGN = {"workshop": hashlib.sha256(b"w").hexdigest(), "by-hand": THEIRS, "odd": ["x", None, 1.5], "ümlaut": "A" * 64}
@@ -68,9 +70,11 @@ async def test_a_token_is_registered_as_its_hash_and_nobody_else_is_touched(
     furnished: Any, engine: EngineClient
 ) -> None:
     await hold(engine, json.dumps(FOREIGN))
+    assert not engine.restarted_within(HOUR)
     await engine.register("alicex7k2p9", TOKEN)
     assert await held(engine) == {**FOREIGN, "alicex7k2p9": token_hash(TOKEN)}
     assert restarts(furnished) == 1
+    assert engine.restarted_within(HOUR)
     await engine.register("alicex7k2p9", TOKEN)
     assert restarts(furnished) == 1, "settled means quiet"
     await engine.register("alicex7k2p9", OTHER)

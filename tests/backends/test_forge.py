@@ -351,3 +351,21 @@ async def test_a_reader_needs_other_rights_than_reading() -> None:
     for answer in (httpx.Response(500), httpx.Response(302)):
         with pytest.raises(OutcomeUnknown):
             await Forge(answer).client.add_reader("geomind", "feedback", "bob")
+
+
+async def test_pages_are_read_a_few_at_a_time_beside_other_calls() -> None:
+    under_way, most = 0, 0
+
+    async def answered(request: httpx.Request) -> httpx.Response:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0)
+        under_way -= 1
+        number = int(request.url.params["page"]) - 1
+        return page(range(number * 50, min(number * 50 + 50, 620)), 620)
+
+    gate = Gate("Forge", SystemClock(), 8, 1000)
+    client = ForgeClient(Wire("https://forge.test", httpx.MockTransport(answered), gate), "https://forge.test")
+    assert [each.id for each in await client.accounts()] == list(range(620))
+    assert most == 4

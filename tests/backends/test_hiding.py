@@ -13,8 +13,10 @@ import pytest
 
 from reconcilers.backends.compute import ComputeClient, DaemonName, GatewayOrder, GridNode
 from reconcilers.backends.forge import Account, ForgeClient
-from reconcilers.backends.hiding import without
+from reconcilers.backends.hiding import unnamed, without
 from reconcilers.backends.limits import Gate
+from reconcilers.backends.machine_jobs import LOG_TAIL
+from reconcilers.backends.machine_look import job_in
 from reconcilers.backends.mail import Letter, ResendMailer
 from reconcilers.backends.transport import Wire
 from reconcilers.clock import SystemClock
@@ -136,6 +138,36 @@ def test_however_it_is_written(form: str) -> None:
     assert (
         without(f"cannot take {form} here", [Secret('key <"a+b=c">')]).replace('"', "") == f"cannot take {HIDDEN} here"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("GROQ_API_KEY=gsk_x,y hero", f"GROQ_API_KEY={HIDDEN} hero"),
+        ("export A_TOKEN='a b' c", f"export A_TOKEN={HIDDEN} c"),
+        ('{"SMTP_PASSWORD": "a \\" b", "x": 1}', f'{{"SMTP_PASSWORD": {HIDDEN}, "x": 1}}'),
+        ('TENANT_TOKENS={"a": "b"}', f"TENANT_TOKENS={HIDDEN}"),
+        ("A_KEY_2: x", f"A_KEY_2: {HIDDEN}"),
+        (f"A_KEY={HIDDEN}", f"A_KEY={HIDDEN}"),
+        ("a\n-----BEGIN OPENSSH PRIVATE KEY-----\nb\n-----END OPENSSH PRIVATE KEY-----\nc", f"a\n{HIDDEN}\nc"),
+        ("-----BEGIN PRIVATE KEY-----\ncut off", HIDDEN),
+        ("A_KEY=\nHOME=/root", "A_KEY=\nHOME=/root"),
+        ("error: no secret FOO_KEY", "error: no secret FOO_KEY"),
+        ("HERO_PROXY_SEED_GATEWAY_LISTENER=1 MONKEYS: 2", "HERO_PROXY_SEED_GATEWAY_LISTENER=1 MONKEYS: 2"),
+    ],
+)
+def test_what_a_variable_holds_is_hidden_by_its_name(text: str, expected: str) -> None:
+    assert unnamed(text) == expected
+
+
+def test_a_tail_begins_with_a_whole_line() -> None:
+    """What stands before its first line's end may be half a secret that nobody knows."""
+    line = b"half_of_a_key\n"
+    rest = b"x" * (LOG_TAIL - len(line))
+    for log, kept in ((line + rest, rest), ((line + rest)[1:], (line + rest)[1:]), (b"y" * LOG_TAIL, b"y" * LOG_TAIL)):
+        job = job_in("hero_books", "failed\nrc=1\n", log, held=False)
+        assert job is not None
+        assert job.log == kept.decode()
 
 
 def test_the_first_half_of_one_that_was_cut_off_is_hidden_and_a_beginning_that_many_things_have_is_not() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from reconcilers.backends.machine import Domain, MachineAddress, MachineQuery, Probe, ProbeAnswer
 from reconcilers.backends.machine_client import ShellMachines
+from reconcilers.backends.machine_question import _template
 from reconcilers.errors import OutcomeUnknown, Rejected, Transient
 from reconcilers.secret import Secret
 
@@ -80,6 +82,7 @@ async def test_one_look_answers_everything(furnished: Any, machines: ShellMachin
 async def test_a_supervisor_that_hangs_or_dies_makes_its_answers_unknown(
     furnished: Any, machines: ShellMachines, address: MachineAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("reconcilers.backends.machine_question._template", _template.__wrapped__)
     monkeypatch.setattr("reconcilers.backends.machine_look.COMMAND_TIME", 1)
     furnished.touch("hang")
     query = MachineQuery(secrets=(("core", "A"), ("core", "B"), ("core", "C")), contexts=("core",))
@@ -193,6 +196,27 @@ async def test_a_failing_restart_keeps_the_mark_and_says_what_was_printed(
         await machines.restart_service(address, "hero_books")
     assert caught.value.reason == "CommandFailed"
     assert (await machines.look(address, MachineQuery())).stale == {"hero_books"}
+
+
+async def test_a_restart_that_prints_its_environment_gives_nothing_away(
+    furnished: Any, machines: ShellMachines, address: MachineAddress
+) -> None:
+    """Neither what we know to lie there, however it is cut, nor a key of the tester's own."""
+    furnished.touch("services/hero_books", "running")
+    printed = (
+        "URL=http://a/?k=gto_0123456789abcdef\nGROQ_API_KEY=gsk_own 1\n" + "x" * 560 + " gto_0123456789abcdef and out\n"
+    )
+    furnished.touch("fail.hero_books", printed)
+    address = replace(address, hidden=(Secret("gto_0123456789abcdef"),))
+    with pytest.raises(Transient) as caught:
+        await machines.restart_service(address, "hero_books")
+    assert "x (secret) and out" in str(caught.value)
+    furnished.touch("fail.hero_books", printed.replace("x", ""))
+    with pytest.raises(Transient) as whole:
+        await machines.restart_service(address, "hero_books")
+    assert "URL=http://a/?k=(secret) GROQ_API_KEY=(secret) 1" in str(whole.value)
+    assert "gto_" not in str(whole.value) + str(caught.value)
+    assert "89abcdef" not in str(caught.value)
 
 
 async def test_starting_a_service_whose_settings_changed_restarts_it(

@@ -16,6 +16,7 @@ import pytest
 from reconcilers.backends.limits import Gate
 from reconcilers.backends.machine import JobState, MachineAddress, MachineQuery
 from reconcilers.backends.machine_client import ShellMachines
+from reconcilers.backends.machine_question import _template
 from reconcilers.backends.machine_ssh import SshShell, openssh_form
 from reconcilers.clock import SystemClock
 from reconcilers.errors import Blocked, OutcomeUnknown, Transient, Unreachable
@@ -100,6 +101,7 @@ class Server:
 
 @pytest.fixture
 async def server(furnished: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
+    monkeypatch.setattr("reconcilers.backends.machine_question._template", _template.__wrapped__)
     monkeypatch.setattr("reconcilers.backends.machine_look.COMMAND_TIME", 1)  # what hangs here hangs on purpose
     here = Server(furnished)
     await here.start()
@@ -288,3 +290,43 @@ async def test_a_key_that_is_none_says_so_without_showing_it() -> None:
         SshShell(Secret("-----BEGIN PRIVATE nonsense"), Gate("machines", SystemClock()))
     assert caught.value.reason == "KeyUnreadable"
     assert "nonsense" not in str(caught.value) + repr(caught.value.__cause__)
+
+
+def shell_of(machines: ShellMachines) -> SshShell:
+    assert isinstance(machines.shell, SshShell)
+    return machines.shell
+
+
+async def test_of_too_many_connections_the_one_idle_for_longest_is_closed(server: Server) -> None:
+    key = Secret(KEY.export_private_key())
+    machines = ShellMachines(SshShell(key, Gate("machines", SystemClock()), most=2))
+    places = [replace(at(server), key=f"compute1/000{number}") for number in range(3)]
+    for place in (*places[:2], places[0], places[2]):
+        await machines.look(place, MachineQuery())
+    assert server.logins == 3
+    await machines.look(places[0], MachineQuery())
+    assert server.logins == 3, "the one that was used last but one is kept"
+    await machines.look(places[1], MachineQuery())
+    assert server.logins == 4
+    await machines.aclose()
+
+
+async def test_a_connection_that_nobody_uses_for_long_is_closed(
+    server: Server, over_ssh: ShellMachines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = replace(at(server), key="compute1/0002")
+    await over_ssh.look(at(server), MachineQuery())
+    monkeypatch.setattr("reconcilers.backends.machine_ssh.SWEEP_EVERY", 0.0)
+    await over_ssh.look(other, MachineQuery())
+    assert len(shell_of(over_ssh)._lines) == 2
+    monkeypatch.setattr("reconcilers.backends.machine_ssh.IDLE_LIMIT", 0.0)
+    await over_ssh.look(other, MachineQuery())
+    assert list(shell_of(over_ssh)._lines) == [other.key]
+
+
+async def test_an_idle_connection_gives_no_signs_of_life(server: Server, over_ssh: ShellMachines) -> None:
+    """Ten thousand of them would cost more than the looks: of one that died unnoticed the next look tells."""
+    await over_ssh.look(at(server), MachineQuery())
+    (line,) = shell_of(over_ssh)._lines.values()
+    assert line.opening is not None
+    assert line.opening.result().link._keepalive_timer is None

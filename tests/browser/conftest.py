@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import pytest
+from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
 Needs = Callable[[str], str]
@@ -38,6 +39,16 @@ class Complaints:
     def _printed(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
             self.said.append(f"{message.text} ({message.location.get('url', '')})")
+
+
+async def serious(page: Page) -> list[str]:
+    """What axe finds, worse than moderate or not."""
+    found = await Axe().run(page)
+    return [
+        f"{each['id']} ({each['impact']}): {node['html'][:120]} {node['failureSummary'][:200]}"
+        for each in found.response["violations"]
+        for node in each["nodes"][:2]
+    ]
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -106,6 +106,7 @@ class Person:
     unwell: tuple[str, ...] = ()
     failed: str = ""  # a component whose install failed
     installing: tuple[str, ...] = ()
+    days_left: int | None = None  # until its last day, which is near
 
 
 def changes(one: Person, number: int, now: datetime) -> Iterator[Change]:
@@ -114,7 +115,10 @@ def changes(one: Person, number: int, now: datetime) -> Iterator[Change]:
     lacking = _lacking(one)
     done = [step for step in NEEDS if step not in lacking]
     first = next((step for step in NEEDS if step in one.lacks), "")
-    ready = one.phase is Phase.READY
+    ready = one.phase in (Phase.READY, Phase.PAUSED)
+    if one.phase is Phase.REMOVING:
+        gone = max((said.since for said in one.lacks.values()), default=timedelta(0)) + timedelta(minutes=1)
+        one = replace(one, row={"removed_at": now - gone, **one.row})
     fields: dict[str, Any] = {
         "phase": one.phase,
         "progress": 100 * len(done) // len(NEEDS),
@@ -126,7 +130,10 @@ def changes(one: Person, number: int, now: datetime) -> Iterator[Change]:
         "ready_at": began + timedelta(seconds=TOOK["welcome"]) if ready else None,
         **one.row,
     }
-    record = record_of(a_tester(one.name, **one.spec), uid=f"u{number:05d}", **fields)
+    spec = dict(one.spec)
+    if one.days_left is not None:
+        spec["expires"] = (now + timedelta(days=one.days_left)).date().isoformat()
+    record = record_of(a_tester(one.name, **spec), uid=f"u{number:05d}", **fields)
     yield PutTester(record)
     yield SetStatus(one.name, record.phase, record.progress, record.current, 1, None, record.ready_at)
     for kind, status, said in _conditions(one, lacking, began, now):
@@ -186,8 +193,14 @@ def _conditions(
             yield kind, Status.TRUE, Lacking("InSync", "as the spec says", since=max(age, timedelta(seconds=1)))
     for kind, (status, reason, message) in one.found.items():
         yield kind, status, Lacking(reason, message, since=timedelta(minutes=6))
+    if one.days_left is not None:
+        last = (now + timedelta(days=one.days_left)).date()
+        words = f"its last day is {last}; then it is removed, unless its file names a later one"
+        yield "Lasting", Status.FALSE, Lacking("ExpiresSoon", words, since=timedelta(hours=20))
     first = next((step for step in NEEDS if step in one.lacks), "")
-    if one.phase is Phase.READY:
+    if one.phase is Phase.REMOVING:
+        yield "Ready", Status.FALSE, Lacking("Leaving", "the tester is being removed")
+    elif one.phase in (Phase.READY, Phase.PAUSED):
         age = one.age - timedelta(seconds=TOOK["welcome"])
         yield "Ready", Status.TRUE, Lacking("Ready", "everything is as the spec says", since=age)
         yield (
@@ -291,7 +304,7 @@ def _history(one: Person, number: int, done: list[str], began: datetime) -> Iter
         words = f"{condition_type(step)}: {said.message}"
         at = began + one.age - said.since
         yield AddEvent(Event(one.name, condition_type(step), said.reason, words, at, severity, 1, count=1))
-    if one.phase is Phase.READY:
+    if one.phase in (Phase.READY, Phase.PAUSED):
         factor = 1 + (number % 5 - 2) * 0.09
         milestones = {condition_type(step): seconds * factor for step, seconds in TOOK.items()}
         took = TOOK["welcome"] * factor
@@ -328,8 +341,8 @@ USUAL: tuple[Person, ...] = (
         "machine": Lacking("OperationRunning", "create machine emil_u00005_1_1 on gent/0002", "compute gent",
                            timedelta(seconds=40), MINUTES(4))}, node="0002"),
     Person("fatima", Phase.STALLED, HOURS(2), lacks={
-        "machine": Lacking("NoCapacity", "compute: node auto: no node has room for 65536 MiB and 60 GiB: the nearest, "
-                           "gent/0002, lacks 24576 MiB of memory; remove a tester, add a node, or ask for less",
+        "machine": Lacking("NoCapacity", "compute: node auto: no node has room for 64 GiB of memory and 60 GiB of disk: "
+                           "the nearest, gent/0002, lacks 24 GiB of memory; remove a tester, add a node, or ask for less",
                            "an admin", HOURS(2))}, spec={"machine": {"memory": "64GiB", "keepAfterRemoval": "0s"}}),
     Person("georg", age=timedelta(days=6), node="0002"),
     Person("hanna", Phase.FAILING, timedelta(days=5), lacks={
@@ -339,7 +352,7 @@ USUAL: tuple[Person, ...] = (
                   "SignInProtected": (Status.TRUE, "Proven", "every path asks for sign-in")}),
     Person("ivo", age=timedelta(days=5), node="0002", version=OLDER, spec={"version": {"updates": "notify"}},
            found={"UpdateAvailable": (Status.TRUE, "NewerPublished", "hero_proc v0.3.0 → v0.3.1 and 11 more")}),
-    Person("jana", age=timedelta(days=4)),
+    Person("jana", age=timedelta(days=4), days_left=3),
     Person("kofi", Phase.PAUSED, timedelta(days=4), spec={"paused": {"reason": "demo on Friday", "by": "mik"}}),
     Person("lea", age=timedelta(days=2), unwell=("hero_whiteboard",), node="0002"),
     Person("milan", Phase.REMOVING, timedelta(days=20), lacks={

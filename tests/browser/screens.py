@@ -6,20 +6,23 @@ import asyncio
 import sys
 import tempfile
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, Page, async_playwright
 
 from reconcilers.clock import SystemClock
 from tests.browser.conftest import ARGUMENTS, chromium
 from tests.browser.people import DOOR, USUAL
-from tests.browser.stage import Stage, dead_forge, fleet_trouble, revisions, staged
+from tests.browser.small import smaller
+from tests.browser.stage import Stage, dead_forge, fleet_trouble, revisions, staged, with_sign_in
 
 FOLDER: Final = Path(__file__).parents[2] / "docs" / "screens"
 LAPTOP, PHONE = (1280, 860), (390, 844)
 TALLEST: Final = 3200  # pixels: what comes below is more of the same
+FIRST: Final = 1100  # what is seen first, where the rest is as on another picture
 Scheme = Literal["light", "dark"]
 
 
@@ -31,6 +34,7 @@ class Shot:
     path: str
     size: tuple[int, int] = LAPTOP
     schemes: tuple[Scheme, ...] = ("light",)
+    tall: int = TALLEST
 
 
 BROKEN: Final = ("nora.yaml:9:14 spec.machine.memory: 8 GB is no size: write 8GiB or 512MiB",)
@@ -41,12 +45,20 @@ SHOTS: Final[dict[str, tuple[Shot, ...]]] = {
         Shot("tester", "/testers/dora", schemes=BOTH),
         Shot("tester-ready", "/testers/alice"),
         Shot("tester-failing", "/testers/hanna?log=hero_indexer"),
+        Shot("tester-blocked", "/testers/fatima", tall=FIRST),
+        Shot("tester-door", "/testers/olga", schemes=BOTH, tall=FIRST),
+        Shot("tester-leaving", "/testers/milan", tall=FIRST),
+        Shot("tester-paused", "/testers/kofi", tall=FIRST),
+        Shot("tester-expiring", "/testers/jana", tall=FIRST),
+        Shot("not-found", "/testers/nobody"),
         Shot("events", "/events", schemes=BOTH),
         Shot("components", "/components", schemes=BOTH),
         Shot("revisions", "/revisions", schemes=BOTH),
         Shot("nodes", "/nodes", schemes=BOTH),
         Shot("fleet-phone", "/", PHONE, BOTH),
         Shot("tester-phone", "/testers/dora", PHONE),
+        Shot("tester-door-phone", "/testers/olga", PHONE, tall=FIRST),
+        Shot("revisions-phone", "/revisions", PHONE),
         Shot("events-phone", "/events", PHONE),
         Shot("components-phone", "/components", PHONE),
         Shot("nodes-phone", "/nodes", PHONE),
@@ -54,22 +66,36 @@ SHOTS: Final[dict[str, tuple[Shot, ...]]] = {
     "empty": (Shot("fleet-empty", "/"),),
     "broken": (Shot("specs-broken", "/help/specs"), Shot("fleet-broken", "/")),
     "forge": (Shot("forge-dead", "/help/forge"), Shot("fleet-forge-dead", "/")),
+    "closed": (Shot("sign-in", "/testers/alice", schemes=BOTH), Shot("sign-in-phone", "/", PHONE)),
 }
 
 
+@dataclass(frozen=True)
+class StandingClock(SystemClock):
+    """However long the pictures take, all show the same moment."""
+
+    moment: datetime = field(default_factory=SystemClock().now)
+
+    def now(self) -> datetime:
+        return self.moment
+
+
 def _stage(kind: str, folder: Path) -> AbstractAsyncContextManager[Stage]:
-    now = SystemClock().now()
+    clock = StandingClock()
+    now = clock.now()
     if kind == "empty":
-        return staged(folder)
+        return staged(folder, clock=clock)
     if kind == "broken":
         errors = (
             *BROKEN,
             "workshop/otto.yaml:4:3 spec.identity.emial: there is no such field; did you mean `email`?",
         )
-        return staged(folder, *USUAL, more=revisions(now, errors))
+        return staged(folder, *USUAL, clock=clock, more=revisions(now, errors))
+    if kind == "closed":
+        return staged(folder, clock=clock, access=with_sign_in)
     if kind == "forge":
-        return staged(folder, *dead_forge())
-    return staged(folder, *USUAL, DOOR, more=[*revisions(now, BROKEN), *fleet_trouble(now)])
+        return staged(folder, *dead_forge(), clock=clock)
+    return staged(folder, *USUAL, DOOR, clock=clock, more=[*revisions(now, BROKEN), *fleet_trouble(now)])
 
 
 async def take(only: str = "") -> None:
@@ -77,6 +103,7 @@ async def take(only: str = "") -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium(), args=list(ARGUMENTS))
+        blank = await browser.new_page()
         for kind, shots in SHOTS.items():
             wanted = [each for each in shots if each.name.startswith(only)]
             if not wanted:
@@ -85,11 +112,11 @@ async def take(only: str = "") -> None:
                 async with _stage(kind, Path(folder)) as stage:
                     for shot in wanted:
                         for scheme in shot.schemes:
-                            await _shoot(browser, stage, shot, scheme)
+                            await _shoot(browser, blank, stage, shot, scheme)
         await browser.close()
 
 
-async def _shoot(browser: Browser, stage: Stage, shot: Shot, scheme: Scheme) -> None:
+async def _shoot(browser: Browser, blank: Page, stage: Stage, shot: Shot, scheme: Scheme) -> None:
     width, height = shot.size
     context = await browser.new_context(
         viewport={"width": width, "height": height},
@@ -102,10 +129,11 @@ async def _shoot(browser: Browser, stage: Stage, shot: Shot, scheme: Scheme) -> 
     if await page.locator("[data-late]").count():
         await late.first.wait_for()
     file = FOLDER / f"{shot.name}{'-dark' if scheme == 'dark' else ''}.png"
-    tall = min(await page.evaluate("document.documentElement.scrollHeight"), TALLEST)
-    await page.screenshot(path=file, full_page=True, clip={"x": 0, "y": 0, "width": width, "height": tall})
+    tall = min(await page.evaluate("document.documentElement.scrollHeight"), shot.tall)
+    picture = await page.screenshot(full_page=True, clip={"x": 0, "y": 0, "width": width, "height": tall})
+    file.write_bytes(await smaller(blank, picture))
     await context.close()
-    print(file.relative_to(FOLDER.parents[1]))
+    print(f"{file.relative_to(FOLDER.parents[1])} {file.stat().st_size >> 10} KiB")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from api.access.access import Access
+from api.access.sign_in import SignIn
 from api.server import Place, bound, make_app, place, serve
 from api.window import Window
+from controller.admission import Admission
 from controller.places import Places, opened_store
 from controller.records import (
     AddEvent,
@@ -36,9 +38,11 @@ from controller.world import World
 from reconcilers.backends.compute import Node
 from reconcilers.backends.forge import Release
 from reconcilers.backends.machine import SUPERVISOR_JOB, Job, JobState, MachineLook, install_job
+from reconcilers.backends.opening import Options
 from reconcilers.clock import Clock, SystemClock
 from reconcilers.errors import Unreachable
 from reconcilers.looks import Look, Looks, Published
+from reconcilers.secret import Secret
 from specs.catalogue import catalogue
 from specs.fleet import Fleet, GridNode, NodeSid
 from tests.browser.people import BEFORE, FAILED_LOG, NEWEST, SHA, USUAL, Lacking, Person, changes, outcomes
@@ -121,10 +125,11 @@ class Stage:
     def store(self) -> Store:
         return self.controller.store
 
-    async def show(self, *people: Person) -> None:
-        """Testers as they stand now."""
+    async def show(self, *people: Person, more: Iterable[Change] = ()) -> None:
+        """Testers as they stand now. What happened is written down in the order in which it did."""
         now = self.store.clock.now()
-        told: list[AddEvent] = []
+        told = [each for each in more if isinstance(each, AddEvent)]
+        await self.store.write(*(each for each in more if not isinstance(each, AddEvent)))
         for number, one in enumerate(people, 1):
             made = list(changes(one, number, now))
             told += [each for each in made if isinstance(each, AddEvent)]
@@ -133,7 +138,7 @@ class Stage:
         await self.store.write(*sorted(told, key=lambda each: each.event.at))
 
 
-async def _answering(serving: asyncio.Future[None], where: Place) -> None:
+async def answering(serving: asyncio.Future[None], where: Place) -> None:
     """Returns when somebody listens; raises what ended the serving."""
     async with asyncio.timeout(30):
         while True:
@@ -183,16 +188,21 @@ async def staged(
         controller.engine._world = a_world(ticking, people)
         sock, real = bound(place("127.0.0.1:0"))
         stage = Stage(controller, real.url)
-        await store.write(*(more or revisions(ticking.now())))
-        await stage.show(*people)
+        await stage.show(*people, more=tuple(more or revisions(ticking.now())))
         who = access(controller, real.url) if access is not None else None
         serving = asyncio.ensure_future(serve(make_app(Window(controller), access=who), sock, controller.stop))
         try:
-            await _answering(serving, real)
+            await answering(serving, real)
             yield stage
         finally:
             controller.stop.set()
             await serving
+
+
+def with_sign_in(controller: Controller, url: str) -> Access:
+    """Windows that are shown to nobody who has not signed in at Forge."""
+    admission = Admission(controller.store, controller.clock)
+    return Access(admission, url, True, SignIn(admission, "testers", Secret("of the pictures"), url, Options()))
 
 
 def revisions(now: datetime, errors: tuple[str, ...] = (), readable: bool = True) -> list[Change]:

@@ -9,12 +9,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, expect
 
 from controller.records import Phase
-from tests.browser.conftest import Complaints
-from tests.browser.people import DOOR, USUAL, Person
+from tests.browser.conftest import Complaints, serious
+from tests.browser.people import DOOR, SHA, USUAL, Person
 from tests.browser.stage import Stage, dead_forge, fleet_trouble, revisions, staged
 
 pytestmark = pytest.mark.long
@@ -24,9 +23,14 @@ PAGES = (
     "/",
     "/testers/dora",
     "/testers/hanna?log=hero_indexer",
+    "/testers/fatima",
+    "/testers/olga",
+    "/testers/milan",
+    "/testers/kofi",
     "/events",
     "/components",
     "/revisions",
+    f"/revisions/{SHA}",
     "/nodes",
     "/help/specs",
     "/help/forge",
@@ -40,16 +44,6 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     async with staged(tmp_path, *USUAL, DOOR) as served:
         await served.store.write(*fleet_trouble(served.store.clock.now()))
         yield served
-
-
-async def serious(page: Page) -> list[str]:
-    """What axe finds, worse than moderate or not."""
-    found = await Axe().run(page)
-    return [
-        f"{each['id']} ({each['impact']}): {node['html'][:120]} {node['failureSummary'][:200]}"
-        for each in found.response["violations"]
-        for node in each["nodes"][:2]
-    ]
 
 
 async def test_the_list_follows_a_tester_without_a_reload(tmp_path: Path, page: Page, complaints: Complaints) -> None:
@@ -153,7 +147,7 @@ async def test_no_page_has_a_serious_issue_or_complains(
     for path in PAGES:
         await page.goto(stage.url + path)
         if await page.locator("[data-late]").count():
-            await expect(page.locator("pre.log")).to_be_visible(timeout=PATIENCE)
+            await expect(page.locator("#log").locator("pre, .banner, .tabs").first).to_be_visible(timeout=PATIENCE)
         assert await serious(page) == [], path
     await context.close()
     assert complaints.of_pages() == []
@@ -204,6 +198,75 @@ async def test_everything_is_reached_by_keyboard(stage: Stage, page: Page) -> No
         )
     assert {"scroll", "log", "skip"} <= reached  # what scrolls can be scrolled, too
     assert {"Fleet", "Events"} <= reached
+
+
+async def tab_to(page: Page, name: str) -> None:
+    """Press Tab until the element of this name has the focus; wherever the focus is on the way, it can be seen."""
+    for _ in range(150):
+        await page.keyboard.press("Tab")
+        here = await page.evaluate(
+            """() => {
+              const one = document.activeElement;
+              const label = one.labels && one.labels[0] ? one.labels[0].textContent : one.textContent;
+              return [label.trim(), getComputedStyle(one).outlineStyle, one.tagName];
+            }"""
+        )
+        assert here[1] != "none" or here[2] == "BODY", f"nobody sees that {here[0]!r} has the focus"
+        if here[0].startswith(name):
+            return
+    raise AssertionError(f"Tab never came to {name!r}")
+
+
+async def test_a_walk_with_tab_and_enter_alone(stage: Stage, page: Page) -> None:
+    rows = page.locator("table.testers tbody tr")
+    await page.goto(stage.url)
+    await tab_to(page, "dora")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/testers/dora")
+    await tab_to(page, "Log of hero_slides")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**log=hero_slides#log")
+    await expect(page.locator(".tabs [aria-current]")).to_contain_text("hero_slides")
+    await tab_to(page, "Writes, newest first")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#outside details[open]")).to_have_count(1)
+
+    await page.goto(stage.url)
+    await tab_to(page, "Changed")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("th[aria-sort]")).to_contain_text("Changed")
+    await tab_to(page, "State")
+    await page.keyboard.type("Stalled")
+    await page.wait_for_url("**state=Stalled**")
+    await expect(rows).to_have_count(1)
+    await tab_to(page, "Find testers")
+    await page.keyboard.type("nobody like that")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_text("No tester is like that")).to_be_visible()
+    await tab_to(page, "Show all")
+    await page.keyboard.press("Enter")
+    await expect(rows).to_have_count(15)
+
+
+async def test_every_page_works_without_a_script_by_reload(tmp_path: Path, browser: Browser) -> None:
+    context = await browser.new_context(java_script_enabled=False)
+    page = await context.new_page()
+    async with staged(tmp_path, DORA) as stage:
+        for path in ("/", "/nodes", "/components", "/revisions", "/events", "/help/specs", "/help/forge"):
+            answer = await page.goto(stage.url + path)
+            assert answer is not None
+            assert answer.status == 200
+            await expect(page.locator("h1")).to_be_visible()
+            await expect(page.locator("#live")).to_contain_text("As of")  # nobody claims to be live
+        await page.goto(f"{stage.url}/testers/dora")
+        await expect(page.locator("h1")).to_contain_text("Waiting")
+        await stage.show(Person("dora", age=timedelta(minutes=6)))
+        await page.reload()
+        await expect(page.locator("h1")).to_contain_text("Ready")
+        await page.goto(f"{stage.url}/components")
+        await page.locator("details.version summary").first.click()
+        await expect(page.locator("details[open]").get_by_role("link", name="dora")).to_be_visible()
+    await context.close()
 
 
 async def test_it_works_without_a_script(stage: Stage, browser: Browser) -> None:

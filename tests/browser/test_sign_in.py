@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -17,7 +18,7 @@ from controller.running import Controller
 from reconcilers.backends.opening import Options
 from reconcilers.secret import Secret
 from tests.api.access_rig import CLIENT, CODE, FORGE, SECRET, FakeForge
-from tests.browser.conftest import Complaints
+from tests.browser.conftest import Complaints, serious
 from tests.browser.people import Person
 from tests.browser.stage import staged
 from tests.controller.fakes import FLEET, ManualClock
@@ -52,13 +53,22 @@ async def test_sign_in_leads_back_to_the_page_and_out_again(tmp_path: Path, page
         await page.goto(f"{stage.url}/testers/alice")
         await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
         assert await page.get_by_text("alice").count() == 0
+        assert await serious(page) == []
         await page.get_by_role("link", name="Sign in with Forge").click()
         await page.wait_for_url(f"{stage.url}/testers/alice")
         await expect(page.locator("h1")).to_contain_text("alice")
         await expect(page.locator("#live")).to_contain_text("Live")
         await expect(page.locator(".viewer")).to_contain_text("mik")
+        other = await page.context.new_page()
+        await other.goto(stage.url)
+        await expect(other.locator("#live")).to_contain_text("Live")
         await page.get_by_role("button", name="Sign out").click()
         await expect(page.get_by_role("heading", name="Signed out")).to_be_visible()
+        assert await serious(page) == []
+        await stage.show(Person("alice", age=timedelta(days=1)))
+        await expect(other.locator("#live")).to_contain_text(
+            "Signed out: reload"
+        )  # it does not go on as if it were live
         await page.goto(f"{stage.url}/testers/alice")
         await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
     assert [said for said in complaints.of_pages() if "401" not in said] == []

@@ -9,18 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from controller.boards.advice import ADVICE, sentence
 from controller.boards.components import component_boards
-from controller.boards.ground import OLDEST, GroundKeeper
+from controller.boards.ground import GroundKeeper
 from controller.boards.needs import Gravity, Need, Topic, needs
 from controller.boards.nodes import node_boards
 from controller.boards.tester import NEEDS, Health, StepState, TesterBoard, tester_board
+from controller.news import Kind, news_of
+from controller.news import Topic as News
 from controller.places import Places, opened_store
 from controller.queries import Queries
-from controller.records import Phase, PutCondition, PutSource, SourceState
+from controller.records import Condition, Phase, PutCondition, PutSource, SourceState, Status
 from controller.shelf import STEPS
 from controller.store import Store
 from controller.world import World
-from tests.browser.people import DOOR, NEWEST, TOOK, USUAL, Person, changes
+from tests.browser.people import DOOR, NEWEST, TOOK, USUAL, Lacking, Person, changes
 from tests.browser.stage import a_world, dead_forge, fleet_trouble, revisions
 from tests.controller.fakes import START, ManualClock
 
@@ -46,7 +49,7 @@ async def show(store: Store, *people: Person) -> World:
 
 
 async def needed(store: Store, world_error: str = "") -> list[Need]:
-    return list(needs(await GroundKeeper(store).now(), world_error, START))
+    return list(needs(await Queries(store).ground(), world_error, START))
 
 
 # ------------------------------------------------------------------ what needs a person
@@ -58,7 +61,32 @@ async def test_an_open_door_comes_before_everything(store: Store) -> None:
     found = await needed(store, "spec.forge.token: the secret is not there")
     assert (found[0].gravity, found[0].testers) == (Gravity.DANGER, ("olga",))
     titles = [each.title for each in found]
-    assert titles[1:] == ["The Fleet cannot be used", "Orphans found", "No capacity", "Component failing"]
+    assert titles[1:] == [
+        "The Fleet cannot be used",
+        "Leftovers in nobody's books",
+        "No node has room",
+        "A component keeps failing",
+        "The last day is near",
+    ]
+    assert all(each.todo for each in found)
+
+
+async def test_an_open_door_is_told_once_however_long_it_fails(store: Store) -> None:
+    long_ago = replace(DOOR.lacks["sign_in_gate"], since=timedelta(hours=2))
+    await show(store, replace(DOOR, lacks={"sign_in_gate": long_ago}))
+    (found,) = await needed(store)
+    assert found.gravity is Gravity.DANGER
+
+
+async def test_a_last_day_that_is_near_is_told_until_the_tester_leaves(store: Store) -> None:
+    near = {"Lasting": (Status.FALSE, "ExpiresSoon", "its last day is 2026-12-01")}
+    far = {"Lasting": (Status.TRUE, "ExpiresLater", "its last day is 2027-12-01")}
+    leaves = replace(BY_NAME["milan"], name="mara", found=near, row={"removed_at": START})
+    await show(store, Person("alice", found=near), Person("ben", found=far), leaves)
+    (found,) = await needed(store)
+    assert (found.gravity, found.testers, found.title) == (Gravity.NOTICE, ("alice",), "The last day is near")
+    advised = {name: (await board_of(store, name)).advice for name in ("alice", "ben", "mara")}
+    assert advised == {"alice": ADVICE["ExpiresSoon"], "ben": None, "mara": None}
 
 
 async def test_who_mends_himself_needs_nobody(store: Store) -> None:
@@ -90,6 +118,19 @@ async def test_the_same_trouble_of_several_is_told_once(store: Store) -> None:
     assert found.testers == ("farid", "fatima")
 
 
+async def test_who_is_stopped_is_told_by_what_stops_and_not_by_what_is_tried_again(store: Store) -> None:
+    """`Ready` names the first step that lacks something, which may be another one."""
+    tried = Lacking("Unreachable", "Forge: no connection", "Forge", timedelta(minutes=3), timedelta(minutes=1), True, 3)
+    fatima = replace(BY_NAME["fatima"], lacks={"account": tried, **BY_NAME["fatima"].lacks})
+    await show(store, fatima)
+    stops = f"Machine: {fatima.lacks['machine'].message}"
+    await store.write(PutCondition(Condition("fatima", "Stalled", Status.TRUE, "NoCapacity", stops, 1, START)))
+    (found,) = await needed(store)
+    assert (found.title, found.text) == ("No node has room", sentence(fatima.lacks["machine"].message))
+    board = await board_of(store, "fatima")
+    assert (board.said, board.advice) == (found.text, ADVICE["NoCapacity"])
+
+
 @pytest.mark.parametrize(("readable", "title"), [(True, "A spec is broken"), (False, "The specs cannot be read")])
 async def test_broken_specs_lead_to_their_page(store: Store, readable: bool, title: str) -> None:
     await show(store)
@@ -101,16 +142,19 @@ async def test_broken_specs_lead_to_their_page(store: Store, readable: bool, tit
 # ------------------------------------------------------------------ reading once
 
 
-async def test_the_ground_is_read_once_between_two_commits(store: Store, clock: ManualClock) -> None:
+async def test_the_ground_is_made_once_between_two_commits(store: Store) -> None:
     await show(store, BY_NAME["alice"])
-    keeper = GroundKeeper(store)
+    news = news_of(store)
+    keeper = GroundKeeper(lambda: news.position, Queries(store).ground)
     first = await keeper.now()
     assert await keeper.now() is first
     condition = replace((await store.conditions("alice"))[0], message="other")
     await store.write(PutCondition(condition))
     second = await keeper.now()
     assert second is not first
-    clock.pass_by(OLDEST)  # another process may have written
+    assert (first.ready["alice"].message, second.ready["alice"].message) != ("other", "other")
+    assert await keeper.now() is second
+    news.hear_of({News(Kind.TESTER, "alice")})  # of another replica
     assert await keeper.now() is not second
 
 
@@ -172,6 +216,22 @@ async def test_steps_stand_where_their_conditions_say(store: Store) -> None:
     assert states["dora"]["welcome"] is StepState.BEFORE
     assert states["fatima"]["machine"] is StepState.STUCK
     assert states["hanna"]["components"] is StepState.FAILING
+
+
+async def test_an_open_door_is_seen_in_words_picture_and_advice(store: Store) -> None:
+    await show(store, BY_NAME["alice"], DOOR)
+    board = await board_of(store, "olga")
+    assert board.said.startswith("A stranger was let in from outside at /hero_books/web/")
+    assert {each.name: each.state for each in board.steps}["sign_in_gate"] is StepState.FAILING
+    assert (board.open_door, board.advice) == (True, ADVICE["SeenOpen"])
+    alice = await board_of(store, "alice")
+    assert (alice.open_door, alice.advice) == (False, None)
+
+
+async def test_who_leaves_is_on_no_way_to_ready(store: Store) -> None:
+    await show(store, BY_NAME["milan"])
+    board = await board_of(store, "milan")
+    assert (board.began, board.passed, board.advice) == (None, None, None)
 
 
 async def test_a_way_is_told_beside_the_usual_one(store: Store, clock: ManualClock) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -242,6 +242,18 @@ async def test_a_pass_that_breaks_comes_again_later_and_later(one: Rig) -> None:
     assert "hunter2" not in str(await one.store.events("alice"))
 
 
+def failing_once(read: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
+    fails = [True]
+
+    async def sometimes() -> Any:
+        if fails:
+            fails.pop()
+            raise StoreError("locked")
+        return await read()
+
+    return sometimes
+
+
 async def test_a_store_that_cannot_be_read_for_a_moment_does_not_end_the_controller(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,15 +264,8 @@ async def test_a_store_that_cannot_be_read_for_a_moment_does_not_end_the_control
     controller = Controller(Places(folder, tmp_path), store, SystemClock())
     taken: list[Revision] = []
     controller.listeners.append(lambda revision, _: taken.append(revision))
-    testers, fails = store.testers, [True, True]
-
-    async def sometimes() -> Any:
-        if fails:
-            fails.pop()
-            raise StoreError("locked")
-        return await testers()
-
-    store.testers = sometimes  # type: ignore[method-assign]
+    for read in ("names", "heads"):
+        monkeypatch.setattr(store, read, failing_once(getattr(store, read)))
     following = asyncio.ensure_future(controller._follow_source())
     await until(lambda: bool(taken) or following.done())
     assert taken

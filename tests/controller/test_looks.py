@@ -107,16 +107,16 @@ async def test_a_tester_demands_newer_looks_after_its_own_write_and_knows_their_
 ) -> None:
     asked = Asked()
     mine = TesterLooks(looks)
-    first = asyncio.ensure_future(mine._read("vms", asked.ask))
+    first = asyncio.ensure_future(mine._asked("vms", asked.ask))
     await asked.begun(1)
     asked.answer(1)
     assert await first == 1
     taken = clock.now()
     clock.pass_by(SECOND)
-    assert await mine._read("vms", asked.ask) == 1
+    assert await mine._asked("vms", asked.ask) == 1
     assert mine.oldest == taken
     mine.demand_newer()
-    second = asyncio.ensure_future(mine._read("vms", asked.ask))
+    second = asyncio.ensure_future(mine._asked("vms", asked.ask))
     await asked.begun(2)
     asked.answer(2)
     assert await second == 2

@@ -131,6 +131,51 @@ async def test_ready_is_told_once_by_mail_and_by_webhook(office: Office, post: P
     assert told == ["ToldReady"]
 
 
+async def test_nothing_is_read_while_nothing_was_written_and_nothing_lasts(
+    office: Office, store: Store, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Much to read every half minute in a fleet at rest."""
+    read, reads = store.testers, 0
+
+    async def counted() -> tuple[TesterRecord, ...]:
+        nonlocal reads
+        reads += 1
+        return await read()
+
+    monkeypatch.setattr(store, "testers", counted)
+    await office.add()
+    await office.comes_to(Phase.READY)
+    for _ in range(3):
+        await office.look(MINUTE)
+    assert (reads, post.told()) == (2, ["alice is ready"])  # once for the news, once for our own note of it
+    office.notify = office.notify.model_copy(update={"about": ("ready",)})
+    office.restart()
+    reads = 0
+    await office.look()
+    await office.look()
+    assert reads == 1
+    await office.comes_to(Phase.FAILING)
+    for _ in range(3):
+        await office.look(MINUTE)
+    assert reads == 4  # how long it fails may become news
+
+
+async def test_what_is_asked_for_anew_is_told_though_nothing_was_written_since(
+    store: Store, clock: ManualClock, post: Post
+) -> None:
+    office = Office(store, clock, post, Notify.model_validate({"mail": ["mik@example.org"], "about": ["ready"]}))
+    await office.add()
+    await office.says("SignInProtected", Status.FALSE, "a stranger was let in at /")
+    for _ in range(3):
+        await office.look()
+    assert post.told() == []
+    same, office.notify = office.noticing, office.notify.model_copy(update={"about": ("door",)})
+    office.restart()
+    same.world, office.noticing = office.noticing.world, same
+    await office.look()
+    assert post.told() == ["the door of alice was found open: a stranger was let in at /"]
+
+
 async def test_who_was_there_before_anybody_was_to_be_told_is_no_news(
     store: Store, clock: ManualClock, post: Post
 ) -> None:

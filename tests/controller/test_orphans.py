@@ -60,7 +60,7 @@ class Outside:
 
     async def look(self) -> Any:
         self.asked += 1
-        return SimpleNamespace(hashes=dict.fromkeys(self.shown["tenants"], "hash"))
+        return SimpleNamespace(hashes=dict.fromkeys(self.shown["tenants"], "hash"), restart_due=False)
 
 
 class Scene:

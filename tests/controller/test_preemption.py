@@ -218,7 +218,7 @@ async def test_how_an_operation_ended_is_not_told_to_a_namesake(one: Rig) -> Non
     await leave(one)
     await passes_for(one, LIMIT + 3 * GRACE)
     assert await is_gone(one)
-    await one.add(a_tester("alice"), uid="another")
+    await one.add(a_tester("alice"), uid="an0the")
     held = await being_made(one)
     assert await one.condition("Machine") == ("False", "OperationRunning")
     held.end.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -33,9 +34,12 @@ class Forge:
     told: list[tuple[str, str, str]] = field(default_factory=list)
     fails: OutsideError | None = None
     asked: int = 0
+    meanwhile: Callable[[], Awaitable[None]] | None = None  # happens while it is told something
 
     async def tell(self, record: RevisionRecord) -> bool:
         self.asked += 1
+        if self.meanwhile is not None:
+            await self.meanwhile()
         if self.fails is not None:
             raise self.fails
         self.told.append((record.revision, str(record.state), record.text))
@@ -72,6 +76,21 @@ async def test_pending_then_success_each_told_once(store: Store, publisher: Publ
     await publisher.look()
     assert forge.told == [("one", "pending", "0/1 testers ready"), ("one", "success", "1/1 testers ready")]
     assert (await store.revisions())[0].state is RevisionState.SUCCESS
+
+
+async def test_what_happens_while_forge_is_told_something_is_told_next(
+    store: Store, publisher: Publisher, forge: Forge
+) -> None:
+    """Forge takes its time to hear of `pending`; the last tester is Ready meanwhile, and nothing is written after that."""
+
+    async def ready() -> None:
+        forge.meanwhile = None
+        await comes_to(store, Phase.READY)
+
+    forge.meanwhile = ready
+    for _ in range(3):
+        await publisher.look()
+    assert forge.told == [("one", "pending", "0/1 testers ready"), ("one", "success", "1/1 testers ready")]
 
 
 async def test_nothing_is_asked_or_written_while_nothing_happens(

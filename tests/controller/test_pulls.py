@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from controller.at_forge import AtForge
 from controller.plan_words import MARK, PullPlan, as_comment, fenced, in_short
 from controller.preview import Preview, StepPreview
-from controller.pulls import merged
+from controller.pulls import MOST_KEPT, SOON, PullRequests, merged
+from controller.sources.mirror import Mirror, Repository
 from reconcilers.actions import Action, Disruption, Effect, FieldChange
+from tests.controller.fakes import until
 
 PLAN = PullPlan("a" * 40, "main")
 RESTART = Action(
@@ -70,3 +79,60 @@ def test_a_plan_that_is_too_long_is_cut() -> None:
     long = replace(RESTART, consequences=tuple(f"consequence {number}" for number in range(2000)))
     many = tuple(Preview(f"t{number}", False, (StepPreview("settings", (long,)),)) for number in range(30))
     assert len(as_comment(replace(PLAN, changing=("alice",), plans=many))) < 64_000
+
+
+class Failing(PullRequests):
+    """Looks that go wrong."""
+
+    looks = 0
+
+    async def look(self) -> bool:
+        self.looks += 1
+        return False
+
+    def has_looked(self, times: int) -> bool:
+        return self.looks >= times
+
+
+async def test_what_went_wrong_is_tried_once_more_before_somebody_rings_again(tmp_path: Path) -> None:
+    slept = list[timedelta]()
+
+    async def sleep(span: timedelta) -> None:
+        slept.append(span)
+
+    engine: Any = SimpleNamespace(clock=SimpleNamespace(sleep=sleep))
+    pulls = Failing(AtForge(lambda: None, ""), Mirror(Repository("https://forge.test/o/r"), tmp_path), engine)
+    task = asyncio.ensure_future(pulls.run())
+    for ring in (1, 2):
+        pulls.ring()
+        await until(partial(pulls.has_looked, 2 * ring))
+    task.cancel()
+    assert (pulls.looks, slept) == (4, [SOON, SOON])
+
+
+class Size(Mirror):
+    """A mirror of which only the size counts."""
+
+    held = 0
+
+    def size(self) -> int:
+        return self.held
+
+    def discard(self) -> None:
+        self.held = 0
+
+    async def fetch(self) -> str:
+        self.held = self.held or 5
+        return "a" * 40
+
+
+async def test_what_others_brought_is_not_kept_for_ever(tmp_path: Path) -> None:
+    mirror = Size(Repository("https://forge.test/o/r"), tmp_path)
+    pulls = PullRequests(AtForge(lambda: None, ""), mirror, SimpleNamespace())  # type: ignore[arg-type]
+    await pulls._base()
+    mirror.held += MOST_KEPT
+    await pulls._base()
+    assert mirror.held == 5 + MOST_KEPT
+    mirror.held += 1
+    await pulls._base()
+    assert mirror.held == 5

@@ -269,7 +269,7 @@ async def kept(store: Store, clock: ManualClock) -> Rig:
 
 
 async def test_what_was_kept_serves_a_namesake_with_the_same_account(kept: Rig) -> None:
-    await kept.add(a_tester("alice"), uid="another")
+    await kept.add(a_tester("alice"), uid="an0the")
     await kept.until_quiet()
     assert kept.outside.calls == ["create Alice"]
     (row,) = await kept.store.objects("account")
@@ -281,10 +281,10 @@ async def test_what_was_kept_is_not_taken_from_its_owner_by_a_namesake_with_anot
     step.fixed_name = "Alicia"
     assert isinstance(step, Keeping)
     step.keep = False
-    await kept.add(a_tester("alice"), uid="another")
+    await kept.add(a_tester("alice"), uid="an0the")
     await kept.until_quiet()
     assert set(kept.outside.things) == {"Alice", "Alicia"}
-    await kept.store.write(PutTester(record_of(a_tester("alice"), "another", removed_at=kept.clock.now())))
+    await kept.store.write(PutTester(record_of(a_tester("alice"), "an0the", removed_at=kept.clock.now())))
     await kept.until_quiet()
     assert set(kept.outside.things) == {"Alice"}
     assert await kept.store.tester("alice") is None

@@ -257,7 +257,7 @@ async def test_a_create_begun_before_a_crash_may_still_have_its_effect_for_its_w
     clock.pass_by(timedelta(minutes=6))  # it waited for its turn all that time; then the process dies
     again = rig(store, clock, [FakeStep("machine", outside, limit=timedelta(minutes=5))], outside)
     await again.engine.adopt(FLEET)
-    await again.engine._recover()
+    await again.engine.recover(lambda name: True)
     clock.pass_by(timedelta(minutes=4))
     await again.run_pass()
     assert outside.calls == []
@@ -278,6 +278,6 @@ async def test_after_a_crash_the_longest_of_a_steps_calls_counts_for_its_rows(on
     ]
     await one.store.write(PutObject(row), *(PutJournal(entry) for entry in entries))
     one.clock.pass_by(timedelta(minutes=1))
-    await one.engine._recover()
+    await one.engine.recover(lambda name: True)
     (found,) = await one.store.objects("machine")
     assert found.deadline == one.clock.now() + limit

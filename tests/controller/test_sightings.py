@@ -30,7 +30,7 @@ class ListedStep(FakeStep):
     async def observe(self, tester: TesterView, looks: TesterLooks) -> Seen | None:
         async def ask() -> None: ...
 
-        await looks._read("listing", ask)
+        await looks._asked("listing", ask)
         return await super().observe(tester, looks)
 
     def learn(self, observed: Seen, facts: Facts) -> StepFacts | None:

@@ -31,7 +31,10 @@ from tests.e2e.rig import SPEED, Fleet, Passes, fleet_document, save, tester_doc
 OWNER, NAME = "geomind", "fleet"
 TOKEN = "git-token-of-the-fleet"
 HOOK_SECRET = "the webhook's secret"
-WHO = ("-c", "user.name=Mik", "-c", "user.email=mik@example.test", "-c", "commit.gpgsign=false")
+WHO = (
+    *("-c", "user.name=Mik", "-c", "user.email=mik@example.test", "-c", "commit.gpgsign=false"),
+    *("-c", "http.postBuffer=16777216"),  # the server does not know bodies in pieces
+)
 DASHBOARD = "https://testers.example.test"
 
 
@@ -245,7 +248,6 @@ async def propose(fleet: GitFleet, number: int, subject: str) -> str:
     sha = await fleet.clone.push(subject, "--force", to=branch)
     await fleet.clone.git("update-ref", f"refs/pull/{number}/head", sha, at=fleet.server.bare)
     fleet.world.drift.put_pull(OWNER, NAME, number, sha, subject)
-    await asyncio.to_thread(
-        deliver, fleet.hook, HOOK_SECRET, "pull_request", {"action": "synchronized", "number": number}
-    )
+    word = {"action": "synchronized", "number": number, "pull_request": {"head": {"sha": sha}}}
+    await asyncio.to_thread(deliver, fleet.hook, HOOK_SECRET, "pull_request", word)
     return sha

@@ -28,9 +28,11 @@ import api.commands.run
 for line in sys.stdin:
     child = os.fork()
     if child == 0:
+        arguments, variables = json.loads(line)
+        os.environ.update(variables)
         os.close(0)
         os.dup2(os.open(os.devnull, os.O_RDWR), 1)
-        os._exit(run_with(json.loads(line)))
+        os._exit(run_with(arguments))
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
@@ -48,7 +50,9 @@ class Cradle:
         """The new process's id."""
         folders = ["--fleet", str(places.folder), "--state", str(places.state)]
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{json.dumps(['run', *folders, '--listen', '127.0.0.1:0'])}\n".encode())
+        variables = {} if places.url.startswith("sqlite") else {"DATABASE_URL": places.url}
+        told = [["run", *folders, "--listen", "127.0.0.1:0"], variables]
+        self.process.stdin.write(f"{json.dumps(told)}\n".encode())
         return await self._number()
 
     async def end(self) -> int:

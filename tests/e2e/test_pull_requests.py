@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from pathlib import Path
 
+import pytest
+
+from controller import pulls
 from examples.simulator.records import Comment
 from tests.e2e.git_rig import NAME, OWNER, GitFleet, propose, pushed_fleet
 from tests.e2e.rig import FEW
@@ -19,7 +23,7 @@ def comments(fleet: GitFleet) -> list[Comment]:
     return repository.comments
 
 
-async def test_a_pull_request_is_planned_and_never_applied(tmp_path: Path) -> None:
+async def test_a_pull_request_is_planned_and_never_applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with pushed_fleet(tmp_path, {"bob": IDLE, "carol": IDLE}, comments=True, **FEW) as fleet:
         first = await fleet.clone.git("rev-parse", "HEAD")
         await fleet.verdict(first, "success")
@@ -40,6 +44,8 @@ async def test_a_pull_request_is_planned_and_never_applied(tmp_path: Path) -> No
         await it_follows_the_pull_request(fleet)
         await the_branch_goes_on_meanwhile(fleet, first)
         await a_fleet_of_theirs_is_not_believed(fleet)
+        monkeypatch.setattr(pulls, "MOST_NEW", 1024**2)
+        await what_is_too_large_is_not_fetched(fleet)
         assert {one.name for one in await fleet.store.testers()} == {"bob", "carol", "erin"}
         assert not [entry for entry in fleet.writes() if "dora" in f"{entry.what}"]
         assert not fleet.vms("dora")
@@ -98,3 +104,16 @@ async def a_fleet_of_theirs_is_not_believed(fleet: GitFleet) -> None:
         await fleet.until(commented, "the comment")
         assert called == []
         assert (await fleet.store.fleet() or ("", ""))[0].count(str(port)) == 0
+
+
+async def what_is_too_large_is_not_fetched(fleet: GitFleet) -> None:
+    """Said on its commit, once; smaller ones are planned on."""
+    (fleet.clone.path / "film.bin").write_bytes(random.Random(1).randbytes(2 * 1024**2))
+    sha = await propose(fleet, 10, "our film")
+    told = await fleet.verdict(sha, "failure", CONTEXT)
+    assert told.description == "not planned: it brings more than 1 MiB that are new"
+    await fleet.clone.git("reset", "--quiet", "--hard", "HEAD~1")
+    fleet.clone.write("grace")
+    small = await propose(fleet, 11, "grace comes")
+    assert "grace" in (await fleet.verdict(small, "success", CONTEXT)).description
+    assert len(fleet.statuses(sha, CONTEXT)) == 1

@@ -6,7 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.lessons.conftest import LEAN, asked, fault, told
+from examples.simulator.invariants import accepting
+from tests.lessons.conftest import LEAN, WITH_ENGINES, asked, fault, told
 from tests.worlds.loop import in_virtual_time
 from tests.worlds.rig import Rig, world
 
@@ -55,6 +56,11 @@ async def nothing_half_built(w: Rig, name: str, reason: str) -> None:
     assert not [gateway for _, gateway in w.world.grid.gateways() if gateway.name.startswith(name)]
     assert not [app for app in w.world.state.forge.apps if name in app.name]
     assert not [mail for mail in w.world.mailbox if name in mail.to[0]]
+    assert (name in w.books()["accounts"], accepting(w.world, name)) == (False, []), "not even the account, or a token"
+    plan = (await asked(w, f"/api/v1/testers/{name}/plan"))["steps"]
+    assert [each["step"] for each in plan if each["error"]] == ["machine"]
+    notes = {each["note"] for each in plan if not each["error"]}
+    assert notes == {"waits for machine: nothing is begun before all of it can be"}
 
 
 # ------------------------------------------------------------------ 41: full
@@ -85,7 +91,7 @@ async def test_lesson_41_what_is_promised_is_not_promised_twice(tmp_path: Path) 
         w.write("carol")
         await w.ready("alice")
         condition = await waits_because(w, "carol", "NoCapacity")
-        assert "compute1/0001, lacks 7168 MiB of memory" in condition.message
+        assert "compute1/0001, lacks 7 GiB of memory" in condition.message
         assert orders(w).count("deploy_vm") == 1
         await nothing_half_built(w, "carol", "NoCapacity")
         w.remove("alice")
@@ -115,7 +121,7 @@ async def test_lesson_41_a_readout_that_says_too_much_leaves_nothing_half_built(
 async def test_lesson_42_a_host_that_is_off_is_refused_before_the_first_action(tmp_path: Path) -> None:
     """It would take the order all the same, and keep a contract that nothing comes of."""
     async with world(
-        tmp_path, [], fleet=LEAN, faults=[fault("compute", "deploy_vm", "stuck_contract", times=None)]
+        tmp_path, [], fleet=WITH_ENGINES, faults=[fault("compute", "deploy_vm", "stuck_contract", times=None)]
     ) as w:
         set_online(w, False)
         w.write("alice")
@@ -167,4 +173,4 @@ async def test_lesson_44_one_full_host_is_no_obstacle_while_another_has_room(tmp
             assert (await w.sign_in(name, name))[0] == 200
         w.write("dora")
         condition = await waits_because(w, "dora", "NoCapacity")
-        assert "lacks 8192 MiB of memory" in condition.message
+        assert "lacks 8 GiB of memory" in condition.message

@@ -40,7 +40,8 @@ async def test_lesson_32_the_exact_version_of_every_component_is_recorded(tmp_pa
 
 @in_virtual_time
 async def test_lesson_32_a_version_that_somebody_changed_is_noticed(tmp_path: Path) -> None:
-    async with world(tmp_path, ["alice"], fleet=SMALL) as w:
+    """Without being updated: that would put it right for another reason, and say so in other words."""
+    async with world(tmp_path, {"alice": {"version": {"updates": "notify"}}}, fleet=SMALL) as w:
         await w.ready("alice")
         w.world.drift.set_version(w.vm("alice"), "hero_slides", "v0.2.9")
         w.world.drift.install(w.vm("alice"), "hero_memory", "v0.3.0")
@@ -62,6 +63,8 @@ async def test_lesson_33_a_broken_release_does_not_reach_who_is_pinned_or_only_n
         assert there(w)["hero_books"] == "v0.3.1"
         w.world.drift.publish_broken("hero_slides", "v0.4.0")
         await w.until(lambda: _told_of(w, "hero_slides v0.3.1 → v0.4.0"), "the news", within=timedelta(hours=1))
+        w.world.drift.set_version(w.vm("alice"), "hero_slides", "v0.2.9")  # put right, and with nothing newer
+        await w.until(lambda: there(w)["hero_slides"] == "v0.3.1", "the version", within=timedelta(minutes=25))
         await w.settled()
         await w.ready("alice")
         assert there(w) == dict.fromkeys(there(w), "v0.3.1")

@@ -34,6 +34,8 @@ class FakeForge:
         self.fails = fails
         self.calls: list[tuple[Any, ...]] = []
 
+    def unshared(self) -> None: ...
+
     async def accounts(self) -> tuple[Account, ...]:
         return self.held
 

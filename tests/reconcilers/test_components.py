@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from reconcilers.actions import Finding
+from reconcilers.actions import Finding, Wait
 from reconcilers.backends.machine import Job, JobState, MachineLook, install_job
 from reconcilers.backends.probes import ProbeAnswer
 from reconcilers.components import ComponentsReconciler
 from reconcilers.facts import ComponentsFacts, Facts, FrontDoorFacts
 from reconcilers.front_door import FrontDoorReconciler
 from reconcilers.installs import jobs_of
-from reconcilers.machine_look import Seen, redacted, works_probe
+from reconcilers.machine_look import Seen, machine_address, redacted, works_probe
 from reconcilers.repairs import FIRST_PATIENCE
 from reconcilers.secret import HIDDEN, Secret
 from specs.desired import DesiredTester
@@ -93,11 +93,17 @@ UPDATES: Mapping[str, tuple[Seen, DesiredTester, Facts, list[str]]] = {
         some_facts(),
         [],
     ),
+    "only told of: what somebody changed comes back as it was": (
+        seen(replace(a_look(), versions={**a_look().versions, "hero_db": "v0.9.0"}), hero_db="v1.5.0"),
+        a_tester(version={"updates": "notify"}),
+        some_facts(),
+        ["install component hero_db"],
+    ),
     "another channel, and Forge has told nothing": (
         seen(replace(a_look(), versions={"hero_db": "v1.0.0"}, jobs={})),
         a_tester(version={"channel": "stable"}),
         some_facts(),
-        ["wait Installing"],
+        ["wait NothingPublished"],
     ),
 }
 
@@ -106,6 +112,30 @@ UPDATES: Mapping[str, tuple[Seen, DesiredTester, Facts, list[str]]] = {
 def test_updates(name: str) -> None:
     observed, desired, facts, expected = UPDATES[name]
     assert brief(COMPONENTS.plan(desired, observed, facts)) == expected
+
+
+def test_a_channel_in_which_nothing_is_published_is_named() -> None:
+    bare = replace(a_look(), versions={"hero_db": "v1.0.0"}, jobs={})
+    desired = a_tester(version={"channel": "stable"})
+    (wait,) = COMPONENTS.plan(desired, seen(bare), some_facts())
+    assert isinstance(wait, Wait)
+    assert "no release of hero_cockpit, " in wait.message
+    assert "in channel stable: publish one there, or choose another version.channel" in wait.message
+    (wait,) = FRONT_DOOR.plan(desired, seen(bare), some_facts())
+    assert isinstance(wait, Wait)
+    assert "no release of hero_router, hero_proxy in channel stable" in wait.message
+    running = {install_job("hero_books"): Job(install_job("hero_books"), JobState.RUNNING)}
+    assert brief(COMPONENTS.plan(desired, seen(replace(bare, jobs=running)), some_facts())) == ["wait Installing"]
+
+
+@pytest.mark.parametrize(("updates", "comes"), [("notify", "v1.0.0"), ("apply", "newest of the channel")])
+def test_who_is_only_told_of_updates_gets_none_by_a_repair_either(updates: str, comes: str) -> None:
+    """Changed, and taken away."""
+    for versions in ({**a_look().versions, "hero_db": "v0.9.0"}, {**a_look().versions, "hero_db": None}):
+        look = replace(a_look(), versions={name: each for name, each in versions.items() if each is not None})
+        planned = COMPONENTS.plan(a_tester(version={"updates": updates}), seen(look), some_facts())
+        (install,) = [each for each in actions(planned) if each.verb == "install"]
+        assert install.changes[0].after == comes
 
 
 def test_an_update_says_what_it_changes_and_what_restarts() -> None:
@@ -267,11 +297,18 @@ PEM = Secret("-----BEGIN KEY-----\nline-one-of-it\nline-two-of-it\n")
         ("canary-1234567890 is bad\n", f"{HIDDEN} is bad\n"),
         ("line-two-of-it\n", f"{HIDDEN}\n"),
         ("nothing to hide: 64\n", "nothing to hide: 64\n"),
+        ("GROQ_API_KEY=gsk_own\nHOME=/root\n", f"GROQ_API_KEY={HIDDEN}\nHOME=/root\n"),
     ],
-    ids=["whole", "cut off at the tail's beginning", "one line of several", "too short to be one"],
+    ids=["whole", "cut off at the tail's beginning", "one line of several", "too short to be one", "the tester's own"],
 )
 def test_lesson_36_a_log_is_shown_without_secrets(log: str, expected: str) -> None:
     assert redacted(log, (KEY, PEM, Secret("64"), Secret(b"\xff\xfe"))) == expected
+
+
+def test_whoever_works_on_a_machine_knows_what_must_not_be_seen_of_it() -> None:
+    address = machine_address(some_facts(secrets={"alice/oauth_client_secret": KEY, "env:GROQ": PEM}))
+    assert set(address.hidden) == {KEY, PEM}
+    assert address == replace(address, hidden=())
 
 
 def test_the_patience_with_an_app_that_does_not_work_is_that_with_one_that_does_not_answer() -> None:

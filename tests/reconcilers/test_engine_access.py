@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from reconcilers.backends.engines import EngineProof, token_hash
+from reconcilers.backends.engines import ASKED_TO_SLOW_DOWN, EngineProof, EngineTenants, token_hash
+from reconcilers.contract import TesterView
 from reconcilers.engine_access import EngineAccessReconciler
-from reconcilers.engine_rules import RESTART_PATIENCE, SeenEngine, SeenEngines, proof_is_due
+from reconcilers.engine_rules import LATER_PATIENCE, RESTART_PATIENCE, SeenEngine, SeenEngines, proof_is_due
 from reconcilers.errors import Blocked, OutsideError, Throttled, Transient, Unreachable
 from reconcilers.facts import EngineAccessFacts, Facts
 from reconcilers.intervals import outside_interval
@@ -77,6 +79,36 @@ CASES: Mapping[str, tuple[SeenEngine, EngineAccessFacts, list[str]]] = {
     "not asked yet": (at("voice"), unproven(), ["wait ProvingEngines"]),
     "it starts": (at("voice", proof=SILENT, silence="nobody answers"), unproven(), ["wait ProvingEngines"]),
     "silent, and proven before": (at("voice", proof=SILENT, silence="nobody answers"), KNOWN, []),
+    "dead since we had it restart": (
+        at("voice", proof=SILENT, silence="nobody answers"),
+        unproven(changed={"voice": NOW - RESTART_PATIENCE}),
+        ["restart engine voice"],
+    ),
+    "dead, and not for long": (
+        at("voice", proof=SILENT, silence="nobody answers"),
+        unproven(changed={"voice": NOW - RESTART_PATIENCE / 2}),
+        ["wait ProvingEngines"],
+    ),
+    "dead, and restarted for that": (
+        at("voice", proof=SILENT, silence="nobody answers"),
+        unproven(changed={"voice": NOW - LATER_PATIENCE}, restarted={"voice": NOW - LATER_PATIENCE / 2}),
+        ["wait ProvingEngines"],
+    ),
+    "dead, and restarted for that long ago": (
+        at("voice", proof=SILENT, silence="nobody answers"),
+        unproven(changed={"voice": NOW - 2 * LATER_PATIENCE}, restarted={"voice": NOW - LATER_PATIENCE}),
+        ["restart engine voice"],
+    ),
+    "it only asks us to slow down": (
+        at("voice", silence=ASKED_TO_SLOW_DOWN),
+        unproven(changed={"voice": NOW - LATER_PATIENCE}),
+        ["wait ProvingEngines"],
+    ),
+    "dead, and proven before": (
+        at("voice", proof=SILENT, silence="nobody answers"),
+        KNOWN,
+        [],
+    ),
     "it has not read its list": (at("voice", proof=OWN_REFUSED), unproven(), ["restart engine voice"]),
     "no longer wanted": (at("voice", wanted=False), KNOWN, [f"revoke tenant {TENANT} at engine voice"]),
     "no longer wanted, revoked, still taken": (
@@ -162,6 +194,63 @@ def test_an_engine_is_restarted_once_in_a_while_only() -> None:
             assert brief(STEP.plan(ALICE, refusing, known)) == expected
 
 
+def test_what_we_changed_is_remembered_until_it_answers() -> None:
+    known = unproven(changed={"voice": NOW}, restarted={"voice": NOW})
+    silent = STEP.learn(seen(FINE, at("voice", proof=SILENT, silence="nobody answers")), facts(known))
+    assert (silent.changed, silent.restarted) == ({"voice": NOW}, {"voice": NOW})
+    answers = STEP.learn(seen(FINE, at("voice", proof=GOOD)), facts(known))
+    assert (answers.changed, answers.restarted) == ({}, {})
+
+
+class Engine:
+    """What a restart needs of an engine's client."""
+
+    def __init__(self, answers: EngineProof, *, lately: bool) -> None:
+        self.answers, self.lately, self.restarts = answers, lately, 0
+
+    def now(self) -> datetime:
+        return NOW + timedelta(seconds=1)
+
+    def restarted_within(self, span: timedelta) -> bool:
+        return self.lately
+
+    async def look(self) -> EngineTenants:
+        return EngineTenants({}, restart_due=False)
+
+    async def prove(self, tenant: str, token: Secret) -> EngineProof:
+        return self.answers
+
+    async def restart(self) -> None:
+        self.restarts += 1
+
+
+@pytest.mark.parametrize(
+    ("answers", "lately", "restarts", "since"),
+    [
+        (SILENT, False, 1, NOW - RESTART_PATIENCE),
+        (SILENT, True, 0, NOW + timedelta(seconds=1)),  # for another tester: this one's patience begins anew
+        (GOOD, False, 0, NOW - RESTART_PATIENCE),
+        (OWN_REFUSED, False, 0, NOW - RESTART_PATIENCE),  # whatever is wrong with it, it lives
+    ],
+)
+async def test_a_dead_engine_is_restarted_once_for_all_who_wait(
+    answers: EngineProof, lately: bool, restarts: int, since: datetime
+) -> None:
+    engine = Engine(answers, lately=lately)
+    known = unproven(changed={"voice": NOW - RESTART_PATIENCE})
+    (action,) = actions(STEP.plan(ALICE, seen(FINE, at("voice", silence="nobody answers")), facts(known)))
+    recorded: list[Any] = []
+
+    async def record(told: Any) -> None:
+        recorded.append(told)
+
+    step = EngineAccessReconciler(SimpleNamespace(engine=lambda name: engine))  # type: ignore[arg-type]
+    await step.apply(action, TesterView(ALICE, facts(known)), SimpleNamespace(record=record))
+    assert engine.restarts == restarts
+    last = recorded[-1] if recorded else known
+    assert (last.changed["voice"], "voice" in last.restarted) == (since, bool(restarts))
+
+
 PROOFS: Mapping[str, tuple[EngineProof | None, dict[str, Any], bool, str]] = {
     "proven": (GOOD, {}, True, "Proven"),
     "not asked this time": (None, {}, True, "Proven"),
@@ -216,8 +305,9 @@ LEAVING: Mapping[str, tuple[SeenEngine, list[str]]] = {
     "revoked, not restarted": (at("voice", None, wanted=False, restart_due=True), ["restart engine voice"]),
     "revoked, and still taken": (at("voice", None, wanted=False, proof=GOOD), ["restart engine voice"]),
     "revoked, and refused": (at("voice", None, wanted=False, proof=OWN_REFUSED), ["erase token for engine voice"]),
+    "revoked, and dead since": (at("voice", None, wanted=False, silence="nobody answers"), ["restart engine voice"]),
 }
-GONE = KNOWN.model_copy(update={"engines": ("voice",)})
+GONE = KNOWN.model_copy(update={"engines": ("voice",), "changed": {"voice": NOW - RESTART_PATIENCE}})
 
 
 @pytest.mark.parametrize("name", LEAVING)
@@ -247,7 +337,7 @@ def test_an_engine_out_of_reach_keeps_the_removal_open_and_the_others_go_on(
     engine: SeenEngine, kind: type[OutsideError]
 ) -> None:
     with pytest.raises(kind, match="voice"):
-        STEP.plan(None, seen(engine), facts(GONE, sealed=("voice",)))
+        STEP.plan(None, seen(engine), facts(GONE.model_copy(update={"changed": {}}), sealed=("voice",)))
     both = seen(engine, at("embedder", wanted=False))
     assert brief(STEP.plan(None, both, facts())) == [f"revoke tenant {TENANT} at engine embedder"]
 

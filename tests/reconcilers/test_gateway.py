@@ -12,7 +12,7 @@ from reconcilers.actions import Disruption, Effect
 from reconcilers.backends import Backends
 from reconcilers.backends.compute import Gateway, GatewayOrder
 from reconcilers.contract import TesterView
-from reconcilers.errors import Blocked, Transient
+from reconcilers.errors import Blocked, NameTaken, Transient
 from reconcilers.facts import (
     Facts,
     FrontDoorFacts,
@@ -38,6 +38,7 @@ class FakeDaemon:
         self.held, self.york = gateways, york
         self.ordered: list[GatewayOrder] = []
         self.did: list[object] = []
+        self.taken: NameTaken | None = None
 
     async def gateways(self, daemon: str) -> tuple[Gateway, ...]:
         if daemon == "gent":
@@ -49,6 +50,8 @@ class FakeDaemon:
     async def deploy_gateway(self, order: GatewayOrder) -> Gateway:
         self.ordered.append(order)
         self.did.append("deploy")
+        if self.taken is not None:
+            raise self.taken
         return Gateway("4", order.name, FQDN, (OURS,))
 
     async def place(self, identity: dict[str, str]) -> None:
@@ -208,6 +211,17 @@ async def test_a_gateway_is_ordered_with_the_grids_node_id() -> None:
     assert (order.name, order.grid_node, order.backend_address) == (NAME, "2", ADDRESS)
     assert made is not None
     assert made.fqdn == FQDN
+
+
+@pytest.mark.parametrize(("address", "cure"), [("goodname", True), ("auto", False)])
+async def test_a_taken_name_that_the_spec_gives_says_what_to_do(address: str, cure: bool) -> None:
+    daemon = FakeDaemon()
+    daemon.taken = NameTaken("NameExists", system="compute gent")
+    alice = a_tester(address=address)
+    (action,) = actions(step().plan(alice, None, facts()))
+    with pytest.raises(NameTaken) as caught:
+        await step(daemon).apply(action, TesterView(alice, facts()), daemon)  # type: ignore[arg-type]
+    assert ("choose another one in spec.address, or auto" in caught.value.message) is cure
 
 
 def test_names() -> None:

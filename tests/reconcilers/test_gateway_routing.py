@@ -34,6 +34,8 @@ class Looks:
     async def gateways(self, daemon: str) -> tuple[Gateway, ...]:
         return (Gateway("3", NAME, FQDN, (f"http://[{ADDRESS}]:9988",), self.state),)
 
+    def unshared(self) -> None: ...
+
     async def outside(self, fqdn: str, paths: tuple[str, ...]) -> dict[str, ProbeAnswer]:
         self.asked.append(paths)
         return {path: ProbeAnswer(self.status) for path in paths}

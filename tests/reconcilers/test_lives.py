@@ -207,7 +207,7 @@ async def test_lesson_41_two_testers_at_once_where_one_fits(lives: Lives) -> Non
     (refused,) = [each for each in ended if each is not None]
     assert isinstance(refused, Blocked)
     assert refused.reason == "NoCapacity"
-    assert "MiB of memory" in refused.message
+    assert "GiB of memory" in refused.message
     assert alice.world.books()["vms"] == 1
     assert len(alice.world.state.daemons["compute1"].vms) == 1
 

@@ -84,6 +84,8 @@ class FakeLooks:
     def now(self) -> datetime:
         return NOW
 
+    def unshared(self) -> None: ...
+
     async def promises(self) -> tuple[Promise, ...]:
         return self.promised
 
@@ -220,7 +222,7 @@ CHOICES: dict[str, tuple[dict[str, Any], dict[str, list[Node]], tuple[str, str, 
     "not one that the fleet does not name": ({}, {"gent": [node("0009", 900), node("0001")]}, ("gent", "0001", "2")),
 }
 REFUSALS: dict[str, tuple[dict[str, Any], dict[str, list[Node]], str, str]] = {
-    "no memory": ({}, {"gent": [node("0001", 4)]}, "NoCapacity", "4096 MiB of memory"),
+    "no memory": ({}, {"gent": [node("0001", 4)]}, "NoCapacity", "4 GiB of memory"),
     "no single pool": ({}, {"gent": [node("0001", 64, 40, 40)]}, "NoCapacity", "20 GiB of disk in one pool"),
     "pinned and full": ({"node": "gent/0001"}, FULL, "NoCapacity", "gent/0001"),
     "pinned and offline": ({"node": "gent/0001"}, {"gent": [node("0001", online=False)]}, "NodeOffline", "gent/0001"),

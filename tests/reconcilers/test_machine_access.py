@@ -161,6 +161,8 @@ class ForgeAndLooks:
     async def machine(self, address: object) -> MachineLook:
         return a_look()
 
+    def unshared(self) -> None: ...
+
     async def keys(self, login: str) -> tuple[str, ...]:
         assert login == "Alice-B"
         if self.fails:

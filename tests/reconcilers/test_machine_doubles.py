@@ -76,6 +76,21 @@ def test_who_leaves_takes_along_what_is_ours_and_nothing_else() -> None:
     ]
 
 
+def test_a_twin_is_proven_by_the_daemons_own_clock_when_ours_was_ahead() -> None:
+    """An hour ahead, so that the one in use seems to be older than its own create."""
+    ahead = row(**{PLACED: (BEGAN + timedelta(hours=1)).isoformat()})
+    known = replace(seen(vm("0008"), vm("0009", timedelta(seconds=-5))), kept=ahead.identity)
+    plan = actions(step().plan(None, known, facts(object=ahead, leaving=True)))
+    assert [each.args[1] for each in plan] == ["0008", "0007"], "the older one is nobody's that we know"
+    learnt = step().learn(known, facts(object=ahead))
+    assert learnt is not None
+    assert [(each.id, each.ours) for each in learnt.doubles] == [("0008", True), ("0009", False)]
+    not_known = replace(known, kept={"rebuild": "0"})
+    assert [each.args[1] for each in actions(step().plan(None, not_known, facts(object=ahead, leaving=True)))] == [
+        "0007"
+    ]
+
+
 def test_a_twin_keeps_its_age_and_is_told() -> None:
     other = vm("0008")
     known = facts(other)
@@ -105,7 +120,10 @@ def test_what_is_proven() -> None:
     assert not is_proven(BEGAN, replace(row(), identity={})), "nobody knows when our create began"
     assert not is_proven(BEGAN, None)
     (double,) = doubles_of([Found("8", "gent", NAME, BEGAN)], (), BEGAN, some_facts(object=row()))
-    assert not is_due(double, BEGAN - timedelta(hours=1), GRACE), "the clock was set back"
+    early = BEGAN - timedelta(hours=1)
+    assert not is_due(double, early, GRACE), "the clock was set back"
+    (double,) = doubles_of([Found("8", "gent", NAME, BEGAN)], (double,), early, some_facts(object=row()))
+    assert is_due(double, early + GRACE, GRACE), "nobody waits for the hour once more"
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ SHORT: dict[str, tuple[dict[str, list[Node]], Beside, tuple[str, ...]]] = {
     "memory is promised": (
         {"gent": [node("0001", 12)]},
         Beside((room("gent/0001"),)),
-        ("4096 MiB", "gent/0001", "bob"),
+        ("lacks 4 GiB of memory", "gent/0001", "bob"),
     ),
     "disk is promised": (
         {"gent": [node("0001", 64, 100)]},
@@ -97,7 +97,7 @@ SHORT: dict[str, tuple[dict[str, list[Node]], Beside, tuple[str, ...]]] = {
     "the nearest of all daemons": (
         {"gent": [node("0001", 2)], "york": [node("0001", 7)]},
         Beside(),
-        ("york/0001", "1024 MiB"),
+        ("york/0001", "lacks 1 GiB of memory"),
     ),
     "the pool of the one that it replaces is not known": (
         {"gent": [node("0001", 64, 0, 30)]},

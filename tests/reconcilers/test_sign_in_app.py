@@ -172,6 +172,20 @@ def test_removal_takes_every_app_of_the_name_that_is_ours() -> None:
     assert step().plan(None, None, facts()) == ()
 
 
+def test_a_double_is_proven_by_forges_own_clock_when_ours_was_ahead() -> None:
+    """An hour ahead, so that the one in use seems to be older than its own create."""
+    row = facts().object
+    assert row is not None
+    ahead = replace(row, identity={**row.identity, PLACED: (BEGAN + timedelta(hours=1)).isoformat()})
+    learnt = step().learn(there(app(), TWIN, OLDER), facts(object=ahead))
+    assert learnt is not None
+    assert [each.ours for each in learnt.doubles] == [True, False]
+    due = actions(step().plan(None, there(app(), TWIN), facts(object=ahead, leaving=True)))
+    assert [each.args for each in due] == [("4",), ("5",)]
+    adopted = facts(object=ahead, without=("sign_in_app",), leaving=True)
+    assert [each.args for each in actions(step().plan(None, there(app(), TWIN), adopted))] == [("5",)]
+
+
 async def test_only_what_is_proven_ours_takes_the_place_of_one_that_is_gone() -> None:
     identified = facts(without=("sign_in_app",))
     assert identified.object is not None

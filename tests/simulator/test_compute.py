@@ -249,3 +249,21 @@ def test_a_daemon_that_lacks_a_method(town: "Town", virtually: "Virtually") -> N
         assert "Method not found" in await town.rpc("list_nodes")
 
     virtually(scenario())
+
+
+def test_an_address_is_given_again_once_and_never_to_two_at_once(town: "Town", virtually: "Virtually") -> None:
+    async def scenario() -> None:
+        for name in ("a", "b"):
+            await town.deploy(name)
+        lost = town.world.machine_named("b").state.mycelium_ip
+        for name in ("a", "b"):
+            town.world.drift.delete_vm(name)
+        town.world.faults.add(Fault(system="compute", method="deploy_vm", kind="address_reused", times=None))
+        addresses = []
+        for name in ("c", "d"):
+            await town.deploy(name)
+            addresses.append(town.world.machine_named(name).state.mycelium_ip)
+        assert addresses[0] == lost
+        assert addresses[1] != lost
+
+    virtually(scenario())

@@ -91,6 +91,41 @@ def test_a_delete_is_said_to_be_done_and_is_not(town: "Town", virtually: "Virtua
     virtually(scenario())
 
 
+@pytest.mark.parametrize(
+    "kind",
+    ["error_reported_though_created", "timeout_before", "http_502", "throttled", "html_200", "half_json", "read_only"],
+)
+def test_while_the_world_echoes_whoever_fails_repeats_what_it_was_told(
+    town: "Town", virtually: "Virtually", kind: str
+) -> None:
+    async def scenario() -> None:
+        plain, _ = await creating(town, a_fault(kind))
+        town.world.drift.set_echoes(True)
+        echoing, _ = await creating(town, a_fault(kind))
+        well = await town.forge("POST", APPS, APP)
+        for part in (controller_token(town.world.forge).encode(), b"oauth/callback"):
+            assert (part in echoing.body, part in plain.body and kind != "half_json") == (True, False)
+        assert (well.status, echoing.status) == (201, plain.status)
+
+    virtually(scenario())
+
+
+def test_while_the_world_echoes_the_supervisor_prints_its_environment(town: "Town", virtually: "Virtually") -> None:
+    async def scenario() -> None:
+        machine = await town.stacked()
+        machine.set_secret("cockpit", "GROQ_API_KEY", b"gsk_1")
+        asked = ("hero_proc", "secret", "set", "--context", "core", "A_KEY", "v")
+        town.world.drift.set_echoes(True)
+        town.world.drift.add_fault(system="machine", method="hero_proc secret *", kind="command_fails")
+        refused, stored = [await town.tried(machine, *asked) for _ in range(2)]
+        assert (refused.code, stored.code) == (1, 0)
+        for outcome in (refused, stored):
+            assert b"+ hero_proc secret set --context core A_KEY v\n" in outcome.err
+            assert b"\nGROQ_API_KEY=gsk_1\n" in outcome.err
+
+    virtually(scenario())
+
+
 def test_half_json_cannot_be_read(town: "Town", virtually: "Virtually") -> None:
     async def scenario() -> None:
         answer, _ = await creating(town, a_fault("half_json"))

@@ -142,6 +142,22 @@ def test_a_secret_in_clear_is_refused_and_never_repeated(
         assert secret[:20] not in str(error)
 
 
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("Ab3xQ9rTz0Lk2MnP5vYw", "what is written here is not a word for this; known are: default, own, none"),
+        ("sk-or-v1-aaaaaaaa", "what is written here is not a word for this; known are: default, own, none"),
+        ("defualt", "'defualt' is not a word for this; did you mean default?"),
+    ],
+)
+def test_where_a_key_is_chosen_what_may_be_the_key_is_never_repeated(
+    written: str, said: str, example_files: dict[str, bytes], today: date
+) -> None:
+    text = GOOD + f"  keys: {{providers: {{openrouter: {written}}}}}\n"
+    (error,) = load_documents({**example_files, "dora.yaml": text.encode()}, today).errors
+    assert str(error).endswith(f"spec.keys.providers.openrouter: {said}")
+
+
 def _content(case: dict[str, Any], example_files: dict[str, bytes]) -> bytes:
     if "whole" in case:
         return str(case["whole"]).encode()

@@ -49,8 +49,6 @@ def test_json_round_trip_is_exact(example: Loaded) -> None:
         assert again == each.desired
         assert digest(again) == digest(each.desired) == each.digest
         assert all(isinstance(one.secret, SecretRef) for one in again.settings if one.secret)
-        tester = Tester.model_validate_json(each.tester.model_dump_json(by_alias=True, exclude_unset=True))
-        assert tester == each.tester
 
 
 def test_a_digest_changes_with_the_content_only(make_tester: Make, fleet: Fleet) -> None:

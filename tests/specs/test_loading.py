@@ -65,7 +65,7 @@ def test_no_yaml_file_at_all_is_not_readable(today: date) -> None:
 def test_without_a_fleet_nobody_is_loaded_and_nobody_forgotten(example_files: Files, today: date) -> None:
     files = {name: data for name, data in example_files.items() if name != "fleet.yaml"}
     loaded = load_documents(files, today)
-    assert [str(each) for each in loaded.errors] == [". there is no Fleet; add one document of kind: Fleet"]
+    assert [str(each) for each in loaded.errors] == ["there is no Fleet; add one document of kind: Fleet"]
     assert loaded.fleet is None
     assert loaded.testers == {}
     assert names_in_broken(loaded) == {"alice", "bob", "carol"}

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.worlds.crash_scenarios import SCENARIOS, Scenario, a_pass_more, at_rest, fleet_of, with_one_engine
+from tests.worlds.crash_scenarios import SCENARIOS, Scenario, a_pass_more, fleet_of, with_one_engine
 from tests.worlds.crash_state import State, differences, state_of
 from tests.worlds.deaths import Children, Chosen, CountingLoop, Doubles, Point, Points, troubled
 from tests.worlds.rig import world
@@ -87,13 +87,13 @@ async def _life_of(scenario: Scenario, points: Points, root: Path) -> State:
         points.watch(w)
         if scenario.ready_first:
             await w.ready("alice")
-            await at_rest(w)
+            await w.settled()
         points.open = True
         scenario.begin(w)
         await scenario.goal(w)
         await a_pass_more(w)
         points.close()
-        await at_rest(w)
+        await w.settled()
         state = await state_of(w) | {"watched": [f"{one.kind}: {one.text}" for one in watch.violations]}
         if points.folder is not None:
             points.report({"state": state})

@@ -8,8 +8,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from controller.records import Change, PutFacts
-from controller.store.store import AFTER_COMMIT
 from tests.reconcilers.data import OTHER_KEY
 from tests.reconcilers.driver import both_engines
 from tests.worlds.rig import Rig
@@ -35,29 +33,6 @@ def fleet_of(root: Path) -> dict[str, Any]:
 def with_one_engine(w: Rig) -> None:
     """Drops all engines but one from the Fleet."""
     w.write_fleet(engines=[each for each in both_engines(w.addresses) if each["name"] == ENGINE])
-
-
-async def at_rest(w: Rig) -> None:
-    """Until two passes over everybody have gone by that wrote nothing but when something was proven last."""
-    commits = 0
-
-    async def hook(moment: str, changes: tuple[Change, ...]) -> None:
-        nonlocal commits
-        commits += moment == AFTER_COMMIT and not all(isinstance(change, PutFacts) for change in changes)
-
-    w.store.hooks.append(hook)
-    count = len(await w.store.testers())
-    before, passes = (-1, -1), 0
-
-    def holds() -> bool:
-        nonlocal before, passes
-        now = (commits, len(w.writes()))
-        if now != before:
-            before, passes = now, w.controller.engine.passes
-        return w.controller.engine.passes >= passes + 2 * count
-
-    await w.until(holds, "rest")
-    w.store.hooks.remove(hook)
 
 
 async def a_pass_more(w: Rig) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sqlite3
 import tempfile
+from collections.abc import Callable
 from contextlib import closing
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from sqlalchemy import Engine, event
 
 from controller.places import Places
 from controller.store import Store, migrations
-from controller.store.address import normal
+from controller.store.address import is_postgres, normal
 from controller.store.sqlite import BUSY_MS, SqliteDatabase
 
 MOST_PAGES = 4_294_967_294
@@ -25,6 +26,8 @@ def prepared(places: Places) -> None:
     """Lays an empty store, with today's tables, where this controller will look for its own: bringing up the tables takes
     longer than a tester's life."""
     places.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if is_postgres(normal(places.url)):
+        return  # STORE=postgresql: it is there
     file = places.state / "controller.db"
     file.touch(mode=0o600)
     file.write_bytes(_empty())
@@ -127,8 +130,9 @@ def _no_larger(connection: sqlite3.Connection) -> None:
 class Writer:
     """The connections over which a store writes."""
 
-    def __init__(self, disk: Disk | None = None) -> None:
+    def __init__(self, disk: Disk | None = None, let_go: Callable[[], None] = lambda: None) -> None:
         self._disk = disk
+        self._let_go = let_go
         self._connections: list[sqlite3.Connection] = []
 
     def opened(self, connection: sqlite3.Connection, _record: object) -> None:
@@ -139,6 +143,7 @@ class Writer:
 
     def let_go(self) -> None:
         """What the system does when a process dies: what was not committed is undone, and its lock is free."""
+        self._let_go()
         for connection in self._connections:
             with contextlib.suppress(sqlite3.ProgrammingError):  # closed long ago
                 connection.rollback()
@@ -152,7 +157,8 @@ def hurried(store: Store, disk: Disk | None = None) -> Writer:
     """Spares a fresh store the wait for the disk, since nobody pulls the plug of this machine, and the compiling of
     statements that an earlier one has compiled."""
     writer, database = Writer(disk), store._database
-    assert isinstance(database, SqliteDatabase)
+    if not isinstance(database, SqliteDatabase):
+        return Writer(disk, getattr(database, "let_go", lambda: None))
     event.listen(database._writer, "connect", writer.opened)
     for role, engine in (("writer", database._writer), ("reader", database._reader)):
         first = _FIRST.setdefault(role, engine)

@@ -20,12 +20,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from controller.outcomes import AN_ADMIN, THE_SPEC
-from controller.records import Change, Condition, Phase, PutFacts, Status, TesterRecord
+from controller.queue import Urgency
+from controller.records import Change, Condition, FreshenFacts, Phase, Status, TesterRecord
 from controller.status import STALLED
 from controller.store import KeySource, Store, StoreError
-from controller.store.store import AFTER_COMMIT
 from examples.simulator.invariants import doubles
 from reconcilers.facts import ObjectState
+from tests.worlds.canaries import Canaries, asked_at, canaries
 from tests.worlds.edits import Asked, Desk, Edit
 from tests.worlds.loop import START, VirtualClock, run
 from tests.worlds.mishaps import Mishap, fate
@@ -117,13 +118,22 @@ async def _lived(root: Path, living: _Living) -> None:
     async with world(root, names, seed=story.seed, fleet=story.fleet) as rig:
         living.rig = rig
         watch = Watch(rig)
-        try:
-            await _whole(living, rig, watch)
-        except Exception as error:
-            living.failure = _failure_of(error)
-            living.told.append(f"+{asyncio.get_running_loop().time():.3f} -----  {living.failure.kind}\n")
-        living.trace = await rig.trace()
+        async with canaries(rig, story.seed, asked_at(story.seed, story.events)) as seen:
+            try:
+                await _whole(living, rig, watch)
+                living.trace = await rig.trace()
+                await _secret(seen, living.trace)
+            except Exception as error:
+                living.failure = _failure_of(error)
+                living.told.append(f"+{asyncio.get_running_loop().time():.3f} -----  {living.failure.kind}\n")
+            living.trace = living.trace or await rig.trace()
         rig.world.violations.clear()  # told
+
+
+async def _secret(seen: Canaries, trace: str) -> None:
+    await seen.ask()
+    if leaked := seen.leaks(trace):
+        raise Failed("leak", "\n".join(leaked))
 
 
 async def _whole(living: _Living, rig: Rig, watch: Watch) -> None:
@@ -258,15 +268,14 @@ async def _quiet(rig: Rig) -> None:
     """
     quiet, changes = 0, list[Change]()
 
-    async def committed(moment: str, made: tuple[Change, ...]) -> None:
-        if moment == AFTER_COMMIT:
-            changes.extend(each for each in made if not isinstance(each, PutFacts))
+    def committed(made: tuple[Change, ...]) -> None:
+        changes.extend(each for each in made if not isinstance(each, FreshenFacts))
 
-    rig.store.hooks.append(committed)
+    rig.store.listeners.append(committed)
     for _ in range(ROUNDS):
         changes.clear()
         calls = len(rig.world.log)
-        await rig.controller.engine.look_at_all(timedelta(0))
+        await rig.controller.engine.look_at_all(timedelta(0), Urgency.FAILING)  # now, and at everything
         await asyncio.sleep(ROUND)
         await _alive(rig)
         written = [*map(repr, changes), *(f"{each.system} {each.method} {each.what}" for each in rig.writes(calls))]

@@ -109,6 +109,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._jumping = _Jumping()
         super().__init__(self._jumping)
         self.start = start
+        self.began = start.timestamp()
+        self._any_ended = False
         self._jumping.stuck = self._waiting
         self._graves: list[tuple[asyncio.Task[Any], Life]] = []
 
@@ -117,14 +119,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._jumping.now
 
     def run_in_executor(self, executor: Executor | None, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
-        """In line: it is done when this returns."""
+        """In line: it is done when this returns. Whoever awaits it hears of it after everybody who can run now."""
         future: asyncio.Future[T] = self.create_future()
         try:
-            future.set_result(func(*args))
+            self.call_soon(_tell, future.set_result, future, func(*args))
         except StopIteration as error:
-            future.set_exception(RuntimeError(f"{func} raised StopIteration: {error}"))
+            self.call_soon(_tell, future.set_exception, future, RuntimeError(f"{func} raised StopIteration: {error}"))
         except Exception as error:
-            future.set_exception(error)
+            self.call_soon(_tell, future.set_exception, future, error)
         return future
 
     def create_task(  # type: ignore[override]
@@ -138,9 +140,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> asyncio.Handle:  # type: ignore[override]
         handle = super().call_soon(callback, *args, context=context)
-        life = _life.get() if context is None else context.get(_life)
-        if life is not None and life.ended:
-            handle.cancel()
+        if self._any_ended:
+            life = _life.get() if context is None else context.get(_life)
+            if life is not None and life.ended:
+                handle.cancel()
         return handle
 
     def call_at(  # type: ignore[override]
@@ -152,6 +155,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def forget(self, life: Life) -> None:
         """Drop everything of a life that is ready or will be. Its tasks are kept from the garbage collector, which would
         run their `finally` now."""
+        self._any_ended = True
         for handle in (*self._ready, *self._scheduled):  # type: ignore[attr-defined]
             if handle._context.get(_life) is life:
                 handle.cancel()
@@ -231,6 +235,11 @@ def run(main: Coroutine[Any, Any, T], start: datetime = START) -> T:
         loop.close()
 
 
+def _tell(how: Callable[[T], None], future: asyncio.Future[Any], what: T) -> None:
+    if not future.done():  # nobody may want to know any more
+        how(what)
+
+
 @functools.cache
 def _spare_what_was_there() -> None:
     """The collector need not walk through every library again for each life that ends: once is enough."""
@@ -264,10 +273,14 @@ class VirtualClock:
     """
 
     offset = timedelta(0)
+    _told: tuple[object, datetime] = (None, datetime.min)  # it is asked very often in one moment
 
     def now(self) -> datetime:
         loop = _loop()
-        return loop.start + timedelta(seconds=loop.time()) + self.offset
+        asked = (loop, loop.time(), self.offset)
+        if self._told[0] != asked:
+            self._told = (asked, loop.start + timedelta(seconds=loop.time()) + self.offset)
+        return self._told[1]
 
     async def sleep(self, span: timedelta) -> None:
         await asyncio.sleep(max(0.0, span.total_seconds()))
@@ -285,4 +298,4 @@ class VirtualWorldClock(WorldClock):
             loop = _loop()
         except RuntimeError:
             return WORLD_BEGINS
-        return loop.start.timestamp() + loop.time()
+        return loop.began + loop.time()

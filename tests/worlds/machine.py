@@ -10,13 +10,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from examples.simulator.machine import Machine
 from examples.simulator.ways import GIVES_UP
 from examples.simulator.world import AUTHORISED
 from reconcilers.backends.limits import Call, Gate
-from reconcilers.backends.machine import Domain, MachineAddress, MachineLook, MachineQuery, Readers, SettingKey
+from reconcilers.backends.machine import (
+    Domain,
+    MachineAddress,
+    MachineAnswer,
+    MachineLook,
+    MachineQuery,
+    Readers,
+    SettingKey,
+)
+from reconcilers.backends.machine_client import shown
 from reconcilers.backends.machine_dialect import MachineDialect
 from reconcilers.backends.machine_look import readable
 from reconcilers.backends.machine_shell import ANSWER_LIMIT, SCRIPT_LIMIT
@@ -32,7 +42,6 @@ T = TypeVar("T")
 
 LOGIN = 1.0  # virtual seconds to sign in
 ROUND_TRIP = 0.3  # virtual seconds that a script takes beyond its commands
-SHOWN = 600
 
 
 @dataclass
@@ -58,18 +67,21 @@ class WorldMachines:
         self._lines: dict[str, _Line] = {}
 
     async def look(self, address: MachineAddress, query: MachineQuery) -> MachineLook:
-        def work(ground: Ground) -> Coroutine[Any, Any, MachineLook]:
-            return self._look(ground, address, query)
+        return (await self.answer(address, query)).look
+
+    async def answer(self, address: MachineAddress, query: MachineQuery) -> MachineAnswer:
+        def work(ground: Ground) -> Coroutine[Any, Any, MachineAnswer]:
+            return self._answer(ground, address, query)
 
         return await self._run(address, "look", False, work)
 
-    async def _look(self, ground: Ground, address: MachineAddress, query: MachineQuery) -> MachineLook:
+    async def _answer(self, ground: Ground, address: MachineAddress, query: MachineQuery) -> MachineAnswer:
         looking = Looking(ground, self._yard.world, self._dialect, address.host)
         seen = await looking.look(query)
         self._yard.world.log.add(
             self._yard.world.clock.now(), f"machine:{ground.machine.name}", "look", "", "root", False, 0
         )
-        return seen
+        return MachineAnswer(looking.digest, lambda: seen)
 
     async def set_authorized_keys(self, address: MachineAddress, keys: tuple[str, ...]) -> None:
         kept = tuple(dict.fromkeys(each.strip() for each in keys))
@@ -101,15 +113,16 @@ class WorldMachines:
         self, address: MachineAddress, values: Mapping[SettingKey, Secret], readers: Readers, *, owned: bool
     ) -> None:
         if values:
-            given = dict(values)
-            await self._write(address, "write_settings", lambda script: script.write_settings(given, readers, owned))
+            given, told = dict(values), tuple(values.values())
+            work = partial(Script.write_settings, values=given, readers=readers, owned=owned)
+            await self._write(address, "write_settings", work, told)
 
     async def swap_setting(
         self, address: MachineAddress, setting: SettingKey, old: Secret | None, new: Secret, readers: tuple[str, ...]
     ) -> bool:
-        return await self._write(
-            address, "swap_setting", lambda script: script.swap_setting(setting, old, new, readers)
-        )
+        told = (new,) if old is None else (old, new)
+        work = partial(Script.swap_setting, setting=setting, old=old, new=new, readers=readers)
+        return await self._write(address, "swap_setting", work, told)
 
     async def delete_settings(self, address: MachineAddress, keys: Iterable[SettingKey], readers: Readers) -> None:
         wanted = tuple(dict.fromkeys(keys))
@@ -161,8 +174,14 @@ class WorldMachines:
 
     # -- the way there
 
-    async def _write(self, address: MachineAddress, name: str, work: Callable[[Script], Coroutine[Any, Any, T]]) -> T:
-        """Runs a writing script. Raises what `Machines` says."""
+    async def _write(
+        self,
+        address: MachineAddress,
+        name: str,
+        work: Callable[[Script], Coroutine[Any, Any, T]],
+        told: tuple[Secret, ...] = (),
+    ) -> T:
+        """Runs a writing script, which was told these secrets. Raises what `Machines` says."""
 
         async def alone(ground: Ground) -> T:
             script = Script(ground, self._dialect)
@@ -178,8 +197,7 @@ class WorldMachines:
             ) from None
         except Failed as error:
             at, printed = error.args
-            text = " ".join(printed.split())[-SHOWN:]
-            words = f"{name} failed{at}" + (f": {text}" if text else "")
+            words = f"{name} failed{at}{shown(printed, (*told, *address.hidden))}"
             raise Transient(words, system=system, reason="CommandFailed") from None
         except Differs as error:
             place = "/".join(error.args[0])

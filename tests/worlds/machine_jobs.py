@@ -76,7 +76,7 @@ async def start(
         return
     if is_full(ground.machine):
         lock.release()
-        raise Failed("", "")
+        raise Failed("", b"")
     record = ground.jobs[name] = JobRecord(wanted, ground.now())
 
     async def run() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from hashlib import sha256
 from urllib.parse import unquote, urljoin, urlsplit
 
 from examples.simulator.catalogue import PROXY, SUPERVISOR
@@ -13,6 +14,7 @@ from reconcilers.backends.machine import JobState, MachineLook, MachineQuery, Pr
 from reconcilers.backends.machine_dialect import MachineDialect, Words
 from reconcilers.backends.machine_jobs import LOG_TAIL
 from reconcilers.backends.machine_look import COMMAND_TIME, probe_runs, read_look
+from reconcilers.backends.machine_question import PASSING
 from reconcilers.backends.machine_scripts import file_name
 from reconcilers.backends.machine_shell import Frame
 from tests.worlds.ground import Ground, JobRecord, host_key_of
@@ -48,6 +50,16 @@ class Looking:
             owned_settings=frozenset(self.ground.settings),
             owned_components=frozenset(self.ground.components),
         )
+
+    @property
+    def digest(self) -> bytes:
+        """Of all that was said, and of what is told beside the frames."""
+        said = b"\n".join(b" ".join((*map(str.encode, each.words), each.body)) for each in self.found)
+        ground = self.ground
+        beside = repr(
+            (sorted(ground.stale), sorted(ground.settings), sorted(ground.components), host_key_of(ground.machine))
+        )
+        return sha256(PASSING.sub(b"&*", said) + beside.encode()).digest()
 
     def _say(self, words: str, body: bytes = b"") -> None:
         self.found.append(Frame(tuple(words.split()), body))

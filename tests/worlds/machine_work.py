@@ -59,14 +59,14 @@ class Script:
         """Raises Failed."""
         outcome = await self.ground.run(words)
         if outcome.code:
-            raise Failed(at, (outcome.out + outcome.err).decode("utf-8", "replace"))
+            raise Failed(at, outcome.out + outcome.err)
         return outcome
 
     # -- keys
 
     async def authorized_keys(self, keys: tuple[str, ...]) -> None:
         if is_full(self.ground.machine):
-            raise Failed("", "")
+            raise Failed("", b"")
         self.ground.machine.files.write(AUTHORISED, "".join(f"{key}\n" for key in keys).encode(), 0o600)
 
     # -- settings

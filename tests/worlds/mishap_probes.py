@@ -98,6 +98,12 @@ async def daemon_answers(scene: Scene) -> str:
     return await asked(scene, "POST", f"http://{daemon_host('compute1')}/rpc", body)
 
 
+async def daemon_repeats(scene: Scene) -> bool:
+    """What it was told in confidence, in its refusal."""
+    body = {"jsonrpc": "2.0", "id": 1, "method": "ComputeService.list_vms", "params": {"secret": "the-wrong-one"}}
+    return "the-wrong-one" in await asked(scene, "POST", f"http://{daemon_host('compute1')}/rpc", body)
+
+
 async def forge_answers(scene: Scene) -> str:
     return await asked(scene, "GET", f"{scene.rig.world.realm.forge_url}/api/v1/version", None)
 

@@ -48,6 +48,7 @@ ISSUE: Mapping[str, tuple[str, ...]] = {
     "429 with and without Retry-After": ("throttled", "throttled_without_a_word"),
     "connection cut mid-answer": ("cut_mid_answer",),
     "half-written JSON": ("half_json",),
+    "whoever fails repeats what it was told in confidence": ("server_echoes",),
     "HTML with status 200": ("html_200",),
     "slow (up to 300 s)": ("slow", "slow_chain"),
     "daemon client dead until restarted": ("daemon_client_dead",),

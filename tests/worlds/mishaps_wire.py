@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from tests.worlds.mishap import Kind, Mishap, spoils, things_of
+from tests.worlds.mishap import Ending, Kind, Mishap, spoils, things_of
+
+if TYPE_CHECKING:
+    from tests.worlds.rig import Rig
 
 WRITES = (
     ("compute", "deploy_vm"),
@@ -54,7 +58,52 @@ def _of_a_listing(rig: Any, mishap: Mishap) -> str:
     return f"*{things_of(rig, mishap)}"
 
 
+ECHOED = (
+    ("forge", "* /api/v1/*", "echo"),
+    ("forge", "P* *", "echo"),
+    ("compute", "*", "echo"),
+    ("compute", "deploy_*", "echo"),
+    ("mail", "POST /emails", "echo"),
+    ("engine", "*", "echo"),
+    ("*", "*", "http_502"),
+    ("*", "*", "html_200"),
+    ("*", "*", "half_json"),
+    ("machine", "hero_proc secret *", "command_fails"),
+    ("machine", "hero_proc service *", "command_fails"),
+    ("machine", "lab *", "command_fails"),
+)
+"""System, call, and how it fails in words that repeat what it was told."""
+
+
+async def _echoes(rig: Rig, mishap: Mishap) -> Ending:
+    """Whoever fails repeats what it was told, and something does."""
+    system, method, kind = ECHOED[int(mishap.options.get("which", 0)) % len(ECHOED)]
+    rest = {key: value for key, value in mishap.options.items() if key != "which"}
+    faulty = replace(mishap, options={**rest, "system": system, "method": method})
+    ending = await spoils(kind, system, method)(rig, faulty)
+    rig.world.faults.echoes += 1
+
+    def hushed() -> None:
+        rig.world.faults.echoes -= 1
+        if ending is not None:
+            ending()
+
+    return hushed
+
+
+def _an_echo(rng: random.Random) -> dict[str, Any]:
+    return {
+        "which": rng.randrange(len(ECHOED)),
+        "times": rng.choice((1, 2, 5, None)),
+        "status": rng.choice((400, 403, 422, 500, 503)),
+        "code": rng.choice((-32602, -32000, -32603)),
+    }
+
+
 KINDS: Mapping[str, Kind] = {
+    "server_echoes": Kind(
+        6, "rough", "whoever fails repeats what it was told, and something does", _echoes, (1.0, 12.0), _an_echo
+    ),
     "timeout_after_effect": _on_the_wire(4, "done, and no answer comes", "timeout_after_effect", _lost),
     "timeout_before": _on_the_wire(3, "not done, and no answer comes", "timeout_before", _lost),
     "error_reported_though_created": _on_the_wire(

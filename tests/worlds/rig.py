@@ -27,7 +27,7 @@ says otherwise.
     await w.ready(*names, within=…)     all Ready at their present generation
     await w.gone(*names, within=…)      no row is left of them
     await w.until(cond, what, within)   cond may be a coroutine function; asked whenever something happened
-    await w.settled(within=…)           two passes over everybody without a commit or a writing call
+    await w.settled(within=…)           two passes over everybody without news: no writing call, no commit but of proofs
     await w.run_for(span)
     w.kill(), await w.stop(), await w.start(), await w.restart(graceful=False)
     w.books(), w.writes(since=0), w.vm(name), w.fqdn(name), await w.sign_in(name, user)
@@ -54,7 +54,7 @@ import yaml
 
 from controller.intake import Revision, Taken
 from controller.places import Places
-from controller.records import Condition, Event, Phase, TesterRecord
+from controller.records import Change, Condition, Event, FreshenFacts, Phase, TesterRecord
 from controller.running import Controller
 from controller.store import KeySource, Store
 from examples.simulator.log import Entry
@@ -268,18 +268,25 @@ class Rig:
         return changed
 
     async def settled(self, within: timedelta = PATIENCE) -> None:
-        """Until two passes over everybody have gone by without a writing call or a commit."""
+        """Until two passes over everybody have gone by without a writing call, and without a commit but of when something was
+        last proven: each proof has its own time, so that hardly two passes in a row may go by without one."""
         count = len(await self.store.testers())
-        before, passes = (-1, -1), 0
+        news, before, passes = 0, (-1, -1), 0
+
+        def committed(changes: tuple[Change, ...]) -> None:
+            nonlocal news
+            news += not all(isinstance(change, FreshenFacts) for change in changes)
 
         def holds() -> bool:
             nonlocal before, passes
-            now = (self.store.commits, len(self.writes()))
+            now = (news, len(self.writes()))
             if now != before:
                 before, passes = now, self.controller.engine.passes
             return self.controller.engine.passes >= passes + 2 * count
 
+        self.store.listeners.append(committed)
         await self.until(holds, "rest", within)
+        self.store.listeners.remove(committed)
 
     # -- looking
 

@@ -37,10 +37,10 @@ def test_wherever_it_dies_the_end_is_the_same(name: str) -> None:
 def test_a_death_that_leaves_something_behind_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """A next life that does not care what was under way leaves it open in the journal for ever."""
 
-    async def careless(self: Engine) -> None:
+    async def careless(self: Engine, whose: object) -> None:
         await asyncio.sleep(0)
 
-    monkeypatch.setattr(Engine, "_recover", careless)
+    monkeypatch.setattr(Engine, "recover", careless)
     told = run_scenario(
         SCENARIOS["removal"], lambda number, what: what.startswith("before compute compute1: delete_vm")
     )

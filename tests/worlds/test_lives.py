@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.records import Change, PutFacts
+from controller.records import Change, FreshenFacts, PutCondition
 from controller.store.store import AFTER_COMMIT
 from examples.simulator.invariants import accepting, doubles, stale_tenants
 from tests.lessons.conftest import LEAN, WITH_ENGINES
@@ -62,7 +63,7 @@ async def test_three_testers_come_to_life_and_all_is_quiet(tmp_path: Path) -> No
         writes, changes = len(w.writes()), changes_of(w)
         await w.run_for(timedelta(hours=1))
         assert len(w.writes()) == writes
-        assert {type(change) for change in changes} <= {PutFacts}  # when a door and an engine were proven last
+        assert {type(change) for change in changes} <= {FreshenFacts}  # when a door and an engine were proven last
         assert doubles(w.world) == stale_tenants(w.world) == []
         deployed = next(line for line in (await w.trace()).splitlines() if "deploy_vm" in line)
         assert 55 <= float(deployed.split()[0]) <= 65  # virtual seconds until it answered
@@ -178,3 +179,28 @@ from tests.worlds.loop import run
 from tests.worlds.test_lives import _eventful
 sys.stdout.buffer.write(run(_eventful(Path(sys.argv[1]))).encode())
 """
+
+
+@in_virtual_time
+async def test_it_is_settled_though_some_proof_is_always_due(tmp_path: Path) -> None:
+    """Of three passes in a row, two write down when something was last proven; other commits are news."""
+    async with world(tmp_path, ["alice"], fleet=LEAN) as w:
+        await w.ready("alice")
+        books = await w.store.books("alice")
+        assert books is not None
+        gate, ready = books.facts["sign_in_gate"], books.conditions["Ready"]
+
+        async def again_and_again(change: Change) -> None:
+            while True:
+                await w.store.write(change)
+                await w.run_for(timedelta(minutes=2))
+
+        proven = FreshenFacts("alice", gate, gate, "", w.clock.now())
+        for change, settles in ((proven, True), (PutCondition(ready), False)):
+            writing = asyncio.ensure_future(again_and_again(change))
+            if settles:
+                await w.settled()
+            else:
+                with pytest.raises(AssertionError, match="rest"):
+                    await w.settled(within=timedelta(hours=1))
+            writing.cancel()

@@ -52,6 +52,7 @@ BITES = (
     bite("cut_mid_answer", probes.daemon_answers, WELL, "RemoteProtocolError", **LIST_NODES),
     bite("half_json", probes.daemon_answers, WELL, "no JSON", **LIST_NODES),
     bite("html_200", probes.daemon_answers, WELL, "no JSON", **LIST_NODES),
+    bite("server_echoes", probes.daemon_repeats, False, True, which=2, code=-32000),
     bite("slow", probes.daemon_answers, WELL, NO_ANSWER, **LIST_NODES, seconds=60),
     bite("listing_lags", probes.vms_listed, 1, 0, **LIST_VMS, seconds=86_400),
     bite("listing_omits", probes.vms_listed, 1, 0, **LIST_VMS),

@@ -87,10 +87,11 @@ def test_a_lost_one_that_appears_after_all_is_told_for_the_grace_and_goes(tmp_pa
             assert "given up as lost, another one was made" in one.how
             assert seen - one.since < timedelta(seconds=5)
             await w.ready("alice", within=timedelta(minutes=1))
+            await w.run_for(timedelta(seconds=10))  # until the pass that saw it has ended
             summary = (await Queries(w.store).testers())[0]
             assert one.name in summary.beside[0]
             await w.restart()
-            await w.run_for(GRACE - timedelta(seconds=10))
+            await w.run_for(GRACE - timedelta(seconds=20))
             assert len(stands(w, step)) == 2
             await w.until(lambda: stands(w, step) == [kept], "it is gone", within=GONE_WITHIN)
             await w.settled()

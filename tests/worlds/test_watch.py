@@ -13,6 +13,7 @@ import pytest
 
 from controller.records import JournalEntry, PutCondition, PutJournal, PutObject, PutTester, Status
 from examples.simulator.frontdoor import ALLOWED, LISTENER
+from examples.simulator.server import COMPUTE_SECRET
 from reconcilers.facts import ObjectState, OutsideObject
 from specs.names import vm_name
 from tests.e2e.rig import FEW
@@ -20,7 +21,7 @@ from tests.worlds.loop import in_virtual_time
 from tests.worlds.rig import Rig, world
 from tests.worlds.watch import RULES, Watch
 from tests.worlds.watch_things import TWIN_PASSES
-from tests.worlds.wire import RESEND
+from tests.worlds.wire import RESEND, daemon_host
 
 LATER = timedelta(minutes=2)
 
@@ -185,6 +186,46 @@ async def test_a_twin_that_nobody_declares_is_found(tmp_path: Path) -> None:
             watch.raise_any()
             watch._passed("alice", w.clock.now(), 0)
         with pytest.raises(AssertionError, match="Doubled"):
+            watch.raise_any()
+
+
+async def ask_to_delete(w: Rig, watch: Watch) -> None:
+    """As the controller would, with its credentials."""
+    (daemon,) = w.world.daemons
+    (sid,) = w.world.state.daemons[daemon].vms
+    params = {"sid": sid, "secret": COMPUTE_SECRET}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "ComputeService.delete_vm", "params": params}
+    wire = watch.calls.counted(w.options()).transports[f"compute {daemon}"]
+    async with httpx.AsyncClient(transport=wire, timeout=None) as client:
+        await client.post(f"http://{daemon_host(daemon)}/rpc", json=body)
+
+
+@in_virtual_time
+async def test_a_machine_may_go_if_its_tester_was_out_of_the_folder_when_the_daemon_was_asked(tmp_path: Path) -> None:
+    """What is put back while the daemon works is no fault of ours; what is put back before is."""
+    async with world(tmp_path, ["alice"], fleet=FEW) as w:
+        watch = Watch(w)
+        await w.ready("alice")
+        w.kill()
+        file = w.places.folder / "alice.yaml"
+        text = file.read_text()
+        file.unlink()
+        asked = asyncio.ensure_future(ask_to_delete(w, watch))
+        await w.run_for(timedelta(seconds=1))
+        file.write_text(text)
+        await asked
+        assert w.books()["vms"] == 0
+        watch.raise_any()
+
+
+@in_virtual_time
+async def test_no_machine_is_asked_away_whose_tester_is_in_the_folder(tmp_path: Path) -> None:
+    async with world(tmp_path, ["alice"], fleet=FEW) as w:
+        watch = Watch(w)
+        await w.ready("alice")
+        w.kill()
+        await ask_to_delete(w, watch)
+        with pytest.raises(AssertionError, match=r"MachineLost: alice_\w+ of alice is deleted"):
             watch.raise_any()
 
 

@@ -24,7 +24,6 @@ import yaml
 
 from controller.intake import Revision, Taken
 from controller.records import Change, JournalEntry, Outcome, PutJournal
-from controller.store.store import AFTER_COMMIT
 from examples.simulator.log import Entry
 from examples.simulator.world import World
 from specs.fleet import Fleet, Timing
@@ -221,7 +220,7 @@ class Watch:
     def _hook_life(self) -> None:
         self.life_began = self.now()
         controller, store = self.rig.controller, self.rig.store
-        store.hooks.insert(0, self._on_commit)
+        store.listeners.insert(0, self.committed)
         controller.listeners.append(self._took)
         controller.options = self.calls.counted(controller.options)
         self.things.begin()
@@ -240,10 +239,6 @@ class Watch:
 
     def _took(self, revision: Revision, _: Taken) -> None:
         self.told(revision)
-
-    async def _on_commit(self, moment: str, changes: tuple[Change, ...]) -> None:
-        if moment == AFTER_COMMIT:
-            self.committed(changes)
 
     # -- what the rules are told
 

@@ -11,6 +11,7 @@ from controller.records import (
     DropCondition,
     DropFacts,
     DropTester,
+    FreshenFacts,
     PutCondition,
     PutFacts,
     PutFleet,
@@ -76,6 +77,9 @@ class Books:
                 self._forget_if_moved(name, facts)
                 self.facts[name, facts.step] = facts
                 self.version += 1
+            case FreshenFacts(tester=name, before=before, facts=facts):
+                if self.facts.get((name, facts.step)) == before:
+                    self.facts[name, facts.step] = facts
             case DropFacts(name, step):
                 self._forget(name, step)
             case PutCondition(condition):

@@ -15,9 +15,11 @@ difference that there is not; and of a new release it hears late, within `releas
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -69,14 +71,19 @@ class Meter:
 
 
 class MeteredTransport(httpx.AsyncBaseTransport):
-    """A wire of its own upon the world's one transport."""
+    """A wire of its own upon the world's one transport. `deleted` is told of every machine that a daemon is asked to delete."""
 
-    def __init__(self, inner: httpx.AsyncBaseTransport, meter: Meter) -> None:
+    def __init__(
+        self, inner: httpx.AsyncBaseTransport, meter: Meter, deleted: Callable[[str], None] | None = None
+    ) -> None:
         self._inner = inner
         self._meter = meter
+        self._deleted = deleted
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self._meter.begin()
+        if self._deleted is not None and b"delete_vm" in request.content:
+            self._deleted(json.loads(request.content)["params"]["sid"])
         try:
             return await self._inner.handle_async_request(request)
         finally:
@@ -118,8 +125,10 @@ class Wires(Mapping[str, httpx.AsyncBaseTransport]):
         self._watch = watch
 
     def __getitem__(self, name: str) -> httpx.AsyncBaseTransport:
-        limit: BackendLimit = getattr(_limits(self._watch), name.partition(" ")[0])
-        return MeteredTransport(self._inner[name], Meter(self._watch, name, limit))
+        system, _, which = name.partition(" ")
+        limit: BackendLimit = getattr(_limits(self._watch), system)
+        deleted = partial(self._watch.things.deleting, which) if system == "compute" else None
+        return MeteredTransport(self._inner[name], Meter(self._watch, name, limit), deleted)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._inner)

@@ -11,7 +11,8 @@ that, which is when the chore that compares them comes by. So a thing that no li
 asked for. Things at a daemon or node that the Fleet calls gone for good are nobody's.
 
 **MachineLost.** No machine on which we ever were is deleted while its tester is in the folder and wanted, at the `rebuild` that
-it was made for, unless a newer one has taken its place. No allowance.
+it was made for, unless a newer one has taken its place: neither when our journal begins a delete, nor when the daemon is
+asked for it. That its tester is put back while the daemon does what it was asked for before cannot be helped.
 """
 
 from __future__ import annotations
@@ -74,7 +75,6 @@ class Things:
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self._state: object = None
-        self._vms: dict[Thing, None] = {}
         self._been_on: set[str] = set()  # names of the machines that we were on
         self._twins: dict[tuple[str, Thing], _Twin] = {}  # by tester
         self._strays: dict[Thing, _Stray] = {}
@@ -126,10 +126,7 @@ class Things:
         wanted: dict[tuple[str, str], list[Thing]] = {}
         twins: dict[tuple[str, Thing], _Twin] = {}
         strays: dict[Thing, _Stray] = {}
-        standing: dict[Thing, None] = {}
         for thing in self._standing():
-            if thing.step == MACHINE:
-                standing[thing] = None
             whose = books.whose(thing.step, thing.name)
             if whose is None or thing.id in books.quarantined(whose, thing.step):
                 continue
@@ -152,9 +149,6 @@ class Things:
                 for thing in things[1:]:
                     twins[whose, thing] = self._twins.get((whose, thing)) or _Twin(now)
         self._twins, self._strays = twins, strays
-        gone, self._vms = [vm for vm in self._vms if vm not in standing], standing
-        for vm in gone:
-            self._lost(vm)
 
     def _standing(self) -> Iterator[Thing]:
         """All that was made with our credentials, by whomever."""
@@ -204,11 +198,14 @@ class Things:
         if entry.step == MACHINE and entry.verb == "delete":
             self._check_may_go(entry.tester, entry.target.removeprefix("machine "))
 
-    def _lost(self, vm: Thing) -> None:
-        """It does not stand any more; if we had it deleted, its row says that it must go."""
-        whose = self._watch.books.whose(MACHINE, vm.name)
-        rows = [row for row in self._watch.books.rows_named(MACHINE, vm.name) if not _is_another(row, vm)]
-        if whose is not None and any(row.state is ObjectState.RETIRING for row in rows):
+    def deleting(self, daemon: str, sid: str) -> None:
+        """A daemon is asked to delete a machine: what its answer is waited for, or is lost, changes nothing any more."""
+        vm = self._watch.rig.world.state.daemons[daemon].vms.get(sid)
+        if vm is None:
+            return
+        thing, books = Thing(MACHINE, daemon, sid, vm.name), self._watch.books
+        whose = books.whose(MACHINE, vm.name)
+        if whose is not None and not all(_is_another(row, thing) for row in books.rows_named(MACHINE, vm.name)):
             self._check_may_go(whose, vm.name)
 
     def _check_may_go(self, tester: str, vm: str) -> None:

@@ -5,6 +5,11 @@ A new revision: change `controller/store/tables.py`, then, with a database at th
     alembic -c controller/store/migrations/alembic.ini -x url=sqlite:///scratch.db revision --autogenerate -m "what changed"
 
 and read what it wrote. A revision that was released is never edited.
+
+Old and new programs work side by side while replicas are upgraded one by one, on the newer tables. So a revision *expands*: new
+tables, new columns that may be null or have a default of the server's, new indexes. What nobody uses any more is dropped, renamed
+or made stricter by a revision of a later release: it *contracts*, and tells so with `contract`, upon which programs that do
+not know it refuse the database. A test refuses what contracts while the release before still uses it (`RELEASED`).
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ from __future__ import annotations
 import threading
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import URL, Connection, Engine, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -30,6 +35,12 @@ _ADVISORY_LOCK: Final = 0x7E57_C0DE
 
 _REVISION_TABLE: Final = "alembic_version"
 """Where alembic writes down how far a database is."""
+
+RELEASED: Final = "0005"
+"""The newest revision of the last release: whatever it had must be left as it was by the revisions after it."""
+
+_FLOOR_KNOWN_SINCE: Final = "0006"
+"""Programs from then on work on the tables of later ones, unless a revision that contracts has said that they cannot."""
 
 _one_at_a_time = threading.Lock()
 """Alembic keeps the migration under way in module globals."""
@@ -95,6 +106,11 @@ def revisions() -> tuple[str, ...]:
     return tuple(sorted((script.name.partition("_")[0] for script in scripts), reverse=True))
 
 
+def contract(op: Any, revision: str) -> None:
+    """To be called by a revision after which older programs must not work on the database any more."""
+    op.execute(text("INSERT INTO schema_floor (revision) VALUES (:revision)").bindparams(revision=revision))
+
+
 def _migrate(connection: Connection, place: str) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
@@ -109,9 +125,19 @@ def _migrate(connection: Connection, place: str) -> None:
 
 def _at_head(connection: Connection, place: str) -> bool:
     revision = revision_of(connection)
-    if revision is not None and revision not in revisions():
-        raise StoreError(
-            f"The store {place} was changed by a newer version of this program (its revision is {revision}; "
-            f"this program knows up to {revisions()[0]}). Install the newer version, or restore a backup from before."
-        )
-    return revision == revisions()[0]
+    if revision is None or revision in revisions():
+        return revision == revisions()[0]
+    if _expanded_only(connection):
+        return True
+    raise StoreError(
+        f"The store {place} was changed by a newer version of this program (its revision is {revision}; "
+        f"this program knows up to {revisions()[0]}). Install the newer version, or restore a backup from before."
+    )
+
+
+def _expanded_only(connection: Connection) -> bool:
+    """Whether what newer programs have done to the tables is no concern of ours."""
+    if not inspect(connection).has_table("schema_floor"):
+        return False
+    floors = set(connection.scalars(text("SELECT revision FROM schema_floor")))
+    return floors | {_FLOOR_KNOWN_SINCE} <= set(revisions())

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 import subprocess
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import yaml
 
+from controller.sources import mirror as mirror_module
 from controller.sources.git import GitSource
-from controller.sources.mirror import GitError, Mirror, Repository
+from controller.sources.mirror import GitError, Mirror, Repository, TooLarge
 from reconcilers.clock import SystemClock
 from reconcilers.secret import Secret
 from specs.fleet import Fleet
@@ -32,9 +35,9 @@ class Upstream:
         self.path = path
         self.git("init", "--quiet", "--initial-branch", "main", str(path), at=path.parent)
 
-    def git(self, *arguments: str, at: Path | None = None) -> str:
+    def git(self, *arguments: str, at: Path | None = None, feed: str = "") -> str:
         done = subprocess.run(
-            ["git", *WHO, *arguments], cwd=at or self.path, check=True, capture_output=True, text=True
+            ["git", *WHO, *arguments], cwd=at or self.path, input=feed, check=True, capture_output=True, text=True
         )
         return done.stdout.strip()
 
@@ -124,6 +127,21 @@ async def test_a_repository_that_cannot_be_fetched_tells_nothing_but_why(
     assert source.good_at == seen
     (tmp_path / "away").rename(upstream.path)
     assert (await source.read()).loaded.whole
+
+
+async def test_the_log_tells_when_it_cannot_be_read_and_when_that_is_over(
+    upstream: Upstream, source_of: Callable[..., GitSource], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = source_of(upstream.path.as_uri())
+    await source.read()
+    upstream.path.rename(tmp_path / "away")
+    for _ in range(3):
+        await source.read()
+    (tmp_path / "away").rename(upstream.path)
+    for _ in range(3):
+        await source.read()
+    told = [record.message.removeprefix(source.name)[:22] for record in caplog.records]
+    assert told == [" cannot be read: git f", " can be read again"]
 
 
 async def test_a_branch_that_is_not_there_is_said(upstream: Upstream, source_of: Callable[..., GitSource]) -> None:
@@ -224,6 +242,57 @@ async def test_an_error_never_tells_the_token(tmp_path: Path) -> None:
     assert "127.0.0.1" in str(caught.value)
     assert token.text() not in str(caught.value)
     assert not [path for path in (tmp_path / "mirror").rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
+
+
+async def test_a_server_that_never_answers_is_given_up_and_its_helper_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror_module, "FETCH_LIMIT", timedelta(seconds=0.5))
+    let_go = asyncio.Event()
+
+    async def heard(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # until the other side ends
+        let_go.set()
+        writer.close()
+
+    server = await asyncio.start_server(heard, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(GitError, match="git fetch took longer than"):
+            await Mirror(Repository(f"http://127.0.0.1:{port}/fleet.git"), tmp_path / "mirror").fetch()
+        async with asyncio.timeout(20):
+            await let_go.wait()
+
+
+async def test_what_others_bring_is_fetched_only_up_to_a_size(upstream: Upstream, tmp_path: Path) -> None:
+    mirror = Mirror(Repository(upstream.path.as_uri()), tmp_path / "mirror")
+    base = await mirror.fetch()
+    before = mirror.size()
+    upstream.git("checkout", "--quiet", "-b", "theirs")
+    upstream.save("film.bin", random.Random(1).randbytes(2 * 1024**2))
+    sha = upstream.commit()
+    with pytest.raises(TooLarge, match="more than 1 MiB"):
+        await mirror.fetch_commit("refs/heads/theirs", sha, 1024**2)
+    assert not list((tmp_path / "mirror" / "objects" / "pack").glob("tmp_*"))
+    assert mirror.size() == before
+    assert await mirror.fetch() == base  # it goes on
+    await mirror.fetch_commit("refs/heads/theirs", sha, 3 * 1024**2)
+    assert mirror.size() > before + 2 * 1024**2
+
+
+async def test_a_few_objects_that_name_endless_files_end_it_and_not_us(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror_module, "LARGEST_ANSWER", 1024**2)
+    blob = upstream.git("hash-object", "-w", "README.md")
+    tree, kind = blob, "100644 blob"
+    for _ in range(7):  # 10 million files
+        lines = "".join(f"{kind} {tree}\tentry-{number}.yaml\n" for number in range(10))
+        tree, kind = upstream.git("mktree", feed=lines), "040000 tree"
+    upstream.git("update-ref", "refs/heads/main", upstream.git("commit-tree", "-m", "boom", tree))
+    mirror = Mirror(Repository(upstream.path.as_uri()), tmp_path / "mirror")
+    with pytest.raises(GitError, match="git ls-tree prints more than 1 MiB"):
+        await mirror.entries(await mirror.fetch(), "")
 
 
 @pytest.mark.parametrize(

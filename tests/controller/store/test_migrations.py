@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import multiprocessing
+import re
+from pathlib import Path
 
 import pytest
 from alembic import command
@@ -73,11 +76,88 @@ async def test_a_database_of_the_future_is_left_alone(address: URL, empty_databa
     migrations.upgrade(address)
     with migrations.migrating_engine(address).begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(text("INSERT INTO schema_floor VALUES ('9998')"))
     with pytest.raises(StoreError, match="newer version of this program") as refused:
         await Store.open(empty_database_url, Keyring.generate(), clock)
     assert "9999" in str(refused.value)
     with migrations.migrating_engine(address).connect() as connection:
         assert migrations.revision_of(connection) == "9999"
+
+
+async def test_one_that_a_newer_program_has_only_added_to_is_worked_on(
+    address: URL, empty_database_url: str, clock: Clock
+) -> None:
+    """While replicas are upgraded one by one, an old one may be started again."""
+    migrations.upgrade(address)
+    with migrations.migrating_engine(address).begin() as connection:
+        for statement in (
+            "UPDATE alembic_version SET version_num = '9999'",
+            "ALTER TABLE testers ADD COLUMN mood VARCHAR",
+            "ALTER TABLE events ADD COLUMN colour VARCHAR NOT NULL DEFAULT 'grey'",
+            "CREATE TABLE moods (name VARCHAR PRIMARY KEY)",
+        ):
+            connection.execute(text(statement))
+    store = await Store.open(empty_database_url, Keyring.generate(), clock)
+    await store.write(PutTester(a_tester("alice")), AddEvent(an_event("alice")))
+    assert await store.tester("alice") == a_tester("alice")
+    assert len(await store.events()) == 1
+    await store.aclose()
+    with migrations.migrating_engine(address).connect() as connection:
+        assert migrations.revision_of(connection) == "9999"
+
+
+CONTRACTS = {"drop_column", "drop_table", "drop_constraint", "rename_table", "alter_column", "batch_alter_table"}
+IN_SQL = re.compile(r"\b(DROP|RENAME|ALTER|DELETE|TRUNCATE)\b", re.IGNORECASE)
+
+
+def contracting(source: str) -> list[str]:
+    """What a revision does, on its way up, that a program of before may stumble over."""
+    found = []
+    for function in ast.parse(source).body:
+        if not isinstance(function, ast.FunctionDef) or function.name == "downgrade":
+            continue
+        for call in (node for node in ast.walk(function) if isinstance(node, ast.Call)):
+            name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+            words = [node.value for node in ast.walk(call) if isinstance(node, ast.Constant)]
+            sql = [word for word in words if isinstance(word, str) and name == "execute" and IN_SQL.search(word)]
+            strict = name == "add_column" and _is_strict(call)
+            if name in CONTRACTS or sql or strict:
+                found.append(f"{name}: {ast.unparse(call)[:100]}")
+    return found
+
+
+def _is_strict(added: ast.Call) -> bool:
+    """A column that older programs would have to fill."""
+    told = {
+        word.arg: ast.unparse(word.value)
+        for node in ast.walk(added)
+        if isinstance(node, ast.Call)
+        for word in node.keywords
+    }
+    return told.get("nullable") == "False" and "server_default" not in told
+
+
+def test_no_revision_contracts_what_the_last_release_still_uses() -> None:
+    folder = Path(migrations.__file__).parent / "versions"
+    young = [file for file in sorted(folder.glob("[0-9]*_*.py")) if file.name[:4] > migrations.RELEASED]
+    assert young
+    assert {file.name: found for file in young if (found := contracting(file.read_text()))} == {}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "op.drop_column('testers', 'uid')",
+        "op.add_column('testers', sa.Column('mood', sa.String(), nullable=False))",
+        "op.execute('ALTER TABLE testers DROP COLUMN uid')",
+        "op.alter_column('testers', 'uid', nullable=True)",
+        "op.rename_table('testers', 'people')",
+    ],
+)
+def test_what_contracts_is_noticed(statement: str) -> None:
+    assert contracting(f"def upgrade():\n    {statement}\n")
+    assert not contracting(f"def downgrade():\n    {statement}\n")
+    assert not contracting("def upgrade():\n    op.add_column('testers', sa.Column('mood', sa.String()))\n")
 
 
 def test_a_migration_that_fails_leaves_nothing(address: URL, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,35 @@
+"""What the rows and the journal tell of calls and machines that were promised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from controller.records import JournalEntry
+from reconcilers.facts import ObjectState, OutsideObject, Promise
+from reconcilers.quarantine import PLACED
+
+
+def longest_limits(entries: Sequence[JournalEntry]) -> dict[tuple[str, str], timedelta]:
+    """By tester and step, of which several calls may have been under way: an entry does not tell its row."""
+    limits: dict[tuple[str, str], timedelta] = {}
+    for entry in entries:
+        if entry.limit_at is not None:
+            key = entry.tester, entry.step
+            limits[key] = max(limits.get(key, timedelta(0)), entry.limit_at - entry.began_at)
+    return limits
+
+
+def promise_of(row: OutsideObject, now: datetime) -> Promise | None:
+    """What a machine's row says of the room that it was given; None for a row from before its place was chosen.
+
+    Its age counts from then: what became of the row since, that it was answered, lost sight of or found again, makes it no
+    younger, or a node's readout would have it as well. A row that does not tell counts from its last change.
+    """
+    told = row.identity
+    if row.since is None or not {"daemon", "node_sid", "memory_mb", "disk_gb"} <= set(told):
+        return None
+    size = int(told["memory_mb"]), int(told["disk_gb"])
+    placed = datetime.fromisoformat(told[PLACED]) if PLACED in told else row.since
+    making = row.state is ObjectState.INTENDED
+    return Promise(row.tester, told["daemon"], told["node_sid"], *size, now - placed, making)

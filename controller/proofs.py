@@ -1,0 +1,94 @@
+"""When things were last seen to be as the books tell, until that is worth a write (law 8: settled means quiet).
+
+A door that is proven anew each half hour is no news, only its hour is. So the hour is kept here, over the facts as they stand in
+the books, and written down for many testers at once, now and then and at the end; a kill -9 loses minutes of it, and some
+doors are looked at a little early. Facts that were written meanwhile, by anybody, are left as they are.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from controller.fresh import FreshenFacts
+from controller.records import Change, DropFacts, DropTester, PutFacts, TesterBooks
+from controller.store import Store, StoreError
+from reconcilers.facts import StepFacts
+
+log = logging.getLogger("controller")
+
+KEPT = timedelta(minutes=5)
+AT_ONCE = 1000  # in one write
+
+
+@dataclass(frozen=True, slots=True)
+class _Fresh:
+    base: StepFacts  # as the books have them
+    machine: str
+    facts: StepFacts
+    at: datetime
+
+
+class Proofs:
+    """By tester and step."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._kept: dict[tuple[str, str], _Fresh] = {}
+        self._since: datetime | None = None  # when the first of those was kept that are not written yet
+        store.listeners.append(self._heard)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def keep(self, change: PutFacts, before: StepFacts) -> None:
+        """What a step learnt differs from what was known before only in its hours."""
+        key = change.tester, change.facts.step
+        known = self._kept.get(key)
+        base = known.base if known is not None else before
+        self._kept[key] = _Fresh(base, change.machine, change.facts, change.at)
+        self._since = self._since or change.at
+
+    def over(self, books: TesterBooks) -> Mapping[str, StepFacts]:
+        """The facts of a tester, as late as they are known."""
+        found = dict(books.facts)
+        for step, kept in books.facts.items():
+            fresh = self._kept.get((books.record.name, step))
+            if fresh is not None and fresh.base == kept:
+                found[step] = fresh.facts
+        return found
+
+    def are_due(self, now: datetime) -> bool:
+        return self._since is not None and not timedelta(0) <= now - self._since < KEPT
+
+    async def flush(self) -> None:
+        """Write down what is kept. What cannot be written is kept on."""
+        self._since = None
+        kept = list(self._kept.items())
+        for start in range(0, len(kept), AT_ONCE):
+            some = kept[start : start + AT_ONCE]
+            changes = [FreshenFacts(tester, one.base, one.facts, one.machine, one.at) for (tester, _), one in some]
+            try:
+                await self._store.write(*changes)
+            except StoreError as error:
+                self._since = min(one.at for _, one in some)
+                log.warning("proofs are not written down yet: %s", error)
+                return
+            for key, one in some:
+                if self._kept.get(key) is one:
+                    del self._kept[key]
+
+    def _heard(self, changes: tuple[Change, ...]) -> None:
+        for change in changes:
+            match change:
+                case PutFacts(tester=tester, facts=facts):
+                    self._kept.pop((tester, facts.step), None)
+                case DropFacts(tester=tester, step=step):
+                    self._kept.pop((tester, step), None)
+                case DropTester(tester=tester):
+                    for key in [key for key in self._kept if key[0] == tester]:
+                        del self._kept[key]
+                case _:
+                    pass

@@ -1,0 +1,101 @@
+"""The fence: what a replica writes counts only while nobody else has taken what it works on.
+
+Work carries its lease with it, in a context variable that its tasks inherit. Each write reads the lease's row in its own
+transaction and keeps it from being taken until it is committed; a row of another epoch undoes the write. A store without a
+fence (SQLite, commands) writes as ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from sqlalchemy import Connection, bindparam, select
+
+from controller.records import (
+    AddEvent,
+    AddRun,
+    Change,
+    DropCondition,
+    DropFacts,
+    DropTester,
+    OnlyWhile,
+    PutCondition,
+    PutFacts,
+    PutJournal,
+    PutObject,
+    PutTester,
+    Seal,
+    SetStatus,
+    Unseal,
+    Void,
+)
+from controller.store.database import Work
+from controller.store.errors import StoreError
+from controller.store.rows import owner_of
+from controller.store.tables import leases
+
+T = TypeVar("T")
+
+
+class NotOurs(StoreError):
+    """Another replica has taken, or may have taken, what this work is about. Nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A right to work. `epoch`: how often it was taken until we did; `term`: which of our sessions holds it."""
+
+    key: int
+    epoch: int
+    term: int
+
+
+LEASE: Final[ContextVar[Lease | None]] = ContextVar("lease", default=None)
+"""Under which lease this work goes on; None: none, and then nothing of a tester may be written where there are replicas."""
+
+Fence = Callable[[tuple[Change, ...]], Lease | None]
+"""Says under which lease changes are written; None: they need none. Raises NotOurs."""
+
+_EPOCH = select(leases.c.epoch).where(leases.c.key == bindparam("of")).with_for_update(read=True)
+
+
+def fenced(work: Work[T], lease: Lease) -> Work[T]:
+    """The same work, undone by NotOurs when the lease is somebody else's by now."""
+
+    def guarded(connection: Connection) -> T:
+        if connection.scalar(_EPOCH, {"of": lease.key}) != lease.epoch:
+            raise NotOurs("another replica has taken this over: nothing was written")
+        return work(connection)
+
+    return guarded
+
+
+def subjects(changes: Iterable[Change]) -> frozenset[str]:
+    """The testers that changes are about; those of the fleet, its source and its people are about none. Nor is FreshenFacts: it
+    replaces only what it was seen of, so that it does no harm whoever writes it."""
+    return frozenset(name for change in changes if (name := _subject(change)))
+
+
+def _subject(change: Change) -> str:
+    match change:
+        case PutTester(record):
+            return record.name
+        case PutObject(row):
+            return row.tester
+        case PutCondition(condition):
+            return condition.tester
+        case AddEvent(event):
+            return event.tester
+        case AddRun(run):
+            return run.tester
+        case PutJournal(entry):
+            return entry.tester
+        case Seal(name) | Void(name) | Unseal(name):
+            return owner_of(name)
+        case SetStatus() | DropTester() | PutFacts() | DropFacts() | DropCondition() | OnlyWhile():
+            return change.tester
+        case _:
+            return ""

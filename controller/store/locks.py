@@ -1,0 +1,191 @@
+"""Locks that PostgreSQL keeps for a replica, and takes away by itself: advisory locks on a session of its own.
+
+The server ends the session, and every lock falls, when nothing was heard of its holder for the span of a lease: it was
+stopped, cut off, or is dead. Nothing but the locks lives on the session, so that nothing else can keep it alive.
+
+A thread of its own gives the signs of life, so that a loop with much to do does not lose everything; one that does not turn at
+all for long does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import psycopg
+from sqlalchemy import URL
+
+from controller.store.alone import LOCK
+from controller.store.errors import StoreError
+from controller.store.postgres import cut, raw_arguments
+
+LOCKS: Final = 0x7E57_0001
+"""The class of the locks under which leases are held; those of slots are classes of their own."""
+
+MEMBER: Final = LOCK
+"""Held by every replica, shared: a controller that wants a store for itself alone is refused, and refuses them."""
+
+PATIENCE: Final = 30.0
+"""Seconds without a question of the loop's after which no sign of life is given for it any more."""
+
+_HELD: Final = """
+    SELECT pid, classid::bigint, objid::bigint FROM pg_locks
+    WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (objsubid = 1 AND classid = 0 AND objid = %(member)s OR objsubid = 2 AND classid = %(locks)s)
+"""
+_RAISE: Final = """
+    INSERT INTO leases (key, epoch, holder, since) SELECT key, 1, %(holder)s, now() FROM unnest(%(keys)s::int[]) AS key
+    ORDER BY key
+    ON CONFLICT (key) DO UPDATE SET epoch = leases.epoch + 1, holder = excluded.holder, since = excluded.since
+    RETURNING key, epoch
+"""
+_TAKE: Final = "SELECT one FROM unnest(%s::int[]) AS one WHERE pg_try_advisory_lock(%s, one) LIMIT %s"
+_FREE: Final = "SELECT pg_advisory_unlock(%s, one) FROM unnest(%s::int[]) AS one"
+_CARD: Final = """
+    INSERT INTO replicas (name, session, place, version, began_at, seen_at, passes)
+    VALUES (%(name)s, pg_backend_pid(), %(place)s, %(version)s, %(began_at)s, now(), %(passes)s)
+    ON CONFLICT (name) DO UPDATE SET session = excluded.session, seen_at = excluded.seen_at, passes = excluded.passes
+"""
+_FORGET: Final = "DELETE FROM replicas WHERE seen_at < now() - interval '1 day'"
+
+
+class SessionLost(Exception):
+    """The session has ended, or nobody knows whether it has: none of its locks is held any more, as far as we are concerned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a replica tells of itself."""
+
+    name: str
+    place: str
+    version: str
+    began_at: datetime
+    passes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Who holds what, as the server tells it. `members`: the sessions of all replicas; `holders`: by key, whose session."""
+
+    me: int
+    members: frozenset[int]
+    holders: Mapping[int, int]
+
+
+class LockSession:
+    """One session. Every method raises SessionLost when it is not certain that the session is alive.
+
+    `sent`: when the last question that was answered was sent, by a monotonic clock, in seconds.
+    """
+
+    def __init__(self, connection: psycopg.Connection[Any], beat: timedelta) -> None:
+        self.sent = time.monotonic()
+        self._connection = connection
+        self._touched = self.sent
+        self._turn = threading.Lock()
+        self._over = threading.Event()
+        self._asking = ThreadPoolExecutor(1, "locks")
+        threading.Thread(target=self._live, args=[beat.total_seconds()], name="beats", daemon=True).start()
+
+    @classmethod
+    async def open(cls, url: URL, name: str, lease: timedelta) -> LockSession:
+        """A new session that lasts for `lease` after each sign of life. Raises StoreError when somebody has the store for itself
+        alone, SessionLost."""
+        milliseconds = int(lease / timedelta(milliseconds=1))
+        given = raw_arguments(url)
+        options = f"{given['options']} -c idle_session_timeout={milliseconds} -c lock_timeout={milliseconds // 5}"
+        given |= {"application_name": name, "options": options}
+        try:
+            connection = await asyncio.to_thread(psycopg.Connection.connect, **given, autocommit=True)
+        except psycopg.Error as error:
+            raise SessionLost(_first_line(error)) from error
+        session = cls(connection, lease / 5)
+        ((admitted,),) = await session._ask("SELECT pg_try_advisory_lock_shared(%s)", [MEMBER])
+        if not admitted:
+            await session.aclose()
+            raise StoreError("A controller that wants the store for itself alone works with it: stop that one first.")
+        return session
+
+    def _live(self, beat: float) -> None:
+        while not self._over.wait(beat) and time.monotonic() - self._touched < PATIENCE:
+            try:
+                self._asked("SELECT 1", None)
+            except psycopg.Error:
+                return
+
+    async def beat(self) -> Seen:
+        """A sign of life, and who holds what."""
+        rows = await self._ask(_HELD, {"member": MEMBER, "locks": LOCKS})
+        members = frozenset(pid for pid, kind, _ in rows if kind == 0)
+        holders = {key: pid for pid, kind, key in rows if kind == LOCKS}
+        return Seen(self._connection.info.backend_pid, members, holders)
+
+    async def take(self, kind: int, keys: Sequence[int], most: int) -> tuple[int, ...]:
+        """As many locks of a class as are free, of these, in this order. Never waits."""
+        rows = await self._ask(_TAKE, [list(keys), kind, most])
+        return tuple(key for (key,) in rows)
+
+    async def free(self, kind: int, keys: Collection[int]) -> None:
+        await self._ask(_FREE, [kind, list(keys)])
+
+    async def raise_epochs(self, keys: Collection[int], holder: str) -> dict[int, int]:
+        """The new epoch of each, from which on nobody else's writes about it count. Raises TimeoutError when somebody is in the
+        middle of one for too long."""
+        try:
+            return dict(await self._ask(_RAISE, {"keys": sorted(keys), "holder": holder}))
+        except psycopg.errors.LockNotAvailable as error:
+            raise TimeoutError from error
+
+    async def show(self, card: Card) -> None:
+        """Tell people what there is to be told; forget who has not been seen for a day."""
+        told = {name: getattr(card, name) for name in Card.__slots__}
+        try:
+            await self._ask(_CARD, told)
+            await self._ask(_FORGET)
+        except psycopg.errors.LockNotAvailable:
+            return  # somebody else writes there for long: people are told the next time
+
+    def abort(self) -> None:
+        """Cut the connection: whoever waits for it is told so at once."""
+        cut(self._connection)
+
+    async def aclose(self) -> None:
+        """End the session: all of its locks fall."""
+        self._over.set()
+        self.abort()
+        await asyncio.get_running_loop().run_in_executor(self._asking, self._close)
+        self._asking.shutdown(wait=False)
+
+    def _close(self) -> None:
+        with self._turn, suppress(psycopg.Error):
+            self._connection.close()
+
+    async def _ask(self, statement: str, given: Any = None) -> list[Any]:
+        self._touched = time.monotonic()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._asking, self._asked, statement, given)
+        except psycopg.errors.LockNotAvailable:
+            raise
+        except psycopg.Error as error:
+            raise SessionLost(_first_line(error)) from error
+
+    def _asked(self, statement: str, given: Any) -> list[Any]:
+        with self._turn:
+            sent = time.monotonic()
+            asked = self._connection.execute(statement, given)
+            rows = asked.fetchall() if asked.description is not None else []
+            self.sent = sent
+            return rows
+
+
+def _first_line(error: psycopg.Error) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

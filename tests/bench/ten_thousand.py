@@ -1,0 +1,230 @@
+"""`python -m tests.bench.ten_thousand`: what a fleet of settled testers costs while nothing happens, and how that grows.
+
+The whole controller with its SQLite file, in virtual time: the outside answers after 50 ms, a look at a machine after 0.3 s, and
+only the processor's time is real. HTTP ends at the clients' transport and SSH at the machines' shell (`tests/bench/settled.py`),
+so what sockets cost on top is not in the figures as measured: beside them stands what the looks over SSH and the probes over TLS
+would add at the floor that was seen for a bare loop (`--ssh`, `--tls`: milliseconds for one). The outside's own work, some
+tenths of a millisecond for a look, is in them.
+
+Each size has a process of its own. A resync is five minutes, engines are none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import json
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from controller.places import Places, opened_store
+from controller.running import Controller
+from controller.store import Store
+from reconcilers.backends.limits import Gate
+from reconcilers.backends.machine_client import ShellMachines
+from reconcilers.backends.opening import Options
+from reconcilers.clock import Clock
+from reconcilers.secret import Secret
+from tests.bench.growth import resident
+from tests.bench.report import Figure, Report, versions
+from tests.bench.settled import Outside, OutsideShell, Sample, filled, sampled, spec_of
+from tests.worlds.files import prepared
+from tests.worlds.loop import VirtualClock, run
+from tests.worlds.options import _trust
+from tests.worlds.source import QuietFolder, by_clock
+
+RESYNC = timedelta(minutes=5)
+SIZES = (100, 1_000, 10_000)
+SSH, TLS = 0.81, 4.0  # milliseconds of processor for one, seen for bare loops on two cores
+MIB = 1 << 20
+
+
+@dataclass
+class Span:
+    """What one span of virtual time took. `cpu` in seconds."""
+
+    cpu: float
+    virtual: float
+    passes: int
+    commits: int
+    calls: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def each(self) -> float:
+        """Milliseconds of processor for one pass, everything else beside it included."""
+        return 1000 * self.cpu / max(1, self.passes)
+
+    def share(self, ssh: float = 0.0, tls: float = 0.0) -> float:
+        """Per cent of a core, with what sockets would add."""
+        sockets = (self.calls.get("machine look", 0) * ssh + self.calls.get("outside probe", 0) * tls) / 1000
+        return 100 * (self.cpu + sockets) / self.virtual
+
+
+@dataclass
+class Lived:
+    """What a fleet of one size took. Memory in bytes: the process before the controller was started, and at rest."""
+
+    testers: int
+    cold: Span
+    rest: Span
+    before: int
+    resident: int
+    intake: float  # seconds of processor from a changed file to its being taken in
+
+
+class Fleet:
+    """A controller over copies of the sample."""
+
+    def __init__(self, places: Places, outside: Outside, store: Store, clock: Clock, **options: Any) -> None:
+        self.places, self.outside, self.store, self.clock = places, outside, store, clock
+        self.controller = Controller(places, store, clock, random.Random(1), options=self._options(), **options)
+
+    def _options(self) -> Options:
+        def machines(key: Secret, gate: Gate, places: int) -> ShellMachines:
+            return ShellMachines(OutsideShell(self.outside, gate), places=places)
+
+        names = ("forge", "outside", "mail", "compute compute1")
+        return Options(transports=dict.fromkeys(names, self.outside), machines=machines, trust=_trust)
+
+    async def span(self, until: Callable[[], bool] | timedelta, poll: float = 0.5) -> Span:
+        """From now until a function says so, or for a time."""
+        engine, began, calls = self.controller.engine, self.clock.now(), Counter(self.outside.calls)
+        cpu, passes, commits = time.process_time(), engine.passes, self.store.commits
+        if isinstance(until, timedelta):
+            await self.clock.sleep(until)
+        else:
+            while not until():  # noqa: ASYNC110 - in virtual time
+                await asyncio.sleep(poll)
+        return Span(
+            time.process_time() - cpu,
+            (self.clock.now() - began).total_seconds(),
+            engine.passes - passes,
+            self.store.commits - commits,
+            {" ".join(call): number for call, number in (self.outside.calls - calls).items()},
+        )
+
+    def all_known(self) -> bool:
+        seen = self.controller.engine.sightings
+        return all(seen.looked_at(one.name) is not None for one in self.outside.copies)
+
+    async def edited(self, number: int) -> float:
+        """Seconds of processor until a changed file is taken in."""
+        taken: list[object] = []
+        self.controller.listeners.append(lambda *each: taken.append(each))
+        one = self.outside.copies[number]
+        (self.places.folder / f"{one.name}.yaml").write_text(spec_of(one, allowlist=["bob"]))
+        source = self.controller.source
+        assert isinstance(source, QuietFolder)
+        source.changed()
+        return (await self.span(lambda: bool(taken), 0.01)).cpu
+
+
+@asynccontextmanager
+async def fleet_of(
+    sample: Sample, number: int, root: Path, clock: Clock | None = None, **options: Any
+) -> AsyncIterator[Fleet]:
+    """So many testers at rest; in virtual time without a clock."""
+    places = Places(root / "fleet", root / "state", secrets=sample.folder)
+    prepared(places)
+    chosen = clock or VirtualClock()
+    if clock is None:
+        await chosen.sleep(sample.at - chosen.now())
+        options = {"source_of": QuietFolder, "timetable": by_clock, **options}
+    async with opened_store(places, chosen) as store:
+        copies = await filled(sample, number, places, store)
+        yield Fleet(places, Outside(sample, copies, asyncio.sleep), store, chosen, **options)
+
+
+async def lived(sample: Sample, number: int, root: Path, profile: cProfile.Profile | None = None) -> Lived:
+    async with fleet_of(sample, number, root) as fleet:
+        before = resident()
+        running = asyncio.ensure_future(fleet.controller.run())
+        cold = await fleet.span(fleet.all_known)
+        await fleet.span(RESYNC * 1.5)
+        with profile or nullcontext():
+            rest = await fleet.span(RESYNC * 2)
+        found = Lived(number, cold, rest, before, resident(), await fleet.edited(number // 2))
+        fleet.controller.stop.set()
+        await running
+        return found
+
+
+def one_size(number: int, profile: str = "") -> Lived:
+    with tempfile.TemporaryDirectory(prefix="bench-rest-") as root:
+        sample = run(sampled(Path(root) / "sample"))
+        watched = cProfile.Profile(time.process_time) if profile else None
+        found = run(lived(sample, number, Path(root) / "fleet", watched))
+        if watched is not None:
+            watched.dump_stats(profile)
+        return found
+
+
+def in_a_process_of_its_own(number: int) -> Lived:
+    command = [sys.executable, "-m", "tests.bench.ten_thousand", "--only", str(number)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    read = json.loads(told.splitlines()[-1])
+    return Lived(**{**read, "cold": Span(**read["cold"]), "rest": Span(**read["rest"])})
+
+
+def told(found: list[Lived], ssh: float, tls: float) -> Report:
+    report = Report("ten_thousand")
+    largest = found[-1]
+    for one in found:
+        goals = one.testers == SIZES[-1]
+        name = f"{one.testers:,} testers"
+        report.add(Figure(f"{name}: share of a core at rest, as measured", one.rest.share(), "%", one.rest.passes))
+        whole = Figure(f"{name}: with SSH and TLS at their floors", one.rest.share(ssh, tls), "%", one.rest.passes)
+        report.add(Figure(**{**asdict(whole), "rounds": (), "goal": 8.0 if goals else None}))
+        report.add(Figure(f"{name}: processor for a look and all beside it", one.rest.each, "ms", one.rest.passes))
+        report.add(Figure(f"{name}: memory at rest", one.resident / MIB, "MiB", goal=350.0 if goals else None))
+        report.add(Figure(f"{name}: of it before the controller began", one.before / MIB, "MiB"))
+        slowest = one.cold.cpu + one.cold.calls.get("machine look", 0) * ssh / 1000 + one.cold.virtual
+        cold = "start until all are known, processor and waits one after the other"
+        report.add(Figure(f"{name}: {cold}", slowest, "s", one.cold.passes, goal=60.0 if goals else None))
+        report.add(Figure(f"{name}: processor from a changed file to its intake", 1000 * one.intake, "ms"))
+    flat = [one.rest.each for one in found]
+    for one in found[:-1]:
+        here, there = (Figure(f"{each.testers:,}", each.rest.each, "ms") for each in (one, largest))
+        report.ratio(f"a look among {largest.testers:,} / among {one.testers:,}", there, here, goal=1.2)
+    report.notes += [f"spread of a look: {max(flat) / min(flat):.2f}", *map(calls_of, found)]
+    report.versions = versions("asyncssh", "httpx", "sqlalchemy", "pydantic")
+    return report
+
+
+def calls_of(one: Lived) -> str:
+    resyncs = one.rest.virtual / RESYNC.total_seconds()
+    words = ", ".join(f"{name} {number / resyncs:.0f}" for name, number in sorted(one.rest.calls.items()))
+    return f"{one.testers:,} testers, calls in a resync: {words}; commits {one.rest.commits / resyncs:.1f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.ten_thousand", description="A fleet at rest.")
+    parser.add_argument("--testers", type=int, nargs="*", default=SIZES)
+    parser.add_argument("--only", type=int, help="one size, in this process, as JSON")
+    parser.add_argument("--profile", default="", help="where to lay a profile of the time at rest")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--ssh", type=float, default=SSH)
+    parser.add_argument("--tls", type=float, default=TLS)
+    options = parser.parse_args()
+    if options.only:
+        print(json.dumps(asdict(one_size(options.only, options.profile))))
+        return
+    found = [in_a_process_of_its_own(number) for number in sorted(options.testers)]
+    told(found, options.ssh, options.tls).told(options.json)
+    print(f"largest of the processes: {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10} MiB")
+
+
+if __name__ == "__main__":
+    main()

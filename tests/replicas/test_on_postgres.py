@@ -1,0 +1,174 @@
+"""What PostgreSQL itself does for replicas: takes locks from the silent, undoes a former holder's writes, passes words on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from controller.news import Kind, Topic
+from controller.records import AddEvent, Change, PutTester
+from controller.replicas.words import Word, Words
+from controller.store import Keyring, Store
+from controller.store.address import normal
+from controller.store.fencing import Lease, NotOurs
+from controller.store.line import open_line
+from controller.store.locks import LOCKS, LockSession, SessionLost
+from reconcilers.clock import SystemClock
+from tests.controller.fakes import ManualClock, until
+from tests.controller.store.samples import a_tester, an_event
+
+SHORT = timedelta(milliseconds=600)
+LONG = timedelta(seconds=60)
+
+
+async def session(url: str, lease: timedelta = LONG) -> LockSession:
+    return await LockSession.open(normal(url), "a replica", lease)
+
+
+async def test_the_server_takes_the_locks_of_who_is_silent(postgres_url: str) -> None:
+    silent, other = await session(postgres_url, SHORT), await session(postgres_url)
+    assert await silent.take(LOCKS, range(10), 4) == (0, 1, 2, 3)
+    assert await silent.take(LOCKS, range(4, 10), 9) == (4, 5, 6, 7, 8, 9)
+    assert await other.take(LOCKS, range(10), 10) == ()
+    seen = await other.beat()
+    assert len(seen.members) == 2
+    assert set(seen.holders) == set(range(10))
+    silent._over.set()  # its thread gives no sign any more, as if the process were stopped
+    async with asyncio.timeout(30):
+        while not (got := await other.take(LOCKS, range(10), 10)):  # noqa: ASYNC110 - the server does it
+            await asyncio.sleep(0.05)
+    assert len(got) == 10
+    with pytest.raises(SessionLost):
+        await silent.beat()
+    assert (await other.beat()).members == {seen.me}
+    await other.free(LOCKS, got[:5])
+    assert set((await other.beat()).holders) == set(got[5:])
+    await other.aclose()
+
+
+async def test_a_loop_that_has_much_to_do_loses_nothing_and_one_that_never_turns_does(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy, other = await session(postgres_url, SHORT), await session(postgres_url)
+    assert await busy.take(LOCKS, [1], 1) == (1,)
+    sent = busy.sent
+    time.sleep(3 * SHORT.total_seconds())  # noqa: ASYNC251 - that is what it is about
+    assert busy.sent > sent
+    assert await other.take(LOCKS, [1], 1) == ()
+    assert (await busy.beat()).holders.keys() == {1}
+    monkeypatch.setattr("controller.store.locks.PATIENCE", 0.1)
+    async with asyncio.timeout(30):
+        while not await other.take(LOCKS, [1], 1):  # noqa: ASYNC110 - the server does it
+            await asyncio.sleep(0.05)
+    for each in (busy, other):
+        await each.aclose()
+
+
+async def test_who_is_aborted_is_told_at_once(postgres_url: str) -> None:
+    one = await session(postgres_url)
+    slow = asyncio.ensure_future(one._ask("SELECT pg_sleep(60)"))
+    await asyncio.sleep(0.05)
+    one.abort()
+    with pytest.raises(SessionLost):
+        await slow
+    await one.aclose()
+
+
+@pytest.fixture
+async def shared(postgres_url: str, keyring: Keyring, clock: ManualClock) -> AsyncIterator[tuple[Store, LockSession]]:
+    """A store with a fence, and a session of who takes leases."""
+    store, taker = await Store.open(postgres_url, keyring, clock), await session(postgres_url)
+    yield store, taker
+    await store.aclose()
+    await taker.aclose()
+
+
+@pytest.fixture
+def keyring() -> Keyring:
+    return Keyring.generate()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+async def test_what_is_written_under_a_lease_that_was_taken_is_undone(shared: tuple[Store, LockSession]) -> None:
+    store, taker = shared
+    epochs = await taker.raise_epochs([3, 100], "us")
+    assert epochs == {3: 1, 100: 1}
+    store.fence = lambda changes: Lease(3, epochs[3], 1)
+    await store.write(PutTester(a_tester("alice")))
+    assert await taker.raise_epochs([3], "them") == {3: 2}
+    commits = store.commits
+    with pytest.raises(NotOurs):
+        await store.write(PutTester(a_tester("bob")), AddEvent(an_event("bob")))
+    assert [one.name for one in await store.testers()] == ["alice"]
+    assert await store.events() == ()
+    assert store.commits == commits
+
+
+async def test_who_takes_a_lease_waits_for_the_write_that_is_under_way(shared: tuple[Store, LockSession]) -> None:
+    store, taker = shared
+    epochs = await taker.raise_epochs([3], "us")
+    store.fence = lambda changes: Lease(3, epochs[3], 1)
+    go_on, taking = asyncio.Event(), list[asyncio.Task[dict[int, int]]]()
+
+    async def pause(moment: str, changes: tuple[Change, ...]) -> None:
+        if not taking:
+            taking.append(asyncio.ensure_future(taker.raise_epochs([3], "them")))
+            await asyncio.sleep(0.2)
+            assert not taking[0].done()
+
+    store.hooks.append(pause)
+    await store.write(PutTester(a_tester("alice")))
+    assert await taking[0] == {3: 2}
+    assert await store.tester("alice") is not None
+    go_on.set()
+
+
+async def test_who_is_stopped_in_the_middle_of_a_write_is_not_waited_for(postgres_url: str) -> None:
+    taker = await session(postgres_url, timedelta(seconds=2))
+    await taker.raise_epochs([3], "us")
+    with psycopg.connect(postgres_url) as stopped:
+        stopped.execute("SELECT epoch FROM leases WHERE key = 3 FOR SHARE")
+        with pytest.raises(TimeoutError):
+            await taker.raise_epochs([3], "them")
+    assert await taker.raise_epochs([3], "them") == {3: 2}
+    await taker.aclose()
+
+
+async def test_what_one_says_all_others_hear_also_after_the_line_was_cut(postgres_url: str) -> None:
+    address, heard = normal(postgres_url), list[Word]()
+
+    def quiet(word: Word) -> None:
+        pass
+
+    one = Words("one", lambda: open_line(address, "line of one"), quiet, SystemClock())
+    two = Words("two", lambda: open_line(address, "line of two"), heard.append, SystemClock())
+    running: list[Awaitable[None]] = [asyncio.ensure_future(each.run()) for each in (one, two)]
+    await until(lambda: heard == [Word(changed=None)])
+    many = {Topic(Kind.TESTER, f"tester-{number:05}") for number in range(1500)}
+    one.say(many, ["alice"], ring=True)
+    two.say(wake=["nobody hears oneself"])
+
+    def all_of_it() -> bool:
+        changed = {topic for word in heard for topic in word.changed or ()}
+        return changed == many and {name for word in heard for name in word.wake} == {"alice"} and heard[-1].ring
+
+    await until(all_of_it)
+    heard.clear()
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'line of %'")
+    one.say(wake=["bob"])
+    await until(lambda: any("bob" in word.wake for word in heard) or Word(changed=None) in heard)
+    one.say({Topic(Kind.TESTER, str(number)) for number in range(3000)})
+    await until(lambda: heard[-1].changed is None)
+    for each in running:
+        each.cancel()  # type: ignore[attr-defined]
+    await asyncio.gather(*running, return_exceptions=True)

@@ -1,0 +1,164 @@
+"""What was read before is not parsed or judged again, and nothing but speed hangs on it."""
+
+import os
+import random
+import time
+from collections.abc import Callable
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from specs import folder as folder_module
+from specs import memory as memory_module
+from specs.errors import Finding
+from specs.fleet import Fleet
+from specs.folder import FRESH_NS, FolderReader
+from specs.loading import load_documents
+from specs.memory import Memory
+
+COUNTED = ("parse_file", "check_tester", "desire_sound")
+
+
+def text_of(name: str, more: str = "") -> bytes:
+    return (
+        f"apiVersion: hero.tester/v1\nkind: Tester\nmetadata: {{name: {name}}}\n"
+        f"spec:\n  identity: {{email: {name}@example.org}}\n{more}"
+    ).encode()
+
+
+@pytest.fixture
+def thought(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The dear things that were done."""
+    done: list[str] = []
+
+    def counted(what: str) -> Callable[..., object]:
+        really = getattr(memory_module, what)
+
+        def do(*about: object) -> object:
+            done.append(what)
+            return really(*about)
+
+        return do
+
+    for what in COUNTED:
+        monkeypatch.setattr(memory_module, what, counted(what))
+    return done
+
+
+def test_only_what_differs_is_parsed_and_judged(
+    example_files: dict[str, bytes], today: date, thought: list[str]
+) -> None:
+    memory = Memory()
+    load_documents(example_files, today, memory=memory)
+    assert (thought.count("parse_file"), thought.count("desire_sound")) == (4, 3)
+    thought.clear()
+    load_documents(dict(example_files), today + timedelta(days=1), frozenset({"alice"}), memory=memory)
+    assert thought == []
+    edited = {**example_files, "alice.yaml": example_files["alice.yaml"] + b"# once more\n"}
+    load_documents(edited, today, memory=memory)
+    assert thought == list(COUNTED)
+
+
+def test_another_fleet_judges_everybody_anew_and_the_last_two_are_remembered(
+    example_files: dict[str, bytes], today: date, thought: list[str], make_fleet: Callable[..., Fleet]
+) -> None:
+    """As while a Fleet is refused: each reading is judged under both."""
+    memory, last = Memory(), make_fleet(timing={"poll": "7s"})
+    refused = Finding(("spec", "compute"), "somebody uses what it leaves out", "put it back")
+    load_documents(example_files, today, memory=memory).refusing((refused,), last)
+    without = {name: data for name, data in example_files.items() if name != "fleet.yaml"}
+    thought.clear()
+    for _ in range(3):
+        load_documents(without, today, last_fleet=last, memory=memory)
+        load_documents(example_files, today, memory=memory)
+    assert thought == ["parse_file"] * 3  # the Fleet's file, forgotten when it was away
+    load_documents(without, today, last_fleet=make_fleet(timing={"poll": "8s"}), memory=memory)
+    assert thought.count("check_tester") == 3
+
+
+def test_whatever_was_before_the_answer_is_that_of_a_fresh_look(
+    example_files: dict[str, bytes], today: date, make_fleet: Callable[..., Fleet]
+) -> None:
+    chance, memory, files = random.Random(1), Memory(), dict(example_files)
+    last = make_fleet(timing={"poll": "7s"})
+    choices: list[tuple[str, bytes | None]] = [
+        ("dora.yaml", text_of("dora")),
+        ("dora.yaml", text_of("dora", "  nonsense: 1\n")),
+        ("dora.yaml", text_of("alice")),
+        ("dora.yaml", b"metadata:\n  name: alice\n ["),
+        ("zoe.yaml", text_of("dora", "  expires: 2020-01-01\n")),
+        ("zoe.yaml", text_of("zoe") + b"---\n" + text_of("zora", "  components: {add: [hero_nobody]}\n")),
+        ("alice.yaml", None),
+        ("alice.yaml", example_files["alice.yaml"]),
+        ("fleet.yaml", example_files["fleet.yaml"] + b"#\n"),
+        ("fleet.yaml", example_files["fleet.yaml"].replace(b"8GiB", b"16GiB")),
+        ("fleet.yaml", b"kind: Fleet\n"),
+        ("fleet.yaml", example_files["fleet.yaml"]),
+    ]
+    for _ in range(30):
+        name, data = chance.choice(choices)
+        files = {**files, name: data} if data is not None else {each: files[each] for each in files if each != name}
+        about = (today, frozenset(chance.sample(("alice", "bob", "dora"), 2)), chance.choice((None, last)))
+        assert load_documents(files, *about, memory=memory) == load_documents(files, *about)
+
+
+def test_values_that_many_have_alike_are_kept_once(example_files: dict[str, bytes], today: date) -> None:
+    files = {"fleet.yaml": example_files["fleet.yaml"], "eve.yaml": text_of("eve"), "zoe.yaml": text_of("zoe")}
+    eve, zoe = load_documents(files, today).testers.values()
+    assert eve.desired.components is zoe.desired.components
+
+
+# ------------------------------------------------------------------------------------------------ a folder again
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of files that were opened."""
+    names: list[str] = []
+    really = os.open
+
+    def noted(path: str, *arguments: int) -> int:
+        names.append(Path(path).name)
+        return really(path, *arguments)
+
+    monkeypatch.setattr(os, "open", noted)
+    return names
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> FolderReader:
+    for name in ("alice", "bob"):
+        (tmp_path / f"{name}.yaml").write_bytes(text_of(name))
+    return FolderReader(tmp_path)
+
+
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long after everything in the folder was written."""
+    really = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: really() + 2 * FRESH_NS)
+
+
+def test_a_file_that_has_not_changed_is_not_opened_again(
+    reader: FolderReader, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later(monkeypatch)
+    first = reader.read()
+    opened.clear()
+    assert reader.read() == first
+    assert opened == []
+    (reader.root / "bob.yaml").write_bytes(text_of("eve"))
+    assert reader.read().files["bob.yaml"] == text_of("eve")
+    assert opened == ["bob.yaml"]
+    (reader.root / "eve.new").write_bytes(text_of("zoe"))
+    (reader.root / "eve.new").rename(reader.root / "bob.yaml")
+    assert reader.read().files["bob.yaml"] == text_of("zoe")
+
+
+def test_two_changes_under_one_stamp_are_told_apart(reader: FolderReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File systems stamp by a coarse clock: of what was changed just now the stamp proves nothing."""
+
+    monkeypatch.setattr(folder_module, "_stamp", lambda about: (0, 0, 0, 0, 0))
+    reader.read()
+    (reader.root / "bob.yaml").write_bytes(text_of("eve"))
+    assert reader.read().files["bob.yaml"] == text_of("eve")

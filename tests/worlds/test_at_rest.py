@@ -1,0 +1,129 @@
+"""A settled tester is compared with what it was before it is thought about; whatever drifts is noticed all the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+
+from controller.records import TesterBooks
+from tests.lessons.conftest import WITH_ENGINES
+from tests.worlds.loop import in_virtual_time
+from tests.worlds.rig import Rig, world
+
+RESYNC = timedelta(minutes=10)
+NOTICED = RESYNC * 1.2 + RESYNC / 4 + timedelta(minutes=1)
+"""The longest pause between two looks, the oldest listing that will do then, and the look itself."""
+
+
+def thoughts(w: Rig) -> list[str]:
+    """Names whose books are read from now on: each stands for a pass, or a part of one."""
+    found: list[str] = []
+    books = w.store.books
+
+    async def noted(name: str) -> TesterBooks | None:
+        found.append(name)
+        return await books(name)
+
+    w.store.books = noted  # type: ignore[method-assign]
+    return found
+
+
+def looks(w: Rig, since: int) -> int:
+    return sum(each.method == "look" for each in w.world.log.entries[since:])
+
+
+async def at_rest(w: Rig) -> None:
+    await w.until(lambda: len(w.controller.engine.resting) == 1, "at rest", within=timedelta(hours=3))
+
+
+@in_virtual_time
+async def test_it_is_looked_at_as_often_as_ever_and_thought_about_only_for_its_proofs(tmp_path: Path) -> None:
+    async with world(tmp_path, ["alice"], fleet=WITH_ENGINES) as w:
+        await w.ready("alice")
+        await at_rest(w)
+        since, found, commits = len(w.world.log), thoughts(w), w.store.commits
+        await w.run_for(timedelta(hours=4))
+        assert looks(w, since) >= 4 * 60 / 12
+        assert len(found) <= 4 * 3, "two proofs in each half hour or so, most of them in one pass"
+        assert w.writes(since) == []
+        assert w.store.commits - commits <= len(found), "the hours of proofs are written down, and nothing else"
+        outside = [each for each in w.world.log.entries[since:] if each.system.startswith("door")]
+        assert 6 <= len(outside) <= 10
+        seen = w.controller.engine.sightings.looked_at("alice")
+        assert seen is not None
+        assert w.clock.now() - seen < RESYNC * 1.3
+        conditions = await w.conditions("alice")
+        ages = w.controller.engine.sightings.of_conditions("alice", conditions)
+        oldest = min(at for at in ages.values() if at is not None)
+        assert w.clock.now() - oldest < RESYNC * 1.2 + RESYNC / 4 + timedelta(minutes=1)
+
+
+@in_virtual_time
+async def test_a_change_is_never_taken_for_rest(tmp_path: Path) -> None:
+    async with world(tmp_path, ["alice"], fleet=WITH_ENGINES) as w:
+        await w.ready("alice")
+        await at_rest(w)
+        w.edit("alice", allowlist=["bob"])
+        await w.ready("alice", within=timedelta(minutes=5))
+        await at_rest(w)
+        w.controller.engine.queue.add("alice")
+        found = thoughts(w)
+        await w.run_for(timedelta(minutes=1))
+        assert found == ["alice"], "who asks for a look gets a whole one"
+        await at_rest(w)
+        w.controller.engine.drop(lambda name: name == "alice")
+        assert len(w.controller.engine.resting) == 0, "another replica may write about it from now on"
+
+
+def _rotate_key() -> None:
+    os.environ["SIM_OPENROUTER"] = "sk-or-another-key-000000000"
+
+
+DRIFTS: dict[str, Callable[[Rig], object]] = {
+    "a service that died": lambda w: w.world.drift.kill_service(w.vm("alice"), "hero_books"),
+    "a key that somebody added": lambda w: w.world.drift.add_authorized_key(
+        w.vm("alice"), "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDriftedIn someone@elsewhere"
+    ),
+    "a setting that somebody changed": lambda w: w.world.drift.set_secret(
+        w.vm("alice"), "core", "FORGE_OAUTH_ISSUER", "x"
+    ),
+    "a domain that went": lambda w: w.world.drift.remove_domain(w.vm("alice"), w.fqdn("alice")),
+    "an account that was disabled": lambda w: w.world.drift.disable_account("alice"),
+    "an app that leads elsewhere": lambda w: w.world.drift.set_redirect(_app(w), "https://elsewhere.test/"),
+    "a token that went": lambda w: w.world.drift.remove_tenant("embedder", _tenant(w)),
+    "a provider's key that was rotated": lambda w: _rotate_key(),
+    "a release": lambda w: w.world.drift.publish("hero_books", "v0.9.0"),
+    "a gateway that went": lambda w: w.world.drift.delete_gateway(w.fqdn("alice").partition(".")[0]),
+}
+
+
+def _app(w: Rig) -> str:
+    return next(app.name for app in w.world.state.forge.apps if "alice" in app.name)
+
+
+def _tenant(w: Rig) -> str:
+    return w.fqdn("alice").partition(".")[0]
+
+
+@in_virtual_time
+async def test_whatever_drifts_is_noticed_at_the_next_look(tmp_path: Path) -> None:
+    fleet = {**WITH_ENGINES, "timing": {**WITH_ENGINES["timing"], "releasesEvery": "5m"}}
+    async with world(tmp_path, {"alice": {"keys": {"providers": {"openrouter": "default"}}}}, fleet=fleet) as w:
+        await w.ready("alice")
+        for what, drift in DRIFTS.items():
+            await at_rest(w)
+            told = len(await w.events("alice"))
+            drift(w)
+            limit = NOTICED + (timedelta(minutes=15) if what == "a release" else timedelta(0))
+            await w.until(_is_told_of(w, told), f"{what} is noticed", within=limit)
+            await w.ready("alice")
+        w.excuse("OpenDoor")  # a domain that goes opens it, until it is noticed
+
+
+def _is_told_of(w: Rig, before: int) -> Callable[[], Awaitable[bool]]:
+    async def told() -> bool:
+        return len(await w.events("alice")) > before
+
+    return told

@@ -1,0 +1,65 @@
+"""Stories in which something went wrong once (docs/worlds.md, "What was found"): they end well.
+
+What each of them is about has a small test of its own: a story meets its moment only as long as nothing before it changes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.worlds.living import live
+from tests.worlds.story import Story
+
+TIMING = '"timing": {"poll": "%s", "resync": "30m", "outsideProofEvery": "2h", "releasesEvery": "3h"}'
+FLEET = 'fleet {"componentSets": {"demo": ["hero_books"]}, ' + TIMING
+
+STORIES = {
+    "a letter while the door is shut again": f"""
+        seed 60530
+        testers 2
+        span 10800
+        hour 12
+        {FLEET % "10s"}}}
+        kill +62.458 stop 1800.000
+        fate +0:22:03..+0:58:26 app_deleted carol
+    """,
+    "a second app while our clock is ahead": f"""
+        seed 50046
+        testers 2
+        span 10800
+        hour 8
+        {FLEET % "30s"}, "engines": []}}
+        edit +1547.341 remove carol
+        fate +0:37:08..+1:16:19 clock_jumps - {{"seconds": 3600}}
+        edit +2262.716 put_back carol
+        fate +1:06:28..+1:21:48 app_duplicated carol
+    """,
+    "put back while the machine is deleted": f"""
+        seed 50191
+        testers 2
+        span 10800
+        hour 2
+        {FLEET % "30s"}, "engines": []}}
+        edit +6427.696 remove carol
+        edit +6441.148 put_back carol
+    """,
+    "two machines are lost at once": f"""
+        seed 60025
+        testers 2
+        span 10800
+        hour 3
+        {FLEET % "10s"}}}
+        fate +0:07:59..+0:18:05 host_key_of_a_rebuild alice
+        fate +0:15:53..+0:39:23 host_key_of_a_rebuild carol
+    """,
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", STORIES)
+def test_what_went_wrong_once_goes_well(tmp_path: Path, name: str) -> None:
+    outcome = live(tmp_path, Story.of_text(STORIES[name]))
+    assert outcome.failure is None, outcome.failure.text
+    assert outcome.standing == ()
