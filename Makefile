@@ -10,7 +10,7 @@ BENCH_ARGS ?=
 SHOT ?=
 # The peers beside which `make bench` measures, in an environment of their own.
 PEERS := .venv-bench
-BENCH ?= noop dispatch
+BENCH ?= noop dispatch ten_thousand one_edit
 # Second deaths after each first one, on average.
 DOUBLES ?= 0.1
 # Seeded worlds: how many, the first one's seed, testers in each, days of each; or the file of a story to be lived again.

@@ -283,7 +283,7 @@ class Engine:
             return None
         world.users += 1
         try:
-            seen = await self.resting.is_as_it_was(rest)
+            seen = await self.resting.is_as_it_was(rest, self.clock.now())
             secrets = {**self._world_of[1], **await self.references.resolve(rest.needs)} if self._world_of else {}
         finally:
             await world.leave()

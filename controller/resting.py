@@ -114,6 +114,7 @@ class Resting:
         if any(not read.by and isinstance(read.answer, tuple) for read in reads.values()):
             return  # a listing was read from end to end: it changes with everybody's
         address, query, digest = machine
+        one.world.looks.let_go(address, query)
         shape, hosts = shape_of(query)
         asked = _Asked(replace(address, hidden=()), self._shapes.setdefault(shape, shape), hosts, digest)
         needs = tuple(sorted(needs_of_secret(one.snapshot.record.desired)))
@@ -131,10 +132,12 @@ class Resting:
                 return False
         if one.snapshot.has_changed or one.has_told:
             return False
+        asked = rest.machine
+        one.world.looks.let_go(asked.address, query_of(asked.shape, asked.hosts))
         self._rests[one.name] = replace(rest, since=one.now, until=_next_due(one))
         return True
 
-    async def is_as_it_was(self, rest: Rest) -> datetime | None:
+    async def is_as_it_was(self, rest: Rest, now: datetime) -> datetime | None:
         """When the oldest of the looks was begun that say so; None: something differs, or cannot be told."""
         looks, asked = rest.world.looks, rest.machine
         oldest: datetime | None = None
@@ -144,11 +147,14 @@ class Resting:
                 if at is None:
                     return None
                 oldest = at if oldest is None else min(oldest, at)
-            answer = await looks.machine(asked.address, query_of(asked.shape, asked.hosts), None)
+            query = query_of(asked.shape, asked.hosts)
+            answer = await looks.machine(asked.address, query, None)
         except OutsideError:
             return None
         if answer.value.digest != asked.digest:
             return None
+        if now < rest.until:
+            looks.let_go(asked.address, query)
         return answer.taken_at if oldest is None else min(oldest, answer.taken_at)
 
     def _heard(self, changes: tuple[Change, ...]) -> None:

@@ -156,8 +156,12 @@ class Looks:
         self, address: MachineAddress, query: MachineQuery, newer_than: datetime | None
     ) -> Look[MachineAnswer]:
         """What a machine answers to a look. Raises Unreachable, Transient, Blocked (HostKeyChanged)."""
-        question = f"machine/{address.key}/{hash(query)}"  # in this process; its own digest takes longer than a look
+        question = _of_machine(address, query)
         return await self.read(question, newer_than, lambda: self.backends.machines.answer(address, query))
+
+    def let_go(self, address: MachineAddress, query: MachineQuery) -> None:
+        """Nobody will ask for this answer again: thousands of them would fill the memory until they are too old."""
+        self._kept.pop(_of_machine(address, query), None)
 
     def _sweep(self) -> None:
         """Let go of what nobody can use any more; seldom enough to cost nothing."""
@@ -319,6 +323,11 @@ class TesterLooks:
 
     def _saw(self, taken: Look[Any]) -> None:
         self.oldest = min(self.oldest, taken.taken_at)
+
+
+def _of_machine(address: MachineAddress, query: MachineQuery) -> str:
+    """Of use in this process only: the question's own digest takes longer than putting it."""
+    return f"machine/{address.key}/{hash(query)}"
 
 
 async def _nothing_promised() -> tuple[Promise, ...]:

@@ -12,7 +12,6 @@ import os
 import random
 import secrets
 import socket
-import time
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -35,7 +34,7 @@ from controller.store.fencing import LEASE, Lease, NotOurs, subjects
 from controller.store.line import open_line
 from controller.store.locks import Card, LockSession
 from reconcilers.backends.limits import Call, Shared
-from reconcilers.clock import Clock
+from reconcilers.clock import Clock, steady
 
 log = logging.getLogger("controller")
 
@@ -68,7 +67,7 @@ class Crew:
     def __post_init__(self) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self.began_at = self.clock.now()
-        self.keeper = Keeper(self._card, self._open_session, self, self.clock, time.monotonic, self.rhythm, self.chance)
+        self.keeper = Keeper(self._card, self._open_session, self, self.clock, steady, self.rhythm, self.chance)
         self.words = Words(self.name, self._open_line, self._hear, self.clock)
         self._taking: set[int] = set()  # shards of which it is not written down yet what others had begun
         self._slots: dict[str, Slots] = {}

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -25,6 +24,7 @@ from sqlalchemy import URL
 from controller.store.alone import LOCK
 from controller.store.errors import StoreError
 from controller.store.postgres import cut, raw_arguments
+from reconcilers.clock import steady
 
 LOCKS: Final = 0x7E57_0001
 """The class of the locks under which leases are held; those of slots are classes of their own."""
@@ -87,9 +87,9 @@ class LockSession:
     """
 
     def __init__(self, connection: psycopg.Connection[Any], beat: timedelta) -> None:
-        self.sent = time.monotonic()
+        self.sent = float("-inf")
         self._connection = connection
-        self._touched = self.sent
+        self._touched = steady()
         self._turn = threading.Lock()
         self._over = threading.Event()
         self._asking = ThreadPoolExecutor(1, "locks")
@@ -115,7 +115,7 @@ class LockSession:
         return session
 
     def _live(self, beat: float) -> None:
-        while not self._over.wait(beat) and time.monotonic() - self._touched < PATIENCE:
+        while not self._over.wait(beat) and steady() - self._touched < PATIENCE:
             try:
                 self._asked("SELECT 1", None)
             except psycopg.Error:
@@ -169,7 +169,7 @@ class LockSession:
             self._connection.close()
 
     async def _ask(self, statement: str, given: Any = None) -> list[Any]:
-        self._touched = time.monotonic()
+        self._touched = steady()
         try:
             return await asyncio.get_running_loop().run_in_executor(self._asking, self._asked, statement, given)
         except psycopg.errors.LockNotAvailable:
@@ -179,7 +179,7 @@ class LockSession:
 
     def _asked(self, statement: str, given: Any) -> list[Any]:
         with self._turn:
-            sent = time.monotonic()
+            sent = steady()
             asked = self._connection.execute(statement, given)
             rows = asked.fetchall() if asked.description is not None else []
             self.sent = sent

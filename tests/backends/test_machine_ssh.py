@@ -36,6 +36,7 @@ class Server:
     logins: int = 0
     running: list[asyncio.subprocess.Process] = field(default_factory=list)
     links: list[asyncssh.SSHServerConnection] = field(default_factory=list)
+    ciphers: tuple[str, ...] = ()
     _listener: asyncssh.SSHAcceptor | None = None
     port: int = 0
 
@@ -62,6 +63,7 @@ class Server:
             server_host_keys=self.keys,
             process_factory=self._serve,
             encoding=None,
+            encryption_algs=self.ciphers,
         )
         self.port = self._listener.get_port()
 
@@ -132,6 +134,20 @@ async def test_one_connection_is_opened_once_and_kept(server: Server, over_ssh: 
     await over_ssh.forget("compute1/0001")
     await over_ssh.look(at(server, look.host_key), MachineQuery())
     assert server.logins == 2
+
+
+@pytest.mark.parametrize("only", [(), ("chacha20-poly1305@openssh.com",), ("aes256-ctr",)])
+async def test_the_cheap_cipher_is_asked_for_first_and_any_usual_one_will_do(
+    only: tuple[str, ...], furnished: Any, over_ssh: ShellMachines
+) -> None:
+    server = Server(furnished, ciphers=only)
+    await server.start()
+    try:
+        await over_ssh.look(at(server), MachineQuery())
+        used = server.links[0].get_extra_info("recv_cipher")
+        assert used == (only[0] if only else "aes256-gcm@openssh.com")
+    finally:
+        await server.stop()
 
 
 async def test_a_connection_that_broke_while_idle_is_replaced(server: Server, over_ssh: ShellMachines) -> None:

@@ -140,11 +140,10 @@ async def take_over(url: str, state: Path, rounds: int) -> list[float]:
         await victim.process.wait()
         await asyncio.sleep(12)
         told = await asyncio.gather(*(child.end() for child in survivors))
-        theirs = {name for one in told for at, name in one["ended"] if at < killed}
-        first: dict[str, float] = {}
+        first: dict[str, float] = {}  # at rest nobody is looked at but those who were taken over
         for at, name in sorted((at, name) for one in told for at, name in one["ended"] if at > killed):
             first.setdefault(name, at)
-        found.append(max(at - killed for name, at in first.items() if name not in theirs))
+        found.append(max(first.values()) - killed)
         if number + 1 < rounds:
             children = [await begin(url, state, 10 * number + each, busy=False) for each in range(3)]
     return found

@@ -7,8 +7,10 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from controller.records import TesterBooks
-from tests.lessons.conftest import WITH_ENGINES
+from tests.lessons.conftest import LEAN, WITH_ENGINES
 from tests.worlds.loop import in_virtual_time
 from tests.worlds.rig import Rig, world
 
@@ -40,7 +42,7 @@ async def at_rest(w: Rig) -> None:
 
 @in_virtual_time
 async def test_it_is_looked_at_as_often_as_ever_and_thought_about_only_for_its_proofs(tmp_path: Path) -> None:
-    async with world(tmp_path, ["alice"], fleet=WITH_ENGINES) as w:
+    async with world(tmp_path, ["alice"], fleet=LEAN) as w:
         await w.ready("alice")
         await at_rest(w)
         since, found, commits = len(w.world.log), thoughts(w), w.store.commits
@@ -62,7 +64,7 @@ async def test_it_is_looked_at_as_often_as_ever_and_thought_about_only_for_its_p
 
 @in_virtual_time
 async def test_a_change_is_never_taken_for_rest(tmp_path: Path) -> None:
-    async with world(tmp_path, ["alice"], fleet=WITH_ENGINES) as w:
+    async with world(tmp_path, ["alice"], fleet=LEAN) as w:
         await w.ready("alice")
         await at_rest(w)
         w.edit("alice", allowlist=["bob"])
@@ -107,6 +109,7 @@ def _tenant(w: Rig) -> str:
     return w.fqdn("alice").partition(".")[0]
 
 
+@pytest.mark.long
 @in_virtual_time
 async def test_whatever_drifts_is_noticed_at_the_next_look(tmp_path: Path) -> None:
     fleet = {**WITH_ENGINES, "timing": {**WITH_ENGINES["timing"], "releasesEvery": "5m"}}
