@@ -82,6 +82,7 @@ def drift(fleet: Fleet, app: str) -> None:
     world.do("add_tenant", engine="voice", tenant=tenant, token="not hers")
 
 
+@pytest.mark.long
 async def test_no_secret_is_found_anywhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     async with fleet_of(tmp_path, {"alice": ALICE}, **FEW, **ENGINES_AND_MAIL) as fleet:

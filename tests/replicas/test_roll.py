@@ -51,7 +51,10 @@ def shared(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         runner.run(session.aclose())
 
 
-def test_it_shows_who_works_on_what(shared: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_it_shows_who_works_on_what(
+    shared: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     assert run_with(["replicas", "--state", str(tmp_path), "-o", "json"]) == 0
     gone, here = json.loads(capsys.readouterr().out)
     assert [gone["alive"], gone["shards"], gone["readsSource"], gone["passes"]] == [False, [], False, 7]

@@ -157,7 +157,6 @@ def stories_of(words: argparse.Namespace) -> Iterable[Story]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: all is well."""
     words = _words(arguments)
-    logging.getLogger("controller").setLevel(logging.CRITICAL)
     began = time.monotonic()
     told: list[Told] = []
     if words.replay is not None:
@@ -192,4 +191,5 @@ def _printed(told: Iterator[Told]) -> Iterator[Told]:
 
 
 if __name__ == "__main__":
+    logging.getLogger("controller").setLevel(logging.CRITICAL)
     sys.exit(main())

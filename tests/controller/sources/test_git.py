@@ -132,6 +132,7 @@ async def test_a_repository_that_cannot_be_fetched_tells_nothing_but_why(
 async def test_the_log_tells_when_it_cannot_be_read_and_when_that_is_over(
     upstream: Upstream, source_of: Callable[..., GitSource], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "controller")
     source = source_of(upstream.path.as_uri())
     await source.read()
     upstream.path.rename(tmp_path / "away")
