@@ -157,7 +157,7 @@ async def _whole(living: _Living, rig: Rig, watch: Watch) -> None:
     await _quiet(rig)
     living.tell("it is quiet")
     _check(watch)
-    if twice := doubles(rig.world):
+    if twice := await _untold_doubles(rig):
         raise Failed("twice", "; ".join(twice))
 
 
@@ -259,6 +259,17 @@ async def _news(rig: Rig) -> None:
         await _alive(rig)
         if rig.store.commits != before or rig.lives != life:
             return
+
+
+async def _untold_doubles(rig: Rig) -> list[str]:
+    """A paused tester's double stays, since nothing is written for it; but then its condition tells what would be done."""
+    told = [each.message for each in await rig.store.conditions_of_type("Ready") if each.reason == "Paused"]
+    return [each for each in doubles(rig.world) if not any(_named(each) in message for message in told)]
+
+
+def _named(double: str) -> str:
+    """`OAuth app Hero OS carol tb15xs-1-1 of controller exists 2 times` → the thing, as a plan names what it would delete."""
+    return f"delete_double {double.split(' of ')[0].split(' exists ')[0]}"
 
 
 async def _quiet(rig: Rig) -> None:

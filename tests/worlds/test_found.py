@@ -36,6 +36,15 @@ STORIES = {
         edit +2262.716 put_back carol
         fate +1:06:28..+1:21:48 app_duplicated carol
     """,
+    "a second app of who is paused": f"""
+        seed 70047
+        testers 2
+        span 10800
+        hour 13
+        {FLEET % "10s"}}}
+        edit +1443.229 pause carol {{"paused": {{"reason": "demo on Friday", "by": "mik"}}}}
+        fate +1:18:43..+1:45:17 app_duplicated carol
+    """,
     "put back while the machine is deleted": f"""
         seed 50191
         testers 2
