@@ -26,22 +26,10 @@ from reconcilers.backends.limits import Call
 from reconcilers.backends.opening import Options
 from reconcilers.contract import Ports, TesterView
 from reconcilers.secret import Secret
+from reconcilers.welcome import ALL_OTHERS
 from specs.fleet import Fleet
 
-STEPS = (
-    "account",
-    "engine_access",
-    "machine",
-    "machine_access",
-    "gateway",
-    "sign_in_app",
-    "supervisor",
-    "front_door",
-    "settings",
-    "components",
-    "sign_in_gate",
-    "welcome",
-)
+STEPS = (*ALL_OTHERS, "welcome")
 """In the order of the graph."""
 BEFORE, AFTER = "before", "after"
 WENT_WELL = ("ok", "200", "201", "204")

@@ -297,7 +297,7 @@ class Crew:
         try:
             await work
         except NotOurs:
-            pass
+            pass  # whoever has taken it over does it
         except StoreError as error:
             log.warning("not done now: %s", error)
         except Exception as error:

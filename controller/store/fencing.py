@@ -10,22 +10,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, TypeVar, assert_never
 
 from sqlalchemy import Connection, bindparam, select
 
+from controller.fresh import FreshenFacts
 from controller.records import (
     AddEvent,
     AddRun,
     Change,
+    ClaimForge,
     DropCondition,
     DropFacts,
     DropTester,
+    NameForgeOwner,
     OnlyWhile,
     PutCondition,
     PutFacts,
+    PutFleet,
     PutJournal,
     PutObject,
+    PutRevision,
+    PutSource,
     PutTester,
     Seal,
     SetStatus,
@@ -36,6 +42,7 @@ from controller.store.database import Work
 from controller.store.errors import StoreError
 from controller.store.rows import owner_of
 from controller.store.tables import leases
+from controller.tokens import DropToken, NoteTokenUse, PutToken
 
 T = TypeVar("T")
 
@@ -97,5 +104,8 @@ def _subject(change: Change) -> str:
             return owner_of(name)
         case SetStatus() | DropTester() | PutFacts() | DropFacts() | DropCondition() | OnlyWhile():
             return change.tester
-        case _:
+        case PutSource() | PutRevision() | PutFleet() | ClaimForge() | NameForgeOwner():
             return ""
+        case PutToken() | DropToken() | NoteTokenUse() | FreshenFacts():
+            return ""
+    assert_never(change)  # whoever adds a kind of change says whose it is: unfenced writes are those of nobody

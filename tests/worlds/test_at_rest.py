@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.records import TesterBooks
+from controller.records import PutCondition, TesterBooks
 from tests.lessons.conftest import LEAN, WITH_ENGINES
 from tests.worlds.loop import in_virtual_time
 from tests.worlds.rig import Rig, world
@@ -74,6 +74,16 @@ async def test_a_change_is_never_taken_for_rest(tmp_path: Path) -> None:
         found = thoughts(w)
         await w.run_for(timedelta(minutes=1))
         assert found == ["alice"], "who asks for a look gets a whole one"
+        await at_rest(w)
+        resting, store = w.controller.engine.resting, w.controller.store
+        assert w.controller.engine.world is not None
+        now = w.clock.now()
+        assert resting.of("alice", w.controller.engine.world, now) is not None
+        assert resting.of("alice", w.controller.engine.world, now + timedelta(days=1)) is None, "a last day comes"
+        books = await store.books("alice")
+        assert books is not None
+        await store.write(*(PutCondition(each) for each in books.conditions.values()))
+        assert len(resting) == 0, "somebody wrote about it"
         await at_rest(w)
         w.controller.engine.drop(lambda name: name == "alice")
         assert len(w.controller.engine.resting) == 0, "another replica may write about it from now on"
