@@ -7,10 +7,11 @@ STAMP := $(VENV)/.made
 DEMO_ARGS ?=
 TEST_ARGS ?=
 BENCH_ARGS ?=
+CROWD_ARGS ?=
 SHOT ?=
 # The peers beside which `make bench` measures, in an environment of their own.
 PEERS := .venv-bench
-BENCH ?= noop dispatch ten_thousand one_edit
+BENCH ?= noop converge dispatch ten_thousand one_edit
 # Second deaths after each first one, on average.
 DOUBLES ?= 0.1
 # Seeded worlds: how many, the first one's seed, testers in each, days of each; or the file of a story to be lived again.
@@ -28,7 +29,7 @@ FIND_PYTHON := for name in python3.13 python3.12 python3.11 python3 python; do \
 	if command -v $$name >/dev/null 2>&1 && $$name -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then printf %s $$name; break; fi; done
 
-.PHONY: help env demo test long check bench bench-ready bench-month bench-api bench-replicas screenshots worlds crash-points lock clean
+.PHONY: help env demo test long check bench bench-ready bench-month bench-api bench-replicas crowd screenshots worlds crash-points lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -85,10 +86,13 @@ bench-api: env  ## what the API, its stream and the pages cost with a thousand t
 bench-replicas: env  ## 1, 2 and 4 replicas on one PostgreSQL: passes, take-over, wake-ups
 	@$(BIN)/python -m tests.bench.replicas $(BENCH_ARGS)
 
+crowd: env  ## three replicas and 200 testers under every fault, seeded; CROWD_ARGS="--testers 600 --seed 2"
+	@$(BIN)/python -m tests.replicas.crowd $(CROWD_ARGS)
+
 screenshots: env  ## every page of the dashboard, light, dark and on a phone, into docs/screens; SHOT= takes those whose name begins so
 	@$(BIN)/python -m tests.browser.screens $(SHOT)
 
-bench-month: env  ## the memory of a simulated month of fifty testers, day by day: about half an hour of one core
+bench-month: env  ## the memory of a simulated month of fifty testers, day by day: some six minutes of one core
 	@$(BIN)/python -m tests.bench.month $(BENCH_ARGS)
 
 worlds: env  ## seeded worlds under every fault: N= SEED= TESTERS= DAYS=, or REPLAY=file; see docs/worlds.md

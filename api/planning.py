@@ -50,7 +50,7 @@ async def plan_folder(where: Places, names: tuple[str, ...], clock: Clock) -> Fo
     async with books_or_none(where, clock) as store:
         records = {record.name: record for record in await store.testers()}
         known = await store.fleet()
-        last = Fleet.model_validate_json(known[0]) if known else None
+        last = Fleet.from_books(known[0]) if known else None
         loaded = load_folder(where.folder, clock.now().date(), frozenset(records), last)
         loaded = await kept_to_what_is_used(loaded, store)
         if loaded.fleet is None:

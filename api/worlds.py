@@ -50,4 +50,4 @@ async def stored_fleet(store: Store) -> Fleet:
     known = await store.fleet()
     if known is None:
         raise Complaint("The controller has not read a usable Fleet yet, so nobody has a machine.")
-    return Fleet.model_validate_json(known[0])
+    return Fleet.from_books(known[0])

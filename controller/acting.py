@@ -35,7 +35,7 @@ from controller.world import Step, World
 from reconcilers.actions import UPDATE_STARTED, Action, Disruption, Effect
 from reconcilers.clock import Clock
 from reconcilers.errors import NameTaken, OutcomeUnknown, OutsideError
-from reconcilers.facts import ObjectState, OutsideObject, Promise, StepFacts
+from reconcilers.facts import MachineFacts, ObjectState, OutsideObject, Promise, StepFacts
 from reconcilers.looks import Looks
 from reconcilers.quarantine import PLACED
 from reconcilers.secret import HIDDEN, Secret
@@ -202,7 +202,7 @@ class Deed:
         held = None if self.row is None else as_now(self.snapshot, self.row)
         ports = StepPorts(self.snapshot, self.step.name, self.hands.clock, held, self.hands.world.looks)
         try:
-            seen = await self.step.apply(self.action, self.snapshot.view(held), ports)
+            seen = await self._applied(held, ports)
         except OutcomeUnknown as error:
             await whole(self._close(entry, Outcome.UNKNOWN, str(error), *self._still_open()))
             raise
@@ -229,6 +229,17 @@ class Deed:
             ) from error
         # What was answered cannot be asked for again: a cancelled pass still writes it down.
         await whole(self._done(entry, held, seen))
+
+    async def _applied(self, row: OutsideObject | None, ports: StepPorts) -> Any:
+        """The call. A look at the machine that was begun before its end does not show what it did, also when it failed."""
+        machine = None if self.step.makes else self.snapshot.facts().get(MachineFacts)
+        if machine is None:
+            return await self.step.apply(self.action, self.snapshot.view(row), ports)
+        ports.looks.wrote(machine.key)
+        try:
+            return await self.step.apply(self.action, self.snapshot.view(row), ports)
+        finally:
+            ports.looks.wrote(machine.key)
 
     async def _done(self, entry: JournalEntry, row: OutsideObject | None, seen: Any) -> None:
         """What the call returned is stored before anything else happens (lesson 8)."""

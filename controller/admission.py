@@ -107,6 +107,6 @@ class Admission:
 
 def _understood(text: str) -> Fleet | None:
     try:
-        return Fleet.model_validate_json(text)
+        return Fleet.from_books(text)
     except ValidationError:
         return None

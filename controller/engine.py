@@ -34,7 +34,7 @@ from controller.records import (
 )
 from controller.references import References
 from controller.removal import remove
-from controller.resting import Rest, Resting, mark_of
+from controller.resting import Rest, Resting
 from controller.sightings import Sightings
 from controller.status import REACHABLE
 from controller.store import Store, StoreError
@@ -106,8 +106,8 @@ class Engine:
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures = Failures({})
-        self.resting = Resting(store)
         self.proofs = Proofs(store)
+        self.resting = Resting(store, self.proofs)
         self._bench = Bench(
             store,
             clock,
@@ -176,22 +176,24 @@ class Engine:
         """The last good Fleet that any source gave; None too when this program does not understand it any more."""
         known = await self.store.fleet()
         try:
-            return None if known is None else Fleet.model_validate_json(known[0])
+            return None if known is None else Fleet.from_books(known[0])
         except ValidationError as error:
             log.error("the last good Fleet is not understood any more (%d errors)", error.error_count())
             return None
 
     async def run(self) -> None:
         """Work until `stop`. Raises StoreError when the store cannot be read at the start."""
-        if self.alone:
+        if self.alone:  # else it begins with what the crew gets
             await self.recover(lambda name: True)
-        await self._adopt_last_fleet()
-        await self.look_at_all(START_SPREAD, Urgency.FAILING)
+            await self._adopt_last_fleet()
+            await self.look_at_all(START_SPREAD, Urgency.FAILING)
         await self._world_ready.wait()
         slots = asyncio.Semaphore(AT_ONCE)
         while not self._stopping:
             await slots.acquire()  # first, so that who is most urgent is decided when a pass can begin
             name = await self.queue.get()
+            if self.queue.urgency_of(name) is not Urgency.CHANGED:
+                await asyncio.sleep(0)  # one in a turn of the loop: a change never waits for the work of hundreds
             if self._bench.stopping():
                 return
             task = asyncio.create_task(self._one(name), name=name)
@@ -285,11 +287,11 @@ class Engine:
         try:
             seen = await self.resting.is_as_it_was(rest, self.clock.now())
             secrets = {**self._world_of[1], **await self.references.resolve(rest.needs)} if self._world_of else {}
+            again = await self.resting.over_again(rest, name, secrets, self.clock.now()) if seen is not None else None
         finally:
             await world.leave()
-        now = self.clock.now()
-        same = seen is not None and mark_of(rest.needs, secrets) == rest.secrets
-        if seen is None or not same or self.resting.of(name, world, now) is not rest or self._world is not world:
+        rest, now = again, self.clock.now()
+        if seen is None or rest is None or self.resting.of(name, world, now) is not rest or self._world is not world:
             self.resting.discard(name)
             return None
         self.sightings.rests(name, seen, now)

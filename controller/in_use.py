@@ -40,7 +40,7 @@ async def _last_good(store: Store) -> Fleet | None:
     """None too when this program does not understand it any more: then there is nothing to keep."""
     known = await store.fleet()
     try:
-        return None if known is None else Fleet.model_validate_json(known[0])
+        return None if known is None else Fleet.from_books(known[0])
     except ValidationError:
         return None
 

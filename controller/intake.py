@@ -41,10 +41,19 @@ NAMED = 10  # so many testers are named; of the others there is only the number
 
 
 @dataclass(frozen=True)
+class Edit:
+    """That a revision differs from another one in nothing but what it says of some testers, whom the other one knew too."""
+
+    of: str
+    testers: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Revision:
     """One reading of a source. `id` tells readings with different contents apart.
 
-    `commit`: who made it, where the source knows; `rewrites`: the revision before it, when that is no ancestor of it.
+    `commit`: who made it, where the source knows; `rewrites`: the revision before it, when that is no ancestor of it;
+    `edit`: how little differs, where the source knows.
     """
 
     source: str
@@ -52,6 +61,7 @@ class Revision:
     loaded: Loaded
     commit: Commit | None = None
     rewrites: str = ""
+    edit: Edit | None = None
 
 
 @dataclass(frozen=True)
@@ -83,9 +93,12 @@ class _Draft:
 
 async def take_in(revision: Revision, store: Store, clock: Clock, chance: random.Random) -> Taken:
     """Compare a revision with the rows and write what follows, in one commit. Raises StoreError."""
-    loaded, now = await kept_to_what_is_used(revision.loaded, store), clock.now()
+    now, edit = clock.now(), revision.edit
+    before, known, edited = await store.in_force(revision.id, edit.testers if edit is not None else ())
+    if before is not None and _is_an_edit(revision, before, edited, now):
+        return await _take_edit(revision, before, known, edited, store, _Draft(now, revision.id), chance)
+    loaded = await kept_to_what_is_used(revision.loaded, store)
     errors = tuple(str(error) for error in loaded.errors)
-    before = await store.source()
     if not loaded.readable:
         state = SourceState(
             revision.source, before.revision if before else "", now, False, errors, before.held if before else ()
@@ -98,8 +111,7 @@ async def take_in(revision: Revision, store: Store, clock: Clock, chance: random
     leaving = who_leaves(rows.values(), loaded, now, unchanged=len(same))
     draft = _Draft(now, revision.id)
     if revision.rewrites:
-        text = f"history was rewritten: {revision.id[:12]} does not follow {revision.rewrites[:12]}"
-        draft.changes.append(AddEvent(Event("", "source", "SourceRewritten", text, now, Severity.WARNING)))
+        draft.changes.append(_rewritten(revision, now))
     for name, tester in sorted(loaded.testers.items(), key=lambda each: each[0]):
         if name in same:
             continue
@@ -108,9 +120,47 @@ async def take_in(revision: Revision, store: Store, clock: Clock, chance: random
     fleet = await _take_fleet(draft, loaded, store)
     _take_absent(draft, rows, loaded, leaving)
     state = SourceState(revision.source, revision.id, now, True, errors, leaving.held)
-    draft.changes += await _revision_change(revision, before, errors, draft, store)
+    draft.changes += _revision_change(revision, known, before, errors, draft)
     await store.write(*draft.changes, *_source_change(before, state, now))
     return Taken(tuple(draft.changed), fleet, leaving.held, errors)
+
+
+def _is_an_edit(revision: Revision, before: SourceState, rows: Iterable[TesterRecord], now: datetime) -> bool:
+    """Whether nobody else need be compared. An edit is believed only if the revision that it is one of is in force, no removal
+    is held back, and nobody comes or goes by it. `rows`: of those whom it says something of."""
+    edit = revision.edit
+    if edit is None or revision.rewrites or not before.readable or before.held:
+        return False
+    if (before.source, before.revision) != (revision.source, edit.of):
+        return False
+    if before.errors != tuple(str(error) for error in revision.loaded.errors):
+        return False  # for one, its Fleet is refused
+    stay = all(not each.leaving and not has_expired(revision.loaded.testers[each.name].desired, now) for each in rows)
+    return stay and {each.name for each in rows} == edit.testers
+
+
+async def _take_edit(
+    revision: Revision,
+    before: SourceState,
+    known: RevisionRecord | None,
+    rows: Iterable[TesterRecord],
+    store: Store,
+    draft: _Draft,
+    chance: random.Random,
+) -> Taken:
+    """What follows from an edit, in one commit."""
+    errors = before.errors
+    for row in rows:
+        _take_tester(draft, row, revision.loaded.testers[row.name], chance, held=False)
+    state = SourceState(revision.source, revision.id, draft.now, True, errors)
+    draft.changes += _revision_change(revision, known, before, errors, draft)
+    await store.write(*draft.changes, *_source_change(before, state, draft.now))
+    return Taken(tuple(draft.changed), errors=errors)
+
+
+def _rewritten(revision: Revision, now: datetime) -> AddEvent:
+    text = f"history was rewritten: {revision.id[:12]} does not follow {revision.rewrites[:12]}"
+    return AddEvent(Event("", "source", "SourceRewritten", text, now, Severity.WARNING))
 
 
 def _says_the_same(head: Head, tester: LoadedTester | None, now: datetime) -> bool:
@@ -120,11 +170,14 @@ def _says_the_same(head: Head, tester: LoadedTester | None, now: datetime) -> bo
     return (head.digest, head.source_file, head.source_line) == (tester.digest, tester.file, tester.line)
 
 
-async def _revision_change(
-    revision: Revision, before: SourceState | None, errors: tuple[str, ...], draft: _Draft, store: Store
+def _revision_change(
+    revision: Revision,
+    known: RevisionRecord | None,
+    before: SourceState | None,
+    errors: tuple[str, ...],
+    draft: _Draft,
 ) -> list[Change]:
     """The revision is written down when it comes into force, again too, and when it is found to say something else."""
-    known = await store.revision(revision.id)
     if known is not None and before is not None and before.revision == revision.id:
         return [] if known.errors == errors else [PutRevision(replace(known, errors=errors))]
     by = revision.commit

@@ -65,7 +65,7 @@ class Meters:
     def passed(self, ended: datetime, took: timedelta, *, whole: bool) -> None:
         """A pass has ended. `whole`: it did not break off."""
         self.last_pass_at = ended
-        self._passes.labels("whole" if whole else "broken off").observe(_seconds(took))
+        self._labelled(self._passes, "whole" if whole else "broken off").observe(_seconds(took))
 
     def called(self, call: Call, status: str, took: timedelta) -> None:
         """A call of the outside has ended."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from controller.fresh import FreshenFacts
@@ -77,8 +77,11 @@ class Proofs:
                 log.warning("proofs are not written down yet: %s", error)
                 return
             for key, one in some:
-                if self._kept.get(key) is one:
+                newer = self._kept.get(key)
+                if newer is one:
                     del self._kept[key]
+                elif newer is not None and newer.base is one.base:  # seen once more while this was written
+                    self._kept[key] = replace(newer, base=one.facts)
 
     def _heard(self, changes: tuple[Change, ...]) -> None:
         for change in changes:

@@ -27,8 +27,8 @@ class Urgency(Enum):
     FAILING = 10.0
     RESYNC = 60.0
 
-
-HEAD_START = {urgency: timedelta(seconds=urgency.value) for urgency in Urgency}
+    def __init__(self, seconds: float) -> None:
+        self.head_start = timedelta(seconds=seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +44,17 @@ class Standing:
     longest: tuple[str, timedelta] | None
 
 
-@dataclass(slots=True)
 class _Entry:
-    name: str
-    due: datetime
-    urgency: Urgency
-    live: bool = True
+    """A name in the queue, and then while it is worked on: since when, and what was added meanwhile."""
 
-    @property
-    def rank(self) -> datetime:
-        return self.due + HEAD_START[self.urgency]
+    __slots__ = ("again", "begun", "due", "live", "name", "urgency")
+
+    def __init__(self, name: str, due: datetime, urgency: Urgency) -> None:
+        self.name = name
+        self.due = self.begun = due
+        self.urgency = urgency
+        self.live = True
+        self.again: _Entry | None = None
 
 
 class Queue:
@@ -65,13 +66,11 @@ class Queue:
         self._entries: dict[str, _Entry] = {}
         self._later: list[tuple[datetime, int, _Entry]] = []
         self._due: list[tuple[datetime, int, _Entry]] = []
-        self._working: dict[str, _Entry | None] = {}
-        self._begun: dict[str, datetime] = {}  # when the names that are being worked on were handed out
-        self._handed: dict[str, Urgency] = {}  # and as what
+        self._working: dict[str, _Entry] = {}
         self._handed_out = self._seen
         self._count = 0
         self._changed = asyncio.Event()
-        self.admits: Callable[[str, Urgency], bool] = lambda name, urgency: True  # whom this process looks after
+        self.admits: Callable[[str, Urgency], bool] | None = None  # whom this process looks after; None: everybody
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -82,7 +81,8 @@ class Queue:
 
     def urgency_of(self, name: str) -> Urgency | None:
         """As what a name that is being worked on was handed out; None: it is not."""
-        return self._handed.get(name)
+        entry = self._working.get(name)
+        return None if entry is None else entry.urgency
 
     @property
     def working(self) -> frozenset[str]:
@@ -99,27 +99,34 @@ class Queue:
         self._promote()
         now = self._clock.now()
         due = [entry.due for _, _, entry in self._due if entry.live]
-        longest = min(self._begun.items(), key=lambda each: (each[1], each[0]), default=None)
+        longest = min(self._working.values(), key=lambda each: (each.begun, each.name), default=None)
         return Standing(
             due=len(due),
             oldest_due=_age(min(due, default=now), now),
             later=len(self._entries) - len(due),
             working=len(self._working),
             handed_out=_age(self._handed_out, now),
-            longest=(longest[0], _age(longest[1], now)) if longest is not None else None,
+            longest=(longest.name, _age(longest.begun, now)) if longest is not None else None,
         )
 
     def add(self, name: str, after: timedelta = NOW, urgency: Urgency = Urgency.CHANGED) -> None:
         """Look at `name` no later than `after` from now, if we look after it."""
-        if not self.admits(name, urgency):
+        if self.admits is not None and not self.admits(name, urgency):
             return
         due = self._now()
         if after > NOW:
             due += after
-        if name in self._working:
-            self._working[name] = _merged(self._working[name], name, due, urgency)
+        working = self._working.get(name)
+        if working is not None:
+            working.again = _merged(working.again, name, due, urgency)
             return
-        self._put(_merged(self._entries.get(name), name, due, urgency))
+        old = self._entries.get(name)
+        entry = _Entry(name, due, urgency) if old is None else _merged(old, name, due, urgency)
+        if old is not None:
+            if (old.due, old.urgency) == (entry.due, entry.urgency):
+                return
+            old.live = False
+        self._put(entry)
 
     def discard(self, name: str) -> None:
         """Forget a name: it is no more. What is being worked on is left to end."""
@@ -127,7 +134,7 @@ class Queue:
         if entry is not None:
             entry.live = False
         if name in self._working:
-            self._working[name] = None
+            self._working[name].again = None
 
     def discard_those(self, whose: Callable[[str], bool]) -> None:
         for name in [name for name in {*self._entries, *self._working} if whose(name)]:
@@ -137,14 +144,15 @@ class Queue:
         """The next name, once one is due."""
         while True:
             self._promote()
-            while self._due:
-                _, _, entry = heapq.heappop(self._due)
+            due = self._due
+            while due:
+                entry = heapq.heappop(due)[2]
                 if entry.live:
-                    del self._entries[entry.name]
-                    self._working[entry.name] = None
-                    self._handed[entry.name] = entry.urgency
-                    self._begun[entry.name] = self._handed_out = self._seen
-                    return entry.name
+                    name = entry.name
+                    del self._entries[name]
+                    self._working[name] = entry
+                    entry.begun = self._handed_out = self._seen
+                    return name
             self._changed.clear()
             try:
                 await asyncio.wait_for(self._changed.wait(), self._until_next())
@@ -153,45 +161,41 @@ class Queue:
 
     def done(self, name: str) -> None:
         """The work on `name` has ended; what was added meanwhile is queued now."""
-        self._begun.pop(name, None)
-        self._handed.pop(name, None)
-        again = self._working.pop(name, None)
-        if again is not None:
-            self._put(again)
+        entry = self._working.pop(name, None)
+        if entry is not None and entry.again is not None:
+            self._put(entry.again)
 
     def _put(self, entry: _Entry) -> None:
-        old = self._entries.get(entry.name)
-        if old is not None:
-            if (old.due, old.urgency) == (entry.due, entry.urgency):
-                return
-            old.live = False
         self._entries[entry.name] = entry
         self._count += 1
         if entry.due <= self._seen:
-            heapq.heappush(self._due, (entry.rank, self._count, entry))
+            heapq.heappush(self._due, (entry.due + entry.urgency.head_start, self._count, entry))
         else:
             heapq.heappush(self._later, (entry.due, self._count, entry))
         if not self._changed.is_set():
             self._changed.set()
 
     def _now(self) -> datetime:
-        """When the clock is set back, everything due moves back with it: nobody waits once more for time that has passed."""
         now = self._clock.now()
-        seen, self._seen = self._seen, now
-        if now < seen:
-            back = seen - now
-            for entry in (*self._entries.values(), *filter(None, self._working.values())):
-                entry.due -= back
-            self._later = [(due - back, count, entry) for due, count, entry in self._later]
-            self._due = [(rank - back, count, entry) for rank, count, entry in self._due]
+        if now < self._seen:
+            self._go_back(self._seen - now)
+        self._seen = now
         return now
 
+    def _go_back(self, back: timedelta) -> None:
+        """When the clock is set back, everything due moves back with it: nobody waits once more for time that has passed."""
+        for entry in (*self._entries.values(), *(each.again for each in self._working.values())):
+            if entry is not None:
+                entry.due -= back
+        self._later = [(due - back, count, entry) for due, count, entry in self._later]
+        self._due = [(rank - back, count, entry) for rank, count, entry in self._due]
+
     def _promote(self) -> None:
-        now = self._now()
-        while self._later and self._later[0][0] <= now:
-            _, count, entry = heapq.heappop(self._later)
+        now, later = self._now(), self._later
+        while later and later[0][0] <= now:
+            _, count, entry = heapq.heappop(later)
             if entry.live:
-                heapq.heappush(self._due, (entry.rank, count, entry))
+                heapq.heappush(self._due, (entry.due + entry.urgency.head_start, count, entry))
 
     def _until_next(self) -> float | None:
         while self._later and not self._later[0][2].live:

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 
 from controller.fresh import FreshenFacts
 from controller.outcomes import Kind, StepOutcome
 from controller.passes import Pass
+from controller.proofs import Proofs
 from controller.records import (
     AddEvent,
     AddRun,
@@ -25,6 +26,7 @@ from controller.records import (
     ClaimForge,
     NameForgeOwner,
     Phase,
+    PutFacts,
     PutRevision,
     PutSource,
 )
@@ -32,16 +34,19 @@ from controller.status import Verdict, says_what_is_told
 from controller.store import SpecChanged, Store
 from controller.store.fencing import subjects
 from controller.world import Step, World
-from reconcilers.backends.machine import MachineAddress, MachineQuery
-from reconcilers.backends.machine_question import query_of, shape_of
+from reconcilers.backends.machine import MachineAddress, Question
+from reconcilers.contract import Renewal
 from reconcilers.errors import OutsideError
 from reconcilers.facts import FactsOfOne, ObjectState, WatchedFacts
+from reconcilers.intervals import spread_of
 from reconcilers.listed import Read
-from reconcilers.looks import TesterLooks
+from reconcilers.looks import Looks, TesterLooks
 from reconcilers.secret import Secret
 from specs.desired import needs_of_secret
 
 LATEST = datetime.max.replace(tzinfo=UTC)
+LONGEST = timedelta(days=1)
+"""Without a whole pass; up to a quarter less, so that those who came to rest together do not all have theirs at once."""
 
 _NO_MATTER = (AddEvent, AddRun, PutRevision, PutSource, FreshenFacts)
 """Changes from which nothing follows for a tester's plan."""
@@ -50,45 +55,47 @@ _OF_ALL = (ClaimForge, NameForgeOwner)
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What a machine was asked. Most testers' questions have one shape."""
+    """What a machine was asked, and the digest of its answer."""
 
     address: MachineAddress
-    shape: MachineQuery
-    hosts: tuple[str, ...]
+    question: Question
     digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """`until`: then some step has something to do. `needs`: the secrets that the spec refers to, `secrets`: a mark of their
-    values."""
+    """`until`: then some step's turn is due, or a whole pass (`whole_by`). `renewals`: what falls due and needs neither. `needs`:
+    the secrets that the spec refers to, `secrets`: a mark of their values. `dated`: the spec names a day."""
 
     world: World
     since: datetime
     until: datetime
+    whole_by: datetime
+    renewals: tuple[Renewal, ...]
     reads: tuple[Read, ...]
     machine: _Asked
     needs: tuple[str, ...]
     secrets: bytes
+    dated: bool
 
 
 class Resting:
     """By tester. Nothing of it outlives the process."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, proofs: Proofs) -> None:
+        self._proofs = proofs
         self._rests: dict[str, Rest] = {}
-        self._shapes: dict[MachineQuery, MachineQuery] = {}
         store.listeners.append(self._heard)
 
     def __len__(self) -> int:
         return len(self._rests)
 
     def of(self, name: str, world: World, now: datetime) -> Rest | None:
-        """What is remembered of a tester, while it may be relied on: a last day, or the end of a pause, comes with midnight."""
+        """What is remembered of a tester, while it may be relied on: a last day comes with midnight."""
         rest = self._rests.get(name)
-        if rest is None or rest.world is not world or not rest.since <= now or rest.since.date() != now.date():
+        if rest is None or rest.world is not world or not rest.since <= now:
             return None
-        return rest
+        return None if rest.dated and rest.since.date() != now.date() else rest
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -113,18 +120,48 @@ class Resting:
         reads = {key: read for each in looks for key, read in each.reads.items()}
         if any(not read.by and isinstance(read.answer, tuple) for read in reads.values()):
             return  # a listing was read from end to end: it changes with everybody's
-        address, query, digest = machine
-        one.world.looks.let_go(address, query)
-        shape, hosts = shape_of(query)
-        asked = _Asked(replace(address, hidden=()), self._shapes.setdefault(shape, shape), hosts, digest)
-        needs = tuple(sorted(needs_of_secret(one.snapshot.record.desired)))
-        mark = mark_of(needs, secrets)
-        self._rests[one.name] = Rest(one.world, one.now, _next_due(one), tuple(reads.values()), asked, needs, mark)
+        address, question, digest = machine
+        one.world.looks.let_go(address, question)
+        asked = _Asked(replace(address, hidden=()), question, digest)
+        desired, renewals = one.snapshot.record.desired, _renewals(one)
+        needs = tuple(sorted(needs_of_secret(desired)))
+        whole_by = one.now + LONGEST * (3 / 4 + spread_of(one.snapshot.record.uid) / 4)
+        self._rests[one.name] = Rest(
+            world=one.world,
+            since=one.now,
+            until=min(whole_by, _next_due(one, renewals)),
+            whole_by=whole_by,
+            renewals=tuple(renewals.values()),
+            reads=tuple(reads.values()),
+            machine=asked,
+            needs=needs,
+            secrets=mark_of(needs, secrets),
+            dated=desired.expires is not None or desired.paused is not None,
+        )
+
+    async def over_again(self, rest: Rest, name: str, secrets: Mapping[str, Secret], now: datetime) -> Rest | None:
+        """Have done over what has fallen due by itself. None: secrets are others, or something came out otherwise, and a whole
+        pass must follow."""
+        if mark_of(rest.needs, secrets) != rest.secrets:
+            return None
+        for each in rest.renewals:
+            if now < each.due:
+                continue
+            again = await _renewed(each, rest.world.looks)
+            if again is None or self._rests.get(name) is not rest:
+                return None
+            machine = rest.machine.address.key if again.facts.on_machine else ""
+            self._proofs.keep(PutFacts(name, again.facts, machine, now), each.facts)
+            renewals = tuple(again if one is each else one for one in rest.renewals)
+            self._rests[name] = rest = replace(rest, since=now, renewals=renewals)
+        return rest
 
     async def renewed(self, rest: Rest, one: Pass) -> bool:
         """Have only those steps take a turn that have something due, where nothing else differs. False: a whole pass must
         follow. Raises Draining, StoreError."""
         self.discard(one.name)
+        if one.now >= rest.whole_by:
+            return False
         known = one.snapshot.facts()
         for step in one.world.steps:
             due = step.due(one.snapshot.record.desired, known)
@@ -132,9 +169,10 @@ class Resting:
                 return False
         if one.snapshot.has_changed or one.has_told:
             return False
-        asked = rest.machine
-        one.world.looks.let_go(asked.address, query_of(asked.shape, asked.hosts))
-        self._rests[one.name] = replace(rest, since=one.now, until=_next_due(one))
+        asked, renewals = rest.machine, _renewals(one)
+        one.world.looks.let_go(asked.address, asked.question)
+        until = min(rest.whole_by, _next_due(one, renewals))
+        self._rests[one.name] = replace(rest, since=one.now, until=until, renewals=tuple(renewals.values()))
         return True
 
     async def is_as_it_was(self, rest: Rest, now: datetime) -> datetime | None:
@@ -147,14 +185,13 @@ class Resting:
                 if at is None:
                     return None
                 oldest = at if oldest is None else min(oldest, at)
-            query = query_of(asked.shape, asked.hosts)
-            answer = await looks.machine(asked.address, query, None)
+            answer = await looks.machine(asked.address, asked.question, None)
         except OutsideError:
             return None
         if answer.value.digest != asked.digest:
             return None
         if now < rest.until:
-            looks.let_go(asked.address, query)
+            looks.let_go(asked.address, asked.question)
         return answer.taken_at if oldest is None else min(oldest, answer.taken_at)
 
     def _heard(self, changes: tuple[Change, ...]) -> None:
@@ -191,7 +228,7 @@ def _is_plain(state: ObjectState, missing_since: datetime | None) -> bool:
     return state is ObjectState.EXISTING and missing_since is None
 
 
-def _one_machine(looks: Iterable[TesterLooks]) -> tuple[MachineAddress, MachineQuery, bytes] | None:
+def _one_machine(looks: Iterable[TesterLooks]) -> tuple[MachineAddress, Question, bytes] | None:
     """The one question that all steps put to the machine, and its one answer."""
     asked = [each.asked_machine for each in looks if each.asked_machine is not None]
     if not asked or not asked[0][2] or any(each[1:] != asked[0][1:] for each in asked):
@@ -199,9 +236,25 @@ def _one_machine(looks: Iterable[TesterLooks]) -> tuple[MachineAddress, MachineQ
     return asked[0]
 
 
-def _next_due(one: Pass) -> datetime:
+def _renewals(one: Pass) -> dict[str, Renewal]:
+    """By step."""
     known, desired = one.snapshot.facts(), one.snapshot.record.desired
-    return min((due for step in one.world.steps if (due := step.due(desired, known)) is not None), default=LATEST)
+    found = {step.name: step.renewal(desired, known) for step in one.world.steps}
+    return {name: renewal for name, renewal in found.items() if renewal is not None}
+
+
+def _next_due(one: Pass, renewals: Mapping[str, Renewal]) -> datetime:
+    """Of the steps whose turn needs the books."""
+    known, desired = one.snapshot.facts(), one.snapshot.record.desired
+    dues = [step.due(desired, known) for step in one.world.steps if step.name not in renewals]
+    return min((due for due in dues if due is not None), default=LATEST)
+
+
+async def _renewed(renewal: Renewal, looks: Looks) -> Renewal | None:
+    try:
+        return await renewal.renewed(looks)
+    except OutsideError:
+        return None
 
 
 async def _says_the_same(one: Pass, step: Step) -> bool:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import lru_cache
 
 from controller.outcomes import StepOutcome
 from controller.records import Condition
@@ -29,22 +30,24 @@ class Seen:
         return self.at if self.told >= written_at else written_at
 
 
+_AT_REST = Seen(datetime.min.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC))
+
+
 class Sightings:
     """By tester: of conditions by type, of facts by step. Never raises; None stands for unknown."""
 
     def __init__(self) -> None:
         self._rests: dict[str, Seen] = {}  # where everything was seen to be as it was, at once
-        self._conditions: dict[str, dict[str, Seen]] = {}
-        self._facts: dict[str, dict[str, Seen]] = {}
+        self._conditions: dict[str, Mapping[str, Seen]] = {}
+        self._facts: dict[str, Mapping[str, Seen]] = {}
 
     def note(self, tester: str, outcomes: Sequence[StepOutcome], now: datetime) -> None:
         """A pass has ended. What it left alone keeps its age."""
         rest = self._rests.pop(tester, None)
-        conditions = self._conditions.setdefault(tester, {})
+        conditions, facts = dict(self._conditions.get(tester, {})), dict(self._facts.get(tester, {}))
         if rest is not None:
-            self._conditions[tester] = conditions = dict.fromkeys(conditions, rest)
-            self._facts[tester] = dict.fromkeys(self._facts.get(tester, {}), rest)
-        facts = self._facts.setdefault(tester, {})
+            conditions, facts = dict.fromkeys(conditions, rest), dict.fromkeys(facts, rest)
+        self._conditions[tester], self._facts[tester] = conditions, facts
         conditions[LASTING] = Seen(now, now)  # follows from the spec and the day
         for outcome in outcomes:
             if outcome.left_alone:
@@ -57,6 +60,9 @@ class Sightings:
 
     def rests(self, tester: str, at: datetime, now: datetime) -> None:
         """Everything of it was seen to be as it was. Whoever never had a whole pass here is not known by that."""
+        if tester not in self._rests:  # from now on only what there is matters, and that is alike for most of them
+            for kept in (self._conditions, self._facts):
+                kept[tester] = _all_of(frozenset(kept.get(tester, ())))
         self._rests[tester] = Seen(at, now)
 
     def forget(self, tester: str) -> None:
@@ -91,6 +97,12 @@ class Sightings:
         seen = self._conditions.get(one.tester, {}).get(one.type)
         seen = self._rests.get(one.tester, seen) if seen is not None else None
         return seen.of(one.since) if seen is not None and one.reason != NOT_LOOKED_AT else None
+
+
+@lru_cache(maxsize=64)
+def _all_of(kinds: frozenset[str]) -> Mapping[str, Seen]:
+    """For one at rest, whose `Seen` stands for them all."""
+    return dict.fromkeys(kinds, _AT_REST)
 
 
 def _derived(one: Condition, own: Mapping[str, datetime | None]) -> datetime | None:

@@ -53,6 +53,7 @@ class Snapshot:
         self.news = asyncio.Event()  # some step has learnt something
         self.forge_owner = books.forge_owner
         self._memory: dict[str, Any] = {}
+        self._told: list[tuple[OutsideObject | None, Facts]] = []  # since something changed, by row
         self.has_changed = False  # something was written, or supposed
 
     @property
@@ -64,7 +65,14 @@ class Snapshot:
         return self._versions[step]
 
     def facts(self, row: OutsideObject | None = None) -> Facts:
-        """An immutable copy, for a plan about the given row."""
+        """An immutable copy, for a plan about the given row: the same one for all who ask before something changes."""
+        known = next((facts for about, facts in self._told if about is row), None)
+        if known is None:
+            known = self._facts_now(row)
+            self._told.append((row, known))
+        return known
+
+    def _facts_now(self, row: OutsideObject | None) -> Facts:
         return Facts(
             tester=self.name,
             uid=self.record.uid,
@@ -115,6 +123,7 @@ class Snapshot:
         if not self.forge_owner:
             await self.commit(step, ClaimForge(owner, self._store.clock.now()))
             self.forge_owner = await self._store.forge_owner()
+            self._told.clear()
         return self.forge_owner
 
     async def learn(self, step: str, facts: StepFacts | None, *, at_least: tuple[Change, ...] = ()) -> None:
@@ -126,6 +135,7 @@ class Snapshot:
             if self._proofs is not None and not changes and before is not None and before.is_as(facts):
                 self._proofs.keep(change, before)  # only its hours are others: that is no news
                 self._facts[step] = facts
+                self._told.clear()
             else:
                 changes.append(change)
         await self.commit(step, *changes)
@@ -151,6 +161,7 @@ class Snapshot:
 
     def _take(self, step: str, change: Change) -> None:
         self.has_changed = True
+        self._told.clear()
         match change:
             case PutObject(row):
                 self._objects[_row_key(row)] = row

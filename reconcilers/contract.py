@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from reconcilers.actions import Action, Finding, Step
 from reconcilers.facts import Facts, Promise, StepFacts
-from reconcilers.looks import TesterLooks
+from reconcilers.looks import Looks, TesterLooks
 from reconcilers.secret import Secret
 from specs.desired import DesiredTester
 
@@ -54,6 +54,24 @@ class Ports(Protocol):
 
     async def note(self, text: str) -> None:
         """Add a line to what people read about this step. Never a secret."""
+
+
+class Renewal(Protocol):
+    """How a step in sync does over by itself what has fallen due (`Reconciler.due`), while all else is as it was: without its
+    books, and without a plan. A value."""
+
+    @property
+    def facts(self) -> StepFacts:
+        """What it knows; with each time it is done over only their hours are others (`StepFacts.is_as`)."""
+        ...
+
+    @property
+    def due(self) -> datetime: ...
+
+    async def renewed(self, looks: Looks) -> Renewal | None:
+        """Do it over. None: it did not come out as before, or cannot be told, and a whole pass must see to it. May raise an
+        OutsideError, which means the same."""
+        ...
 
 
 O = TypeVar("O")  # noqa: E741 - what a step observes; DESIGN calls it O
@@ -103,6 +121,10 @@ class Reconciler(Protocol[O]):
         never. Until then the same answers to the same questions mean that it still is."""
         ...
 
+    def renewal(self, desired: DesiredTester, facts: Facts) -> Renewal | None:
+        """Pure. How what falls due is done over alone; None: only a turn of the step can do it."""
+        ...
+
     async def foresee(self, tester: TesterView, looks: TesterLooks) -> Promise | None:
         """Before anything of a tester is begun: raises Blocked or Rejected when this step could not be done, so that no other
         is. Returns the room that it will take."""
@@ -132,6 +154,9 @@ class Base:
         return ()
 
     def due(self, desired: DesiredTester, facts: Facts) -> datetime | None:
+        return None
+
+    def renewal(self, desired: DesiredTester, facts: Facts) -> Renewal | None:
         return None
 
     async def foresee(self, tester: TesterView, looks: TesterLooks) -> Promise | None:

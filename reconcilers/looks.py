@@ -19,7 +19,7 @@ from reconcilers.backends import Backends
 from reconcilers.backends.compute import Gateway, Node, Vm
 from reconcilers.backends.engines import EngineTenants
 from reconcilers.backends.forge import Account, OAuthApp, Release
-from reconcilers.backends.machine import MachineAddress, MachineAnswer, MachineLook, MachineQuery
+from reconcilers.backends.machine import MachineAddress, MachineAnswer, MachineLook, MachineQuery, Question, question_of
 from reconcilers.backends.outside import ProbeAnswer
 from reconcilers.clock import Clock
 from reconcilers.errors import OutsideError
@@ -30,10 +30,13 @@ from specs.catalogue import catalogue
 from specs.fleet import Fleet
 
 T = TypeVar("T")
+Key = str | tuple[str, Question]
+"""Of a look: what was asked of all, or of which machine what."""
 
 RELEASES = "forge/releases/"
 RELEASES_PATIENCE = 3.0  # seconds that a pass waits for Forge; later passes find the answer
 RELEASES_RETRY = timedelta(minutes=1)  # after Forge did not tell
+NOTHING = question_of(MachineQuery())
 RELEASES_KEPT = timedelta(hours=2)  # after somebody asked last: what Forge told is the answer while it is silent
 
 
@@ -70,15 +73,16 @@ class Looks:
         self.placing: AbstractAsyncContextManager[None] = (
             asyncio.Lock()
         )  # the engine lends its own, which outlives these looks
-        self._kept: dict[str, Look[Any]] = {}
+        self._kept: dict[Key, Look[Any]] = {}
         self._kept_until: dict[str, datetime] = {}  # those that are of use beyond the age that `read` allows
         self._listings: dict[str, Callable[[], Awaitable[Any]]] = {}
         self._swept_at = clock.now()
-        self._under_way: dict[str, tuple[datetime, asyncio.Future[Look[Any]]]] = {}
+        self._under_way: dict[Key, tuple[datetime, asyncio.Future[Look[Any]]]] = {}
+        self._written: dict[str, datetime] = {}  # by machine: when we last did something there, whatever came of it
 
     async def read(
         self,
-        question: str,
+        question: Key,
         newer_than: datetime | None,
         ask: Callable[[], Awaitable[T]],
         max_age: timedelta | None = None,
@@ -113,7 +117,11 @@ class Looks:
             return self.clock.now() if published.newest == read.answer else None
         if read.question not in self._listings:
             return None
-        look = await self._listing(read.question, None, self.resting_age)
+        look, now = self._kept.get(read.question), self.clock.now()
+        if look is not None and now - self.resting_age <= look.taken_at <= now:  # as nearly always
+            self._kept_until[read.question] = now + self.resting_age
+        else:
+            look = await self._listing(read.question, None, self.resting_age)
         told = answer_of(look.value, read.by, read.key)
         return look.taken_at if told is read.answer or told == read.answer else None
 
@@ -153,15 +161,27 @@ class Looks:
         return running[1].result().value if done else known
 
     async def machine(
-        self, address: MachineAddress, query: MachineQuery, newer_than: datetime | None
+        self, address: MachineAddress, asked: Question, newer_than: datetime | None
     ) -> Look[MachineAnswer]:
         """What a machine answers to a look. Raises Unreachable, Transient, Blocked (HostKeyChanged)."""
-        question = _of_machine(address, query)
-        return await self.read(question, newer_than, lambda: self.backends.machines.answer(address, query))
+        question = _of_machine(address, asked)
+        floors = [floor for floor in (newer_than, self._written_at(address.key)) if floor is not None]
+        floor = max(floors, default=None)
+        return await self.read(question, floor, lambda: self.backends.machines.answer(address, asked))
 
-    def let_go(self, address: MachineAddress, query: MachineQuery) -> None:
+    def wrote(self, machine: str) -> None:
+        """To be said when a write of ours to a machine begins, and when it has ended, well or not: what was seen of it before
+        is no answer any more, for no step and no pass."""
+        self._written[machine] = self.clock.now()
+
+    def _written_at(self, machine: str) -> datetime | None:
+        """A moment in the future was noted before the clock was set back."""
+        at = self._written.get(machine)
+        return at if at is not None and at <= self.clock.now() else None
+
+    def let_go(self, address: MachineAddress, asked: Question) -> None:
         """Nobody will ask for this answer again: thousands of them would fill the memory until they are too old."""
-        self._kept.pop(_of_machine(address, query), None)
+        self._kept.pop(_of_machine(address, asked), None)
 
     def _sweep(self) -> None:
         """Let go of what nobody can use any more; seldom enough to cost nothing."""
@@ -169,6 +189,7 @@ class Looks:
         if self._swept_at <= now < self._swept_at + self.max_age:
             return
         self._swept_at, floor = now, now - self.max_age
+        self._written = {machine: at for machine, at in self._written.items() if floor <= at <= now}
         self._kept_until = {question: until for question, until in self._kept_until.items() if now < until}
         self._kept = {
             question: look
@@ -176,7 +197,7 @@ class Looks:
             if floor <= look.taken_at <= now or question in self._kept_until
         }
 
-    def _begin(self, question: str, ask: Callable[[], Awaitable[T]]) -> tuple[datetime, asyncio.Future[Look[T]]]:
+    def _begin(self, question: Key, ask: Callable[[], Awaitable[T]]) -> tuple[datetime, asyncio.Future[Look[T]]]:
         began = self.clock.now()
 
         async def look() -> Look[T]:
@@ -206,7 +227,7 @@ class TesterLooks:
     """The shared looks as one step of one tester sees them: with the freshness that it demands."""
 
     shared: Looks
-    query: MachineQuery = field(default_factory=MachineQuery)  # what this pass wants to know of the tester's machine
+    question: Question = NOTHING  # what this pass wants to know of the tester's machine
     newer_than: datetime | None = None
     max_age: timedelta | None = None  # of listings; None: as old as the cache allows
     machine_at: datetime | None = None  # when the machine's last look was begun
@@ -214,7 +235,7 @@ class TesterLooks:
         init=False
     )  # how old what was observed may be at most: nothing of it was seen before (law 11)
     reads: dict[tuple[str, str, str], Read] = field(default_factory=dict)  # what was asked, and what it was told
-    asked_machine: tuple[MachineAddress, MachineQuery, bytes] | None = None  # with the digest of its answer
+    asked_machine: tuple[MachineAddress, Question, bytes] | None = None  # with the digest of its answer
     is_repeatable: bool = True  # all that was asked is in `reads` and `asked_machine`
 
     def __post_init__(self) -> None:
@@ -297,10 +318,10 @@ class TesterLooks:
 
     async def machine(self, address: MachineAddress) -> MachineLook:
         """One round trip over SSH that answers everything this pass wants to know of the machine."""
-        taken = await self.shared.machine(address, self.query, self.newer_than)
+        taken = await self.shared.machine(address, self.question, self.newer_than)
         self._saw(taken)
         self.machine_at = taken.taken_at
-        self.asked_machine = (address, self.query, taken.value.digest)
+        self.asked_machine = (address, self.question, taken.value.digest)
         return taken.value.look
 
     async def outside(self, fqdn: str, paths: tuple[str, ...]) -> dict[str, ProbeAnswer]:
@@ -309,7 +330,8 @@ class TesterLooks:
 
     async def _rows(self, question: str, ask: Callable[[], Awaitable[Iterable[T]]]) -> Listed[T]:
         async def rows() -> Rows[T]:
-            return Rows(await ask())
+            found, known = Rows(await ask()), self.shared.at_hand(question)
+            return known.value if known is not None and known.value == found else found  # with its indexes
 
         return Listed(await self._asked(question, rows), question, self._note)
 
@@ -325,9 +347,9 @@ class TesterLooks:
         self.oldest = min(self.oldest, taken.taken_at)
 
 
-def _of_machine(address: MachineAddress, query: MachineQuery) -> str:
-    """Of use in this process only: the question's own digest takes longer than putting it."""
-    return f"machine/{address.key}/{hash(query)}"
+def _of_machine(address: MachineAddress, asked: Question) -> Key:
+    """With the question itself: whoever asks the same meanwhile has the very same one (`question_of`)."""
+    return address.key, asked
 
 
 async def _nothing_promised() -> tuple[Promise, ...]:

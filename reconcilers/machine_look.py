@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from reconcilers.backends.hiding import unnamed
-from reconcilers.backends.machine import MachineAddress, MachineLook, MachineQuery
+from reconcilers.backends.machine import MachineAddress, MachineLook, MachineQuery, Question, question_of
 from reconcilers.backends.probes import Probe, Side
 from reconcilers.contract import TesterView
 from reconcilers.errors import Transient
@@ -74,6 +74,16 @@ def machine_query(desired: DesiredTester, facts: Facts) -> MachineQuery:
     return query[1]
 
 
+def machine_question(desired: DesiredTester, facts: Facts) -> Question:
+    """The same as it is put: for all steps of a pass it is made once."""
+    query = machine_query(desired, facts)
+    known = facts.memory.get("question")
+    if known is None or known[0] is not query:
+        known = facts.memory["question"] = query, question_of(query)
+    question: Question = known[1]
+    return question
+
+
 def _machine_query(desired: DesiredTester, facts: Facts) -> MachineQuery:
     settings = {(setting.context, setting.key) for setting in desired.settings}
     settings |= {(engine.context, engine.token_setting) for engine in desired.engines}
@@ -111,7 +121,7 @@ def is_listening(look: MachineLook) -> bool:
 
 async def look_at(tester: TesterView, looks: TesterLooks) -> MachineLook:
     """One look at the tester's machine. Raises Unreachable, Transient, Blocked (HostKeyChanged)."""
-    looks.query = machine_query(tester.desired, tester.facts)
+    looks.question = machine_question(tester.desired, tester.facts)
     look = await looks.machine(machine_address(tester.facts))
     if not any(job.log for job in look.jobs.values()):
         return look

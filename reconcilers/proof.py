@@ -29,7 +29,7 @@ _WITHOUT_PAGES = frozenset({"hero_proc", "hero_router", "hero_proxy", "hero_cock
 _REFUSALS = frozenset({401, 403})
 _UNKNOWN_HOST = frozenset({404, 421})
 _CLIENT_ID = "client_id="
-_QUOTED = re.compile("[%+]")
+_QUOTED_NAME = re.compile(r"(?:\A|&)[^=&]*[%+]")
 _PLAIN = re.compile(r"[A-Za-z0-9:/?&=%+._~-]*")  # words that every reader of addresses cuts alike
 _REDIRECTS = range(300, 400)
 
@@ -83,19 +83,28 @@ def redirect_uri(fqdn: str) -> str:
 
 def demands(fqdn: str, desired: DesiredTester) -> tuple[Demand, ...]:
     """Every question, in a stable order: gated paths, free ones, a foreign Host. Public paths are exempt (lesson 24)."""
-    apps = tuple(f"/{c.name}/" for c in desired.components if c.services and c.name not in _WITHOUT_PAGES)
-    gated = (path for path in dict.fromkeys((*GATED_PATHS, *apps)) if not path.startswith(desired.public_paths))
+    return _demands(fqdn, _apps(desired), desired.public_paths)
+
+
+def outside_demands(fqdn: str, desired: DesiredTester) -> tuple[Demand, ...]:
+    """Those that can be put from outside: a foreign Host never reaches this machine through the gateway."""
+    return tuple([each for each in demands(fqdn, desired) if each.expect is not Expect.FOREIGN])
+
+
+def _apps(desired: DesiredTester) -> tuple[str, ...]:
+    return tuple([f"/{c.name}/" for c in desired.components if c.services and c.name not in _WITHOUT_PAGES])
+
+
+@lru_cache(maxsize=1024)
+def _demands(fqdn: str, apps: tuple[str, ...], public_paths: tuple[str, ...]) -> tuple[Demand, ...]:
+    """Asked for by every step of a pass that has to do with the door."""
+    gated = (path for path in dict.fromkeys((*GATED_PATHS, *apps)) if not path.startswith(public_paths))
     return (
         *(Demand(fqdn, path, Expect.GATED) for path in gated),
         Demand(fqdn, HEALTH_PATH, Expect.HEALTH),
         Demand(fqdn, CALLBACK_PATH, Expect.CALLBACK),
         Demand(FOREIGN_HOST, "/", Expect.FOREIGN),
     )
-
-
-def outside_demands(fqdn: str, desired: DesiredTester) -> tuple[Demand, ...]:
-    """Those that can be put from outside: a foreign Host never reaches this machine through the gateway."""
-    return tuple(each for each in demands(fqdn, desired) if each.expect is not Expect.FOREIGN)
 
 
 def judge(demand: Demand, answer: ProbeAnswer, sign_in: SignIn) -> Verdict:
@@ -145,10 +154,9 @@ def _query_of(location: str) -> str:
 
 def _client_ids(query: str) -> list[str]:
     """Every `client_id` that a query tells."""
-    pairs = query.split("&")
-    if not _PLAIN.fullmatch(query) or any(_QUOTED.search(pair.partition("=")[0]) for pair in pairs):
+    if not _PLAIN.fullmatch(query) or _QUOTED_NAME.search(query):
         return parse_qs(query).get("client_id", [])
-    told = [pair[len(_CLIENT_ID) :] for pair in pairs if pair.startswith(_CLIENT_ID)]
+    told = [pair[len(_CLIENT_ID) :] for pair in query.split("&") if pair.startswith(_CLIENT_ID)]
     return [unquote_plus(value) for value in told if value]
 
 

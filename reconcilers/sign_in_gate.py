@@ -27,6 +27,7 @@ from reconcilers.door import (
     wanted_domain,
     wanted_values,
 )
+from reconcilers.door_renewal import DoorRenewal, door_renewal, is_well
 from reconcilers.door_rules import plan_door, plan_first, plan_leaving
 from reconcilers.errors import OutsideError
 from reconcilers.facts import Facts, GatewayFacts, MachineFacts, SignInAppFacts, SignInGateFacts, is_since_cut
@@ -194,6 +195,9 @@ class SignInGateReconciler(Base):
     def due(self, desired: DesiredTester, facts: Facts) -> datetime:
         return _next_proof(facts)
 
+    def renewal(self, desired: DesiredTester, facts: Facts) -> DoorRenewal | None:
+        return door_renewal(desired, facts)
+
     def findings(self, desired: DesiredTester, observed: object, facts: Facts) -> tuple[Finding, ...]:
         """SignInProtected, PublicReachable, InnerProtected."""
         if not isinstance(observed, SeenDoor):
@@ -204,8 +208,7 @@ class SignInGateReconciler(Base):
 def _next_proof(facts: Facts) -> datetime:
     """When one path is looked at from outside again; while not all is well with the door, it is looked at in every pass."""
     gate = gate_facts(facts)
-    well = gate.proven and gate.public and gate.listening and not (gate.let_in or gate.cut or gate.unrouted)
-    return gate.checked_at + outside_interval(facts) if well and gate.checked_at is not None else AT_ONCE
+    return gate.checked_at + outside_interval(facts) if is_well(gate) and gate.checked_at is not None else AT_ONCE
 
 
 def _is_being_installed(look: MachineLook) -> bool:

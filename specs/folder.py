@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -45,6 +45,7 @@ class FolderReader:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._read: dict[str, _Read] = {}
+        self._has_links = False
 
     def read(self) -> Folder:
         """All .yaml and .yml files in the folder and below, without hidden ones. Never raises."""
@@ -53,7 +54,7 @@ class FolderReader:
             if not root.is_dir():
                 return _unreadable(root, "there is no such folder", "give the folder that holds the fleet's YAML files")
             base = root.resolve(strict=True)
-            for name, entry in _candidates(root, base, found.errors):
+            for name, entry in _candidates(root, base, found):
                 if len(found.files) >= MAX_FILES or found.total > MAX_TOTAL:
                     most = f"{MAX_FILES} files or {MAX_TOTAL // 1024**2} MiB"
                     problem = f"the folder holds more than {most}; the rest is not read"
@@ -64,8 +65,43 @@ class FolderReader:
                     found.take(name, content)
         except OSError as error:
             return _unreadable(root, f"the folder cannot be read: {error.strerror or error}", "see to its permissions")
-        self._read = found.files
+        self._read, self._has_links = found.files, found.has_links
         return found.as_folder(root)
+
+    def named(self, paths: Iterable[str]) -> frozenset[str] | None:
+        """Those of some paths that the last reading knew as its files, under the names that it gave them; what can be no spec
+        is left out. None: more than what files hold may be different."""
+        root, found = f"{os.path.abspath(self.root)}/", set[str]()
+        for path in paths:
+            name = path.removeprefix(root)
+            if name in self._read:
+                found.add(name)
+            elif self._has_links or name == path or name.lower().endswith(_ENDINGS) or not self._is_plain(name):
+                return None
+        return frozenset(found)
+
+    def contents(self, names: Iterable[str]) -> dict[str, bytes] | None:
+        """What files of the last reading hold now. None: one of them is no such file any more."""
+        found: dict[str, bytes] = {}
+        for name in names:
+            path, errors = self.root / name, list[SpecError]()
+            try:
+                content = _opened(name, str(path), errors) if stat.S_ISREG(path.lstat().st_mode) else None
+            except OSError:
+                return None
+            if content is None:
+                return None
+            found[name] = content.data
+        return found
+
+    def _is_plain(self, name: str) -> bool:
+        """Whether an ordinary file stands there, or nothing any more: an editor's copy that came and went. No folder of ours."""
+        try:
+            return stat.S_ISREG((self.root / name).lstat().st_mode)
+        except FileNotFoundError:
+            return not any(each.startswith(f"{name}/") for each in self._read)
+        except OSError:
+            return False
 
 
 def read_folder(root: Path) -> Folder:
@@ -88,6 +124,7 @@ class _Reading:
     files: dict[str, _Read] = field(default_factory=dict)
     errors: list[SpecError] = field(default_factory=list)
     total: int = 0
+    has_links: bool = False  # then a file may change without its name being told
 
     def take(self, name: str, content: _Read) -> None:
         self.files[name] = content
@@ -117,9 +154,9 @@ def odd_name(path: str) -> bool:
     return not path.isprintable()
 
 
-def _candidates(root: Path, base: Path, errors: list[SpecError]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _candidates(root: Path, base: Path, reading: _Reading) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Name and entry of every file that may be a spec: by folder, in order."""
-    left = [(root, "")]
+    left, errors = [(root, "")], reading.errors
     while left:
         folder, above = left.pop()
         try:
@@ -132,6 +169,7 @@ def _candidates(root: Path, base: Path, errors: list[SpecError]) -> Iterator[tup
         below = []
         for entry in found:
             name = above + entry.name
+            reading.has_links = reading.has_links or entry.is_symlink()
             if _is_folder(entry):
                 if entry.is_symlink() and not entry.name.startswith(".") and not _inside(Path(entry.path), base):
                     errors.append(_error(name, "this link leaves the folder", "put the files themselves here"))

@@ -214,19 +214,23 @@ def _shared(found: Iterable[Found[Tester]], known: frozenset[str]) -> Iterator[W
     """
     taken: dict[tuple[str, str], Found[Tester]] = {}
     for each in sorted(found, key=lambda one: (one.name not in known, one.file, one.line)):
-        tester = each.model
-        account = ("spec", "identity", "account") if tester.spec.identity.account else ("metadata", "name")
-        claims: dict[tuple[str, str], tuple[str, ...]] = {("account", tester.account.casefold()): account}
-        if tester.spec.identity.email:
-            claims["e-mail address", tester.spec.identity.email.casefold()] = ("spec", "identity", "email")
-        if tester.spec.address != "auto":
-            claims["address", tester.spec.address] = ("spec", "address")
-        for claim, path in claims.items():
+        for claim, path in claims_of(each.model).items():
             first = taken.setdefault(claim, each)
             if first is not each:
                 remedy = f"each tester needs another one; {first.name} is in {first.file}"
                 problem = f"this {claim[0]} belongs to tester {first.name} already"
                 yield each, each.error(Finding(path, problem, remedy))
+
+
+def claims_of(tester: Tester) -> dict[tuple[str, str], tuple[str, ...]]:
+    """What nobody else may have (of which kind, and which one), with the field that says so."""
+    account = ("spec", "identity", "account") if tester.spec.identity.account else ("metadata", "name")
+    claims: dict[tuple[str, str], tuple[str, ...]] = {("account", tester.account.casefold()): account}
+    if tester.spec.identity.email:
+        claims["e-mail address", tester.spec.identity.email.casefold()] = ("spec", "identity", "email")
+    if tester.spec.address != "auto":
+        claims["address", tester.spec.address] = ("spec", "address")
+    return claims
 
 
 def _broken(

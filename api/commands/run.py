@@ -37,6 +37,7 @@ from api.signals import stop_on_signals
 from api.terminal import err, text
 from api.window import Window
 from api.words import one_line
+from controller.collector import collecting_seldom
 from controller.doctor import Telling, Verdict
 from controller.places import Places
 from controller.replicas.shares import Rhythm
@@ -99,7 +100,7 @@ def command(
 
 
 async def _run(where: Places, asked: GitOptions, who: AskedAccess, sock: socket.socket, real: Place) -> None:
-    async with working_store(where, SystemClock()) as store:
+    async with collecting_seldom(SystemClock()), working_store(where, SystemClock()) as store:
         source = await from_git(asked, where, store)
         secret = await doorbell_secret(asked, where, store)
         replicas = Rhythm() if is_shared(where) else None

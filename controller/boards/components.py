@@ -46,7 +46,7 @@ class ComponentBoard:
 def component_boards(every: Iterable[Brief], world: World | None) -> tuple[ComponentBoard, ...]:
     """By name."""
     staying = {each.record.name: each for each in every if not each.record.leaving}
-    testers = [each.record for each in staying.values()]
+    testers = [each.record for _, each in sorted(staying.items())]  # the books tell them in no order
     wanted: dict[str, list[TesterRecord]] = defaultdict(list)
     for tester in testers:
         for component in tester.desired.components:

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
@@ -70,9 +71,11 @@ class Crew:
         self.keeper = Keeper(self._card, self._open_session, self, self.clock, steady, self.rhythm, self.chance)
         self.words = Words(self.name, self._open_line, self._hear, self.clock)
         self._taking: set[int] = set()  # shards of which it is not written down yet what others had begun
+        self._awaited: set[str] = set()  # testers of those who are to be looked at as soon as it is
+        self._missed = asyncio.Event()  # something may have been
         self._slots: dict[str, Slots] = {}
         self._jobs: dict[int, asyncio.Task[None]] = {}  # by lease
-        self._deeds: set[asyncio.Task[None]] = set()
+        self._deeds: set[asyncio.Task[bool]] = set()
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         store, queue = self.engine.store, self.engine.queue
         self._shelf, self._news = shelf_of(store), news_of(store)
@@ -86,7 +89,7 @@ class Crew:
     async def run(self) -> None:
         """For ever. Raises what was a mistake in any of it: a replica that holds a lease and does not do its work is worse than
         none."""
-        ways = [asyncio.ensure_future(each) for each in (self.keeper.run(), self.words.run(), self._slow_poll())]
+        ways = [asyncio.ensure_future(each) for each in (self.keeper.run(), self.words.run(), self._poll())]
         try:
             done, _ = await asyncio.wait([*ways, self._broken], return_when=asyncio.FIRST_COMPLETED)
             for way in done:
@@ -160,11 +163,12 @@ class Crew:
                 job.cancel()
         gone = {key for key in keys if key < SHARDS}
         self._taking -= gone
+        self._awaited = {name for name in self._awaited if shard_of(name) not in gone}
         self.engine.drop(lambda name: shard_of(name) in gone)
         log.info("%s works on %d shards", self.name, sum(key < SHARDS for key in self.keeper.leases))
 
     def resumed(self, shards: Collection[int]) -> None:
-        self._do(self._queue_all(frozenset(shards)))
+        self._do(self._again(shards))
 
     def busy(self, shard: int) -> int:
         passes = sum(shard_of(name) == shard for name in self.engine.queue.working)
@@ -183,18 +187,18 @@ class Crew:
         return Card(self.name, place, _version(), self.began_at, self.engine.passes)
 
     async def _take_over(self, leases: Collection[Lease]) -> None:
-        """Calls that somebody else had begun are unknown; then everybody of these shards is looked at."""
-        for lease in leases:
-            while self.keeper.is_ours(lease):
-                try:
-                    await self._recover(lease)
-                    break
-                except StoreError as error:
-                    log.warning("what was under way is not known yet: %s", error)
-                await self.clock.sleep(RETRY)
-        known = {lease.key for lease in leases if self.keeper.is_ours(lease)}
-        self._taking -= known
-        await self._queue_all(frozenset(known))
+        """Calls that somebody else had begun are unknown; then everybody of these shards is looked at. Shards on which nothing
+        was under way, which most are, wait for no other. Whoever is asked for from now on, and not known yet, is `_awaited`."""
+
+        async def take() -> None:
+            names, behind, begun = await self.engine.store.roster()
+            halfway = frozenset(map(shard_of, begun))
+            for lease in leases:
+                if lease.key in halfway:
+                    self._do(self._until_done(partial(self._recover, lease), [lease]))
+            self._taken([lease for lease in leases if lease.key not in halfway], names, behind)
+
+        await self._until_done(take, leases)
 
     async def _recover(self, lease: Lease) -> None:
         token = LEASE.set(lease)
@@ -202,12 +206,41 @@ class Crew:
             await self.engine.recover(lambda name: shard_of(name) == lease.key)
         finally:
             LEASE.reset(token)
+        names, behind, _ = await self.engine.store.roster()
+        self._taken([lease], names, behind)
 
-    async def _queue_all(self, shards: frozenset[int]) -> None:
-        names = await self.engine.store.names()
-        for name in names:
-            if shard_of(name) in shards:
+    def _taken(self, leases: Collection[Lease], names: Collection[str], behind: Collection[str]) -> None:
+        """Their testers are looked at from now on; first those of whom a change has not been seen by any pass."""
+        keys = {lease.key for lease in leases if self.keeper.is_ours(lease)}
+        self._taking -= keys
+        for name in sorted({*names, *self._awaited}):
+            if shard_of(name) not in keys:
+                continue
+            if name in behind or name in self._awaited:
+                self.engine.queue.add(name)
+            else:
                 self.engine.queue.add(name, SPREAD * self.chance.random(), Urgency.FAILING)
+        self._awaited = {name for name in self._awaited if shard_of(name) in self._taking}
+
+    async def _again(self, shards: Collection[int]) -> None:
+        """Everybody of these is looked at, but for those who will be when their shard is taken over."""
+
+        async def look() -> None:
+            names, behind, _ = await self.engine.store.roster()
+            self._taken([lease for lease in leases if lease.key not in self._taking], names, behind)
+
+        leases = [lease for key, lease in self.keeper.leases.items() if key in shards]
+        await self._until_done(look, leases)
+
+    async def _until_done(self, work: Run, leases: Collection[Lease]) -> None:
+        """However often the database fails at it, as long as any of these is ours."""
+        while any(self.keeper.is_ours(lease) for lease in leases):
+            try:
+                await work()
+                return
+            except StoreError as error:
+                log.warning("not done yet: %s", error)
+            await self.clock.sleep(RETRY)
 
     # -------------------------------------------------------------------------------------------- the store and the queue
 
@@ -228,12 +261,26 @@ class Crew:
         """What is ours. Of the others' testers, who is to be looked at now is told to whoever looks after them."""
         if self._is_admitted(name):
             return True
-        if urgency is Urgency.CHANGED:
+        if urgency is Urgency.CHANGED and not self._is_for_later(name):
             self.words.say(wake=(name,))
         return False
 
     def _is_admitted(self, name: str) -> bool:
         return self.keeper.admits(name) and shard_of(name) not in self._taking
+
+    def _is_for_later(self, name: str) -> bool:
+        """Ours, and looked at as soon as its shard is taken over."""
+        if not self.keeper.admits(name) or shard_of(name) not in self._taking:
+            return False
+        self._awaited.add(name)
+        return True
+
+    def _look_at(self, name: str) -> None:
+        """Now, if it is ours to look at."""
+        if self._is_admitted(name):
+            self.engine.queue.add(name)
+        else:
+            self._is_for_later(name)
 
     def _lease_of(self, name: str) -> Lease:
         lease = self.keeper.lease_of(name)
@@ -253,10 +300,9 @@ class Crew:
             self._news.hear_of(word.changed)
             self.engine.resting.discard_those(topic.name for topic in word.changed)
             if any(topic.kind is Kind.FLEET for topic in word.changed):
-                self._do(self.engine.follow_fleet())
+                self._missed.set()
         for name in word.wake:
-            if self._is_admitted(name):
-                self.engine.queue.add(name)
+            self._look_at(name)
         if word.ring:
             self.rang()
 
@@ -265,44 +311,54 @@ class Crew:
         self._shelf.forget()
         self._news.forget()
         self.engine.resting.discard_those(self.engine.resting.names)
-        self._do(self._look_for_changes())
+        self._missed.set()
 
-    async def _slow_poll(self) -> None:
+    async def _poll(self) -> None:
+        """Slowly, and at once when something may have been missed, until the database has answered."""
         while True:
-            await self.clock.sleep(SLOW_POLL)
-            await self._whole(self._look_for_changes())
+            self._missed.clear()
+            done = await self._whole(self._look_for_changes())
+            try:
+                async with asyncio.timeout((SLOW_POLL if done else RETRY).total_seconds()):
+                    await self._missed.wait()
+            except TimeoutError:
+                continue
 
     async def _look_for_changes(self) -> None:
         """A new Fleet, and specs that no pass has seen yet, should nobody have told us."""
         await self.engine.follow_fleet()
         for name in await self.engine.store.behind():
-            if self._is_admitted(name):
-                self.engine.queue.add(name)
+            self._look_at(name)
 
     # -------------------------------------------------------------------------------------------- inside
 
     def _under(self, lease: Lease, work: Run) -> asyncio.Task[None]:
+        """As long as the lease is ours: who has it and does not do the work keeps everybody else from it."""
+
         async def run() -> None:
             LEASE.set(lease)
-            await work()
+            await self._whole(self._until_done(work, [lease]))
 
-        return asyncio.ensure_future(self._whole(run()))
+        return asyncio.ensure_future(run())
 
     def _do(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(self._whole(work))
         self._deeds.add(task)
         task.add_done_callback(self._deeds.discard)
 
-    async def _whole(self, work: Awaitable[None]) -> None:
+    async def _whole(self, work: Awaitable[None]) -> bool:
+        """Whether it was done. A mistake of ours ends everything."""
         try:
             await work
+            return True
         except NotOurs:
-            pass  # whoever has taken it over does it
+            return True  # whoever has taken it over does it
         except StoreError as error:
             log.warning("not done now: %s", error)
         except Exception as error:
             if not self._broken.done():
                 self._broken.set_exception(error)
+        return False
 
     async def _open_session(self) -> Any:
         return await LockSession.open(normal(self.url), f"tester-controller {self.name}"[:63], self.rhythm.lease)

@@ -22,7 +22,6 @@ from controller.replicas.shares import (
     SOURCE,
     Rhythm,
     Standing,
-    quota,
     shard_of,
     to_give,
     to_take,
@@ -46,10 +45,14 @@ PLACING_RETRY: Final = timedelta(milliseconds=100)
 
 
 class Session(Protocol):
-    """What `controller.store.locks.LockSession` does. `sent`: when the last question that was answered was sent."""
+    """What `controller.store.locks.LockSession` does. `sent`: when the last question that was answered was sent; `hung_up`: the
+    server is seen to have ended it."""
 
     @property
     def sent(self) -> float: ...
+
+    @property
+    def hung_up(self) -> bool: ...
 
     async def beat(self) -> Seen: ...
     async def take(self, kind: int, keys: Sequence[int], most: int) -> tuple[int, ...]: ...
@@ -127,8 +130,9 @@ class Keeper:
 
     @property
     def is_certain(self) -> bool:
-        """Whether no server can have taken anything from us by now."""
-        if self._session is None:
+        """Whether no server can have taken anything from us by now: neither because it heard nothing, nor by ending the session
+        for another reason, which is seen at once."""
+        if self._session is None or self._session.hung_up:
             return False
         return self.monotonic() - max(self._sent, self._session.sent) < self.rhythm.certain.total_seconds()
 
@@ -161,13 +165,18 @@ class Keeper:
 
     async def run(self) -> None:
         """Hold what is ours for ever, over as many sessions as it takes."""
+        told = (-1, "")
         while True:
+            words = ""
             try:
                 await self._one_term()
             except SessionLost as error:
-                log.warning("the session that holds our testers was lost: %s", error)
+                words = f"the session that holds our testers was lost: {error}"
             except StoreError as error:
-                log.warning("%s", error)
+                words = str(error)
+            if told != (self.term, words):  # once, however long it stays so
+                told = self.term, words
+                log.warning("%s", words)
             await self.clock.sleep(self.rhythm.beat * (0.5 + self.chance.random()))
 
     async def _one_term(self) -> None:
@@ -217,7 +226,7 @@ class Keeper:
         settled = frozenset(who for who, beat in self._first_seen.items() if self._beats - beat >= SETTLED_AFTER)
         standing = Standing(seen.me, seen.members, settled, shards)
         wanted = [*(key for key in SINGLE if key not in seen.holders), *to_take(standing)]
-        if wanted:
+        if wanted and not seen.young:
             await self._take(session, wanted)
         easiest = sorted(
             (key for key in self.leases if key < SHARDS), key=lambda key: (self.work.busy(key) >= LONG, key)
@@ -228,12 +237,6 @@ class Keeper:
         idle = [shard for shard in self.given_up if not self.work.busy(shard)]
         if idle:
             await self._give(session, idle)
-
-    def _to_give(self, standing: Standing) -> tuple[int, ...]:
-        mine = standing.mine
-        if len(mine) <= quota(standing.me, standing.settled):
-            return ()
-        return to_give(standing, sorted(mine, key=lambda key: (self.work.busy(key) >= LONG, key)))
 
     async def _take(self, session: Session, keys: Sequence[int]) -> None:
         taken = await session.take(LOCKS, keys, len(keys))

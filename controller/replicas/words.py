@@ -23,6 +23,7 @@ from reconcilers.clock import Clock
 log = logging.getLogger("controller")
 
 RETRY: Final = timedelta(seconds=1)
+_KINDS: Final = frozenset(Kind)
 MOST: Final = 2_000
 """Things in one motion; of more it is said that everything has changed."""
 
@@ -147,10 +148,11 @@ def _word(said: Iterable[object]) -> Word:
         match piece:
             case ["wake", str(name)]:
                 wake.add(name)
-            case [str(kind), str(name)] if changed is not None:
-                changed.add(Topic(Kind(kind), name))
-            case ["all"]:
-                changed = None
             case ["ring"]:
                 ring = True
+            case [str(kind), str(name)] if kind in _KINDS:
+                if changed is not None:
+                    changed.add(Topic(Kind(kind), name))
+            case _:  # all, or what only a newer program can tell of
+                changed = None
     return Word(frozenset(changed) if changed is not None else None, frozenset(wake), ring)

@@ -3,6 +3,9 @@
 Editors save in several ways: some truncate and write, some write another file and rename it, some move the old one away
 first. So a reading counts only when two in a row, a moment apart, are the same; and when a file that was there is gone,
 it must stay gone for a little longer before its absence is believed.
+
+The system names the files that were written: where only what is in them has changed, only they are read again. Whatever else
+may be different is for a reading of the whole, and so is every rescan.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncGenerator, Set
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -18,11 +21,12 @@ from pathlib import Path
 
 from watchfiles import awatch
 
-from controller.intake import Revision
+from controller.intake import Edit, Revision
 from controller.sources.judging import Judge
 from controller.sources.source import Known
 from controller.sources.waiting import first
 from reconcilers.clock import Clock
+from specs.amending import amended
 from specs.errors import SpecError
 from specs.folder import Folder, FolderReader
 from specs.loading import Loaded
@@ -34,6 +38,33 @@ GONE = timedelta(seconds=1)
 REFUSED = timedelta(minutes=1)  # until it is tried again to watch
 REWATCH = timedelta(seconds=1)  # how often it is looked at whether the folder still is the one that is watched
 MOST_READINGS = 100  # of a folder that does not come to rest
+MOST_EDITED = 50  # files; where more are written at once, it is the whole that changes
+
+
+class Heard:
+    """What the watching has told and nobody has looked at yet."""
+
+    def __init__(self) -> None:
+        self.came = asyncio.Event()
+        self._paths: set[str] | None = set()
+
+    def of(self, paths: Iterable[str]) -> None:
+        """Something was written there."""
+        if self._paths is not None:
+            self._paths.update(paths)
+            self._paths = self._paths if len(self._paths) <= MOST_EDITED else None
+        self.came.set()
+
+    def anything(self) -> None:
+        """Nobody can tell what has changed."""
+        self._paths = None
+        self.came.set()
+
+    def taken(self) -> frozenset[str] | None:
+        """All of it, which is looked at now. None: anything may have changed."""
+        paths, self._paths = self._paths, set()
+        self.came.clear()
+        return None if paths is None else frozenset(paths)
 
 
 class FolderSource:
@@ -48,7 +79,7 @@ class FolderSource:
         self._known = known
         self._reader = FolderReader(folder)
         self._judge = Judge(clock)
-        self._files: Set[str] | None = None  # of the last reading that told something
+        self._latest: Revision | None = None  # that told something
         self._again = asyncio.Event()
 
     def rescan(self) -> None:
@@ -59,6 +90,8 @@ class FolderSource:
         """One settled reading of the folder: what has stood there twice. Raises what `known` raises."""
         known, last_fleet = await self._known()
         found = await self._look()
+        if self._stands(found):
+            return self._good(self._revision(await self._judge.judge(found, known, last_fleet)))
         for _ in range(MOST_READINGS):
             judging = self._judge.judge(found, known, last_fleet)
             loaded, _ = await asyncio.gather(judging, self._clock.sleep(STEADY))
@@ -66,20 +99,55 @@ class FolderSource:
                 await self._clock.sleep(GONE - STEADY)
             again = await self._look()
             if again == found:
-                if loaded.readable:
-                    self._files, self.good_at = loaded.files.keys(), self._clock.now()
-                return self._revision(loaded)
+                return self._good(self._revision(loaded))
             found = again
         return _restless(self._revision(await self._judge.judge(found, known, last_fleet)))
+
+    async def read_again(self, paths: Iterable[str]) -> Revision | None:
+        """As `read`, when nothing else was written than what is at these paths. None: nothing is different."""
+        last = self._latest
+        names = self._reader.named(paths) if last is not None else None
+        if last is None or names is None:
+            return await self.read()
+        found = await asyncio.to_thread(self._reader.contents, names)
+        for _ in range(MOST_READINGS):
+            if found is None:
+                break
+            revision, _ = await asyncio.gather(asyncio.to_thread(self._edited, last, found), self._clock.sleep(STEADY))
+            if revision is None:
+                break
+            again = await asyncio.to_thread(self._reader.contents, names)
+            if again == found:
+                self._judge.amend(last.loaded, found, revision.loaded)
+                return self._good(revision) if revision is not last else None
+            found = again
+        return await self.read()
+
+    def _edited(self, last: Revision, files: dict[str, bytes]) -> Revision | None:
+        """The last revision with these files in it; itself when they are as they were; None when the whole must be read."""
+        found = amended(last.loaded, files, self._clock.now().date())
+        if found is None:
+            return None
+        loaded, testers = found
+        return replace(self._revision(loaded), edit=Edit(last.id, testers)) if loaded is not last.loaded else last
+
+    def _stands(self, found: Folder) -> bool:
+        """Whether the last good reading found the same: then this is the second one in a row."""
+        return self._latest is not None and self._judge.answer_to(found) is self._latest.loaded
+
+    def _good(self, revision: Revision) -> Revision:
+        if revision.loaded.readable:
+            self._latest, self.good_at = revision, self._clock.now()
+        return revision
 
     async def _look(self) -> Folder:
         return await asyncio.to_thread(self._reader.read)
 
     def _lacks_something(self, loaded: Loaded, known: frozenset[str]) -> bool:
         """Whether a file is gone since the last good reading; at the first one, whether a known tester is in none."""
-        if self._files is None:
+        if self._latest is None:
             return bool(known - set(loaded.testers))
-        return bool(self._files - loaded.files.keys())
+        return bool(self._latest.loaded.files.keys() - loaded.files.keys())
 
     def _revision(self, loaded: Loaded) -> Revision:
         content = "\n".join(f"{name} {sha}" for name, sha in loaded.files.items())
@@ -88,36 +156,38 @@ class FolderSource:
 
     async def revisions(self, stop: asyncio.Event) -> AsyncGenerator[Revision, None]:
         """The folder now, and again after every change, until `stop`. Raises what `known` raises."""
-        changed = asyncio.Event()
-        watcher = asyncio.ensure_future(self._watch(changed))  # before the first reading, so that nothing falls between
+        heard = Heard()
+        watcher = asyncio.ensure_future(self._watch(heard))  # before the first reading, so that nothing falls between
         try:
             yield await self.read()
             while not stop.is_set():
-                await first(changed.wait(), self._again.wait(), stop.wait())
+                await first(heard.came.wait(), self._again.wait(), stop.wait())
                 if stop.is_set():
                     return
-                changed.clear()
+                paths, is_asked = heard.taken(), self._again.is_set()
                 self._again.clear()
-                yield await self.read()
+                revision = await (self.read() if paths is None or is_asked else self.read_again(paths))
+                if revision is not None:
+                    yield revision
         finally:
             watcher.cancel()
             await asyncio.gather(watcher, return_exceptions=True)
 
-    async def _watch(self, changed: asyncio.Event) -> None:
+    async def _watch(self, heard: Heard) -> None:
         """Folders come and go, and the system may refuse to watch one: while nobody watches, the rescan finds changes."""
         while True:
             while not self.folder.is_dir():
                 await self._clock.sleep(REWATCH)
                 if self.folder.is_dir():
-                    changed.set()
+                    heard.anything()
             try:
-                await self._watch_this_one(changed)
-                changed.set()
+                await self._watch_this_one(heard)
+                heard.anything()
             except (OSError, RuntimeError) as error:
                 log.warning("%s is not watched: %s", self.name, error)
                 await self._clock.sleep(REFUSED)
 
-    async def _watch_this_one(self, changed: asyncio.Event) -> None:
+    async def _watch_this_one(self, heard: Heard) -> None:
         """Until another folder stands in its place (a deployment may swap it, or the link that leads to it)."""
         watched = _identity(self.folder)
         ended = asyncio.Event()  # its own: the watcher sets it when it is cancelled
@@ -134,7 +204,7 @@ class FolderSource:
         async with aclosing(changes):
             async for seen in changes:
                 if seen:
-                    changed.set()
+                    heard.of(path for _, path in seen)
                 if _identity(self.folder) != watched:
                     return
 

@@ -10,17 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from controller.intake import Revision
+from controller.intake import Edit, Revision
+from controller.records import Commit
 from controller.sources.fetched import fetched_at
+from controller.sources.folder import MOST_EDITED
 from controller.sources.judging import Judge
 from controller.sources.mirror import Entry, GitError, Mirror
 from controller.sources.source import Known
 from controller.sources.waiting import first
 from reconcilers.clock import Clock
+from specs.amending import amended
 from specs.errors import SpecError
 from specs.fleet import Fleet
 from specs.folder import MAX_FILES, MAX_TOTAL, Folder, is_spec, odd_name
@@ -38,6 +41,8 @@ class _Read:
 
     sha: str
     folder: Folder
+    commit: Commit
+    rewrites: bool  # the revision in force is none of its ancestors
 
 
 class GitSource:
@@ -55,6 +60,7 @@ class GitSource:
         self._trees = TreeReader(mirror)
         self._judge = Judge(clock)
         self._read: _Read | None = None
+        self._latest: Revision | None = None
         self._trouble = ""
         self._again = asyncio.Event()
 
@@ -64,25 +70,61 @@ class GitSource:
 
     async def read(self) -> Revision:
         """The branch as it is now; what cannot be fetched tells nothing but why. Raises what `known` raises."""
-        known, last_fleet = await self._known()
         before = await self._before()
         try:
             sha = await self.mirror.fetch()
-            read = self._read if self._read is not None and self._read.sha == sha else await self._commit(sha)
-            commit = await self.mirror.commit(sha)
-            rewritten = bool(before) and before != sha and not await self.mirror.follows(sha, before)
+            found = await self._edited(sha, before) or await self._whole(sha, before)
         except GitError as error:
             self._log(str(error))
-            return Revision(self.name, before, self._unreadable(str(error), last_fleet))
+            return await self._unread(before, str(error))
         except Exception:  # an answer of git's that nobody expected: the mirror may be broken, and is only a copy
             log.exception("%s could not be read; its mirror is made anew", self.name)
             self.mirror.discard()
-            return Revision(self.name, before, self._unreadable("the mirror was broken and is made anew", last_fleet))
+            return await self._unread(before, "the mirror was broken and is made anew")
         self._log("")
-        self._read, self.good_at = read, self._clock.now()
+        revision = found if isinstance(found, Revision) else await self._judged(found, before)
+        self._latest, self.good_at = revision, self._clock.now()
         self.mirror.fetched(self.good_at)
-        loaded = await self._judge.judge(read.folder, known, last_fleet)
-        return Revision(self.name, sha, loaded, commit=commit, rewrites=before if rewritten else "")
+        return revision
+
+    async def _whole(self, sha: str, before: str) -> _Read:
+        """Every file of a commit. Raises GitError."""
+        known = self._read if self._read is not None and self._read.sha == sha else None
+        folder = known.folder if known is not None else await self._trees.read(sha)
+        commit = await self.mirror.commit(sha)
+        rewrites = bool(before) and before != sha and not await self.mirror.follows(sha, before)
+        return _Read(sha, folder, commit, rewrites)
+
+    async def _judged(self, read: _Read, before: str) -> Revision:
+        loaded = await self._judge.judge(read.folder, *await self._known())
+        self._read = read
+        return Revision(self.name, read.sha, loaded, commit=read.commit, rewrites=before if read.rewrites else "")
+
+    async def _edited(self, sha: str, before: str) -> Revision | None:
+        """A commit that follows the one in force and differs from it in what a few files hold; None: all must be read. Raises
+        GitError."""
+        latest = self._latest
+        if latest is None or latest.id != before or before == sha:
+            return None
+        folder = self.mirror.repository.folder
+        follows, commit, differing = await asyncio.gather(
+            self.mirror.follows(sha, before), self.mirror.commit(sha), self.mirror.differing(before, sha, folder)
+        )
+        specs = [each for each in differing if is_spec(each.path)]
+        if not follows or len(specs) > MOST_EDITED or any(set(each.modes) - set(_ORDINARY) for each in specs):
+            return None
+        contents = await self.mirror.contents([each.sha for each in specs])
+        files = {each.path: content for each, content in zip(specs, contents, strict=True)}
+        if any(len(content) > MAX_BYTES for content in contents):
+            return None
+        found = await asyncio.to_thread(amended, latest.loaded, files, self._clock.now().date())
+        if found is None:
+            return None
+        self._judge.amend(latest.loaded, files, found[0])
+        if self._read is not None and self._read.sha == before:
+            whole = replace(self._read.folder, files={**self._read.folder.files, **files})
+            self._read = _Read(sha, whole, commit, rewrites=False)
+        return Revision(self.name, sha, found[0], commit=commit, edit=Edit(before, found[1]))
 
     async def revisions(self, stop: asyncio.Event) -> AsyncGenerator[Revision, None]:
         """The branch now, and again whenever it was asked for, until `stop`. Raises what `known` raises."""
@@ -102,8 +144,9 @@ class GitSource:
             log.warning("%s can be read again", self.name)
         self._trouble = trouble
 
-    async def _commit(self, sha: str) -> _Read:
-        return _Read(sha, await self._trees.read(sha))
+    async def _unread(self, before: str, problem: str) -> Revision:
+        _, last_fleet = await self._known()
+        return Revision(self.name, before, self._unreadable(problem, last_fleet))
 
     def _unreadable(self, problem: str, last_fleet: Fleet | None) -> Loaded:
         last = f"{self.good_at:%Y-%m-%d %H:%M} UTC" if self.good_at is not None else "unknown"

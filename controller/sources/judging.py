@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import NamedTuple
 
@@ -37,3 +38,14 @@ class Judge:
         if self._last is None or self._last[0] != question:
             self._last = question, await asyncio.to_thread(load_folder_content, *question, self._memory)
         return self._last[1]
+
+    def amend(self, of: Loaded, files: Mapping[str, bytes], loaded: Loaded) -> None:
+        """If the last answer was `of`, it is `loaded` from now on, to the same question with these files edited."""
+        if self._last is not None and self._last[1] is of:
+            question = self._last[0]
+            found = replace(question.found, files={**question.found.files, **files})
+            self._last = question._replace(found=found), loaded
+
+    def answer_to(self, found: Folder) -> Loaded | None:
+        """The last answer, if it was about these files."""
+        return self._last[1] if self._last is not None and self._last[0].found == found else None

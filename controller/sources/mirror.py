@@ -36,6 +36,8 @@ _SCHEMES: Final = ("https", "http", "ssh", "file")
 _SSH_SHORT: Final = re.compile(r"([\w.-]+@)?\w[\w.-]*:[^:\s-]\S*")
 _OF_SSH: Final = ("Host key verification failed", "Permission denied", "Could not resolve hostname")
 """What ssh says before git says only that it could not read."""
+_ASKS_WHO: Final = ("askpass", "could not read Username", "Authentication failed")
+"""What git says when the server wants to know who we are, or does not believe it."""
 _NO_BRANCH: Final = (*" :~^?*[\\", "..", "@{")
 _GIT: Final = shutil.which("git") or "git"
 
@@ -89,6 +91,16 @@ class Entry:
     mode: str
     sha: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Differing:
+    """A file that differs between two commits. `modes`: before and after; 000000 where there is none. `sha`: of what it holds
+    after."""
+
+    path: str
+    modes: tuple[str, ...]
+    sha: str
 
 
 class Mirror:
@@ -163,6 +175,18 @@ class Mirror:
                 mode, _, blob, size = about.decode().split()
                 name = path.decode("utf-8", "surrogateescape")
                 found.append(Entry(name, mode, blob, int(size) if size.isdigit() else 0))
+        return found
+
+    async def differing(self, before: str, sha: str, folder: str) -> list[Differing]:
+        """Every file below a folder ("" for all) that differs between two commits, with its path relative to that. Raises
+        GitError."""
+        where = [f"--relative={folder.strip('/')}/"] if folder.strip("/") else []
+        told = await self._git("diff-tree", "-r", "-z", "--raw", "--no-renames", *where, before, sha)
+        fields = told.decode("utf-8", "surrogateescape").split("\x00")
+        found = []
+        for about, path in zip(fields[::2], fields[1::2], strict=False):
+            modes_and_blobs = about.removeprefix(":").split()
+            found.append(Differing(path, tuple(modes_and_blobs[:2]), modes_and_blobs[3]))
         return found
 
     async def contents(self, blobs: Sequence[str]) -> list[bytes]:
@@ -291,6 +315,14 @@ class Mirror:
         text = err.decode("utf-8", "replace")
         if self.repository.token is not None:
             text = text.replace(self.repository.token.text(), HIDDEN)
+        if any(words in text for words in _ASKS_WHO):
+            has = self.repository.token is not None
+            said = (
+                "it does not take the token of --git-token"
+                if has
+                else "it asks for a token: --git-token says where one is"
+            )
+            return f"git {verb} of {self.repository.url} failed: {said}"
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         telling = [line for line in lines if any(words in line for words in _OF_SSH)] or [
             line for line in lines if line.startswith(("fatal:", "error:"))

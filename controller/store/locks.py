@@ -10,6 +10,7 @@ all for long does.
 from __future__ import annotations
 
 import asyncio
+import select
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,8 @@ LOCKS: Final = 0x7E57_0001
 MEMBER: Final = LOCK
 """Held by every replica, shared: a controller that wants a store for itself alone is refused, and refuses them."""
 
+HUNG_UP: Final = getattr(select, "POLLRDHUP", 0)  # that, and what is told unasked: errors and the end of both ways
+
 PATIENCE: Final = 30.0
 """Seconds without a question of the loop's after which no sign of life is given for it any more."""
 
@@ -39,6 +42,8 @@ _HELD: Final = """
     SELECT pid, classid::bigint, objid::bigint FROM pg_locks
     WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
     AND (objsubid = 1 AND classid = 0 AND objid = %(member)s OR objsubid = 2 AND classid = %(locks)s)
+    UNION ALL SELECT 0, -1, 0
+    WHERE now() - pg_postmaster_start_time() < %(lease)s AND EXISTS (SELECT FROM leases)
 """
 _RAISE: Final = """
     INSERT INTO leases (key, epoch, holder, since) SELECT key, 1, %(holder)s, now() FROM unnest(%(keys)s::int[]) AS key
@@ -73,11 +78,13 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Who holds what, as the server tells it. `members`: the sessions of all replicas; `holders`: by key, whose session."""
+    """Who holds what, as the server tells it. `members`: the sessions of all replicas; `holders`: by key, whose session; `young`:
+    the server has started so lately that a former holder may not know yet that it has lost everything."""
 
     me: int
     members: frozenset[int]
     holders: Mapping[int, int]
+    young: bool = False
 
 
 class LockSession:
@@ -86,14 +93,18 @@ class LockSession:
     `sent`: when the last question that was answered was sent, by a monotonic clock, in seconds.
     """
 
-    def __init__(self, connection: psycopg.Connection[Any], beat: timedelta) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], lease: timedelta) -> None:
         self.sent = float("-inf")
         self._connection = connection
+        self._lease = lease
+        self._line = select.poll()
+        self._line.register(connection.fileno(), HUNG_UP)
+        self._ended = False
         self._touched = steady()
         self._turn = threading.Lock()
         self._over = threading.Event()
         self._asking = ThreadPoolExecutor(1, "locks")
-        threading.Thread(target=self._live, args=[beat.total_seconds()], name="beats", daemon=True).start()
+        threading.Thread(target=self._live, args=[lease.total_seconds() / 5], name="beats", daemon=True).start()
 
     @classmethod
     async def open(cls, url: URL, name: str, lease: timedelta) -> LockSession:
@@ -107,11 +118,14 @@ class LockSession:
             connection = await asyncio.to_thread(psycopg.Connection.connect, **given, autocommit=True)
         except psycopg.Error as error:
             raise SessionLost(_first_line(error)) from error
-        session = cls(connection, lease / 5)
+        session = cls(connection, lease)
         ((admitted,),) = await session._ask("SELECT pg_try_advisory_lock_shared(%s)", [MEMBER])
         if not admitted:
             await session.aclose()
-            raise StoreError("A controller that wants the store for itself alone works with it: stop that one first.")
+            raise StoreError(
+                "Another controller wants the store for itself alone (an older program, or one that copies the books): stop that "
+                "one first; this one waits until it has gone."
+            )
         return session
 
     def _live(self, beat: float) -> None:
@@ -123,10 +137,15 @@ class LockSession:
 
     async def beat(self) -> Seen:
         """A sign of life, and who holds what."""
-        rows = await self._ask(_HELD, {"member": MEMBER, "locks": LOCKS})
+        rows = await self._ask(_HELD, {"member": MEMBER, "locks": LOCKS, "lease": self._lease})
         members = frozenset(pid for pid, kind, _ in rows if kind == 0)
         holders = {key: pid for pid, kind, key in rows if kind == LOCKS}
-        return Seen(self._connection.info.backend_pid, members, holders)
+        return Seen(self._connection.info.backend_pid, members, holders, any(kind < 0 for _, kind, _ in rows))
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether the server is seen to have ended the session, though nobody has asked it anything since. Takes microseconds."""
+        return self._ended or self._over.is_set() or bool(self._line.poll(0))
 
     async def take(self, kind: int, keys: Sequence[int], most: int) -> tuple[int, ...]:
         """As many locks of a class as are free, of these, in this order. Never waits."""
@@ -180,7 +199,10 @@ class LockSession:
     def _asked(self, statement: str, given: Any) -> list[Any]:
         with self._turn:
             sent = steady()
-            asked = self._connection.execute(statement, given)
+            try:
+                asked = self._connection.execute(statement, given)
+            finally:
+                self._ended = self._connection.closed
             rows = asked.fetchall() if asked.description is not None else []
             self.sent = sent
             return rows

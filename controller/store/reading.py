@@ -209,6 +209,14 @@ def one_revision(connection: Connection, revision: str) -> RevisionRecord | None
     return None if row is None else revision_record(row)
 
 
+InForce = tuple[SourceState | None, RevisionRecord | None, tuple[TesterRecord, ...]]
+
+
+def in_force(connection: Connection, revision: str, names: Collection[str]) -> InForce:
+    some = all_testers(connection, names) if names else ()
+    return source_now(connection), one_revision(connection, revision), some
+
+
 def all_tokens(connection: Connection) -> tuple[TokenRecord, ...]:
     return tuple(sorted(records(TokenRecord, connection.execute(TOKENS).all()), key=lambda token: token.name))
 

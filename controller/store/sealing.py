@@ -178,7 +178,8 @@ def open_keyring(env: Mapping[str, str], path: Path, store_is_empty: bool) -> Ke
         if not store_is_empty:
             raise SealingError(
                 f"The store is in use, but its sealing key is missing: {VARIABLE} is not set and {path} is not there. "
-                "Put the key back from your backup; a new key would not open what is sealed."
+                "Put the key back, from your backup or from another controller of the same store; a new key would not open "
+                "what is sealed."
             )
         keyfile.create(path, SealingKey.generate().text())
     return _from_file(path)

@@ -3,6 +3,9 @@
 Write-ahead log, so readers never wait for the writer; one writer at a time; a commit is on the disk when it returns (law 2
 leans on that). A whole transaction runs in one go on a thread of the store's own: going to a thread and back costs more than
 most statements do. In memory it runs in the caller's thread instead, so that tests in virtual time repeat exactly (law 9).
+
+Waiting for the disk is most of a commit. So what was asked for while another write was under way is written in one
+transaction, and each who asked is told when all of it is on the disk. Should anything in it fail, each is tried alone.
 """
 
 from __future__ import annotations
@@ -11,11 +14,13 @@ import asyncio
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, StaticPool, create_engine, event
 
@@ -31,10 +36,30 @@ READERS: Final = 4
 LEAST_FREE: Final = 256
 """Empty pages (of 4 KiB) for which it is not worth writing the file anew."""
 
+MOST_TOGETHER: Final = 64
+"""Writes in one transaction."""
+
 FOR_WRITING: Final = {"writes": True}
 """Execution option of connections whose transactions take the write lock when they begin."""
 
 T = TypeVar("T")
+
+
+@dataclass(eq=False)
+class _Asked(Generic[T]):
+    """A write that waits for its turn. `outcome`: what came of it, in a tuple, or what it raised."""
+
+    work: Work[T]
+    is_begun: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    outcome: tuple[T] | BaseException | None = None
+
+    def result(self) -> T:
+        if self.outcome is None:
+            raise StoreError("the write was not begun")
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome[0]
 
 
 class SqliteDatabase:
@@ -47,15 +72,39 @@ class SqliteDatabase:
         self._writing = ThreadPoolExecutor(1, "store-writer")
         self._reading = ThreadPoolExecutor(READERS, "store-reader")
         self._turn = asyncio.Lock()
+        self._asked: deque[_Asked[Any]] = deque()
 
     async def read(self, ask: Work[T]) -> T:
         return await to_the_end(_in(self._reading, lambda: _ask(self._reader, ask)))
 
     async def write(self, work: Work[T], pause: Pause | None) -> T:
-        async with self._turn:
-            if pause is None:
-                return await to_the_end(_in(self._writing, lambda: _work(self._writer, work)))
-            return await self._write_with_pause(work, pause)
+        if pause is not None:
+            async with self._turn:
+                return await self._write_with_pause(work, pause)
+        mine = _Asked(work)
+        self._asked.append(mine)
+        try:
+            async with self._turn:
+                if not mine.is_begun:
+                    await self._write_together()
+        except asyncio.CancelledError:
+            if mine.is_begun:
+                await to_the_end(mine.ended.wait())
+            else:
+                self._asked.remove(mine)
+            raise
+        return mine.result()
+
+    async def _write_together(self) -> None:
+        """All that was asked for, as far as it may be, in the order in which it was."""
+        some = [self._asked.popleft() for _ in range(min(len(self._asked), MOST_TOGETHER))]
+        for each in some:
+            each.is_begun = True
+        try:
+            await to_the_end(_in(self._writing, lambda: _all(self._writer, some)))
+        finally:
+            for each in some:
+                each.ended.set()
 
     def abandon(self) -> None:
         """Nothing: a file is always there."""
@@ -188,6 +237,35 @@ def _ask(engine: Engine, ask: Work[T]) -> T:
 def _work(engine: Engine, work: Work[T]) -> T:
     with engine.begin() as connection:
         return work(connection)
+
+
+def _all(engine: Engine, asked: Sequence[_Asked[Any]]) -> None:
+    """In one transaction, or else each in its own: who fails must not take the others with him."""
+    if len(asked) > 1 and _together(engine, asked):
+        return
+    for each in asked:
+        try:
+            each.outcome = (_work(engine, each.work),)
+        except Exception as error:
+            each.outcome = error
+
+
+def _together(engine: Engine, asked: Sequence[_Asked[Any]]) -> bool:
+    """False: one of them fails, and nothing is written. A commit that fails is everybody's failure: nobody tries it again."""
+    try:
+        with engine.connect() as connection, connection.begin() as transaction:
+            try:
+                results = [each.work(connection) for each in asked]
+            except Exception:
+                transaction.rollback()
+                return False
+    except Exception as error:
+        for each in asked:
+            each.outcome = error
+        return True
+    for each, result in zip(asked, results, strict=True):
+        each.outcome = (result,)
+    return True
 
 
 def _tidy(engine: Engine) -> None:

@@ -170,7 +170,7 @@ class Store:
 
     async def testers(self, names: Collection[str] | None = None) -> tuple[TesterRecord, ...]:
         """By name, those that are being removed included; None: all."""
-        return await self._read(lambda connection: reading.all_testers(connection, names))
+        return await self._read(lambda connection: reading.all_testers(connection, _all_kept(names)))
 
     async def heads(self) -> dict[str, Head]:
         """By name, of all testers."""
@@ -179,6 +179,17 @@ class Store:
     async def names(self) -> tuple[str, ...]:
         """Of all testers, in no order."""
         return await self._read(reading.all_names)
+
+    async def roster(self) -> tuple[tuple[str, ...], frozenset[str], frozenset[str]]:
+        """As of one moment: all testers, in no order; those whose present generation no whole pass has seen; and those of whom a
+        journal entry has no end."""
+        return await self._read(
+            lambda connection: (
+                reading.all_names(connection),
+                frozenset(reading.names_behind(connection)),
+                frozenset(entry.tester for entry in reading.unfinished_entries(connection)),
+            )
+        )
 
     async def behind(self) -> tuple[str, ...]:
         """The testers whose present generation no whole pass has seen."""
@@ -190,7 +201,7 @@ class Store:
     async def briefs(self, steps: tuple[str, ...], names: Collection[str] | None = None) -> dict[str, Brief]:
         """What lists show, by tester; None: of all. Without those that have no row. `steps`: whose facts; with "machine", also
         steps whose facts live on it."""
-        return await self._read(lambda connection: briefs(connection, steps, names))
+        return await self._read(lambda connection: briefs(connection, steps, _all_kept(names)))
 
     async def objects(
         self, step: str | None = None, states: frozenset[ObjectState] | None = None
@@ -253,7 +264,8 @@ class Store:
 
         Without those of whom the journal tells none.
         """
-        return await self._read(lambda connection: reading.begun(connection, step, testers)) if testers else {}
+        kept = _all_kept(testers)
+        return await self._read(lambda connection: reading.begun(connection, step, kept)) if kept else {}
 
     async def runs(self) -> tuple[Run, ...]:
         """How long testers took until they were Ready, newest first."""
@@ -261,6 +273,10 @@ class Store:
 
     async def source(self) -> SourceState | None:
         return await self._read(reading.source_now)
+
+    async def in_force(self, revision: str, names: Collection[str]) -> reading.InForce:
+        """The source as last read, what is known of a revision, and the testers of these names, as of one moment."""
+        return await self._read(lambda connection: reading.in_force(connection, keepable(revision), names))
 
     async def revisions(self, limit: int = 50) -> tuple[RevisionRecord, ...]:
         """What was read of the source, newest first."""
@@ -355,6 +371,10 @@ class Store:
 def _kept(name: str | None) -> str | None:
     """A name that somebody asks for, as it would be kept: no database is asked for what it cannot hold."""
     return None if name is None else keepable(name)
+
+
+def _all_kept(names: Collection[str] | None) -> Collection[str] | None:
+    return None if names is None else tuple(map(keepable, names))
 
 
 def _database(url: URL) -> Database:

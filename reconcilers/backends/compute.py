@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Literal, NewType, TypeVar, get_args
 
+import httpx
+
 from reconcilers.backends.compute_answers import (
     ComputeDialect,
     Gateway,
@@ -28,6 +30,7 @@ from reconcilers.backends.compute_answers import (
 )
 from reconcilers.backends.hiding import without
 from reconcilers.backends.transport import DEFAULT_LIMIT, Wire
+from reconcilers.backends.unchanged import Unchanged, unnumbered
 from reconcilers.errors import Blocked, NameTaken, OutcomeUnknown, OutsideError, Rejected, Transient
 from reconcilers.secret import Secret
 from specs.fleet import GridNode, NodeSid
@@ -73,6 +76,7 @@ class ComputeClient:
     dialect: ComputeDialect = field(default_factory=ComputeDialect)
     slow_limit: float = 300.0 + MARGIN
     lanes: Mapping[Lane, Wire] = field(default_factory=dict)  # without one: the usual wire
+    _unchanged: Unchanged = field(default_factory=Unchanged, init=False, repr=False)
     _ids: Any = field(default_factory=lambda: count(1), init=False, repr=False)
 
     async def missing_methods(self) -> tuple[str, ...]:
@@ -129,12 +133,16 @@ class ComputeClient:
             await wire.aclose()
 
     async def _list(self, method: str, make: Callable[[Any], T], *keys: str, plain: bool = False) -> tuple[T, ...]:
-        result = await self._call(method, {}, writing=False, plain=plain)
-        try:
-            rows = rows_of(result, *keys)
-        except TypeError as error:
-            raise Transient(f"{method} answered no list", system=self.wire.system) from error
-        return tuple(self._made(make, row, writing=False) for row in rows)
+        answer, number = await self._ask(method, {}, writing=False, plain=plain)
+
+        def read() -> tuple[T, ...]:
+            try:
+                rows = rows_of(self._result(method, answer, number, writing=False), *keys)
+            except TypeError as error:
+                raise Transient(f"{method} answered no list", system=self.wire.system) from error
+            return tuple(self._made(make, row, writing=False) for row in rows)
+
+        return self._unchanged.made(method, unnumbered(answer.content, number), read)
 
     async def _make(self, method: str, params: dict[str, Any]) -> Any:
         return await self._call(method, params, writing=True, lane="making")
@@ -155,6 +163,19 @@ class ComputeClient:
         lane: Lane | None = None,
     ) -> Any:
         """The result of one call. `plain`: without our secret. `lane`: it waits for the chain. Raises an OutsideError."""
+        answer, number = await self._ask(method, params, writing=writing, plain=plain, lane=lane)
+        return self._result(method, answer, number, writing=writing, sought=self.dialect.id_param in params)
+
+    async def _ask(
+        self,
+        method: str,
+        params: dict[str, Any],
+        *,
+        writing: bool,
+        plain: bool = False,
+        lane: Lane | None = None,
+    ) -> tuple[httpx.Response, int]:
+        """The answer, as it came, and the number of the call."""
         number = next(self._ids)
         if not plain:
             params = {**params, self.dialect.secret_param: self.secret}
@@ -166,6 +187,9 @@ class ComputeClient:
             raise Transient(words, system=self.wire.system)
         if answer.status_code != 200:
             self.wire.unclear(writing, f"{method} answered {answer.status_code}")
+        return answer, number
+
+    def _result(self, method: str, answer: httpx.Response, number: int, *, writing: bool, sought: bool = False) -> Any:
         reply = self.wire.json(answer, writing=writing)
         if not isinstance(reply, dict):
             self.wire.unclear(writing, f"{method} answered no JSON-RPC object")
@@ -174,7 +198,7 @@ class ComputeClient:
         if reply.get("id") != number and not (error and reply.get("id") is None):
             self.wire.unclear(writing, f"{method} got the answer to another call")
         if error:
-            raise self._error(method, error, writing, sought=self.dialect.id_param in params)
+            raise self._error(method, error, writing, sought=sought)
         if "result" not in reply:
             self.wire.unclear(writing, f"{method} answered neither a result nor an error")
         return reply["result"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
@@ -30,6 +30,7 @@ from reconcilers.backends.forge_calls import part as _part
 from reconcilers.backends.forge_calls import scope_of as _scope_of
 from reconcilers.backends.forge_calls import total as _total
 from reconcilers.backends.transport import Wire, said
+from reconcilers.backends.unchanged import Unchanged
 from reconcilers.errors import Blocked, NameTaken, OutcomeUnknown, OutsideError, Rejected, Transient
 from reconcilers.secret import Secret
 
@@ -47,13 +48,12 @@ T = TypeVar("T")
 class ForgeClient:
     """Every call may raise Unreachable, Transient, Throttled, Blocked TokenRefused or MissingRights.
 
-    Calls that write may raise OutcomeUnknown as well.
-
-    `wire` carries the token; `url` is the address that people see.
+    Calls that write may raise OutcomeUnknown as well. `wire` carries the token; `url` is the address that people see.
     """
 
     wire: Wire
     url: str
+    _unchanged: Unchanged = field(default_factory=Unchanged, init=False, repr=False)
 
     async def whoami(self) -> Account:
         """The account whose token we use. Raises Blocked TokenRefused, also when we are taken for anonymous (P, V)."""
@@ -100,8 +100,7 @@ class ForgeClient:
         answer = await self._read(f"{path}?page={page}&limit={PAGE}")
         if answer.status_code != 200:
             raise self._refusal(answer, writing=False)
-        rows = tuple(self._made(account_of, row, writing=False) for row in self._rows(answer))
-        return rows, _total(answer)
+        return self._all_made(account_of, f"{path} {page}", answer), _total(answer)
 
     async def account(self, name: str) -> Account | None:
         """None: no such account, or an organisation (see `organisation`). Its login may differ: case, renamed (V, P)."""
@@ -214,8 +213,7 @@ class ForgeClient:
         answer = await self._read("/user/applications/oauth2")
         if answer.status_code != 200:
             raise self._refusal(answer, writing=False)
-        apps = tuple(self._made(app_of, row, writing=False) for row in self._rows(answer))
-        total = _total(answer)
+        apps, total = self._all_made(app_of, "apps", answer), _total(answer)
         if total is not None and total != len(apps):
             raise Transient(
                 f"the list of OAuth apps holds {len(apps)} of {total}", system=self.wire.system, reason="ListingShifts"
@@ -360,6 +358,11 @@ class ForgeClient:
         if not isinstance(rows, list):
             self.wire.unclear(False, f"{answer.request.url.path} answered no list")
         return rows
+
+    def _all_made(self, make: Callable[[Any], T], listing: str, answer: httpx.Response) -> tuple[T, ...]:
+        return self._unchanged.made(
+            listing, answer.content, lambda: tuple(self._made(make, row, writing=False) for row in self._rows(answer))
+        )
 
     def _made(self, make: Callable[[Any], T], body: Any, *, writing: bool) -> T:
         """A value from JSON. A field missing or of another type means that we did not understand what happened."""

@@ -20,6 +20,7 @@ _GAP = r"(?:\s|\\+[nrt]|\+|%20|%0[aAdD])+"
 """What stands for the space between two words, a line's end among it."""
 
 
+_PLAIN = re.compile(r"[A-Za-z0-9]+")
 _CONFIDENTIAL = r"[A-Z][A-Z0-9_]*(?:KEY|TOKENS?|SECRETS?|PASSWORD|PASSWD|PASSPHRASE)(?:_\d+)?"
 _VALUE = r"""\{.*\}|"(?:[^"\\]|\\.)*"?|'[^']*'?|\S+"""
 _NAMED = re.compile(rf"""(\b{_CONFIDENTIAL}"?[ \t]?[=:][ \t]?)(?:{_VALUE})""")
@@ -40,7 +41,8 @@ def without(text: str, secrets: Iterable[Secret | str]) -> str:
     said = " ".join(text.split())
     parts = {part for secret in secrets for part in _parts(secret)}
     for part in sorted(parts, key=lambda part: (-len(part), part)):
-        said = re.sub(_pattern(part), HIDDEN, said)
+        if _plainest(part) in said:
+            said = re.sub(_pattern(part), HIDDEN, said)
     return said
 
 
@@ -55,10 +57,22 @@ def _parts(secret: Secret | str) -> Iterator[str]:
         yield from (part for part in (word, word.strip(".,;:!?()<>\"'")) if len(part) >= SHORTEST_PART)
 
 
+def _needed(part: str) -> int:
+    """How many characters of its beginning must be there: all of what is short, and of what is too long to be cut off."""
+    half = max(SHORTEST_CUT, len(part) // 2)
+    return len(part) if len(part) > LONGEST_CUT else min(half, len(part))
+
+
+def _plainest(part: str) -> str:
+    """The longest piece of what must be there that nobody writes otherwise (`_letter`): without it the rest need not be looked
+    for, and a pattern for it, which takes a hundred times longer to make than to use, need not be made."""
+    return max(_PLAIN.findall(part[: _needed(part)]), key=len, default="")
+
+
 def _pattern(part: str) -> str:
     letters = [_letter(one) for one in part]
-    needed = max(SHORTEST_CUT, len(part) // 2)
-    if needed >= len(part) or len(part) > LONGEST_CUT:
+    needed = _needed(part)
+    if needed == len(part):
         return "".join(letters)
     rest = ""
     for letter in reversed(letters[needed:]):

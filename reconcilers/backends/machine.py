@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from functools import lru_cache
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from reconcilers.backends.probes import Probe as Probe
 from reconcilers.backends.probes import ProbeAnswer as ProbeAnswer
@@ -70,6 +71,49 @@ class MachineQuery:
 def _digest(query: MachineQuery) -> str:
     parts = {each.name: sorted(set(map(repr, getattr(query, each.name)))) for each in fields(query)}
     return hashlib.sha256(repr(sorted(parts.items())).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Shape:
+    """A question without its hosts, for which stand-ins are in their places. There is one for all who ask alike: equal shapes are
+    the same one, for as long as anybody holds it."""
+
+    query: MachineQuery
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a machine is asked, in little room: most testers' questions have one shape. `hosts`: in the order of the stand-ins."""
+
+    shape: Shape
+    hosts: tuple[str, ...]
+
+    @property
+    def query(self) -> MachineQuery:
+        """The question in full, made anew."""
+        host_of = {stand_in(number): host for number, host in enumerate(self.hosts)}
+        asked = self.shape.query
+        return replace(asked, probes=tuple([Probe(each.side, host_of[each.host], each.path) for each in asked.probes]))
+
+
+_shapes: WeakValueDictionary[MachineQuery, Shape] = WeakValueDictionary()
+
+
+def question_of(query: MachineQuery) -> Question:
+    """The question as it is put and kept."""
+    hosts = tuple(sorted({probe.host for probe in query.probes}))
+    stands_for = {host: stand_in(number) for number, host in enumerate(hosts)}
+    probes = tuple([Probe(probe.side, stands_for[probe.host], probe.path) for probe in query.probes])
+    asked = replace(query, probes=probes)
+    shape = _shapes.get(asked)
+    if shape is None:
+        shape = _shapes[asked] = Shape(asked)
+    return Question(shape, hosts)
+
+
+def stand_in(number: int) -> str:
+    """In the order of what it stands for, since the script asks in the order of the hosts' names."""
+    return f"h{number}-b8e4c6a2.invalid"
 
 
 class JobState(StrEnum):
@@ -173,7 +217,7 @@ class Machines(Protocol):
         """One round trip that answers everything asked for, as far as the machine can."""
         ...
 
-    async def answer(self, address: MachineAddress, query: MachineQuery) -> MachineAnswer:
+    async def answer(self, address: MachineAddress, question: Question) -> MachineAnswer:
         """As `look`, and not read yet."""
         ...
 

@@ -19,8 +19,10 @@ from reconcilers.backends.machine import (
     MachineAnswer,
     MachineLook,
     MachineQuery,
+    Question,
     Readers,
     SettingKey,
+    question_of,
 )
 from reconcilers.backends.machine_dialect import MachineDialect
 from reconcilers.backends.machine_look import read_look, readable
@@ -45,17 +47,17 @@ class ShellMachines:
 
     async def look(self, address: MachineAddress, query: MachineQuery) -> MachineLook:
         """See `Machines.look`."""
-        return (await self.answer(address, query)).look
+        return (await self.answer(address, question_of(query))).look
 
-    async def answer(self, address: MachineAddress, query: MachineQuery) -> MachineAnswer:
+    async def answer(self, address: MachineAddress, question: Question) -> MachineAnswer:
         """See `Machines.answer`."""
         nonce = new_nonce()
-        script = script_of(self.dialect, address.host, query, nonce)
+        script = script_of(self.dialect, address.host, question, nonce)
         ran = await self.shell.run(address, script, name="look", writing=False)
         digest = answer_digest(ran, nonce)
         if digest:
-            return MachineAnswer(digest, lambda: _read(address, query, ran, nonce))
-        look = _read(address, query, ran, nonce)
+            return MachineAnswer(digest, lambda: _read(address, question.query, ran, nonce))
+        look = _read(address, question.query, ran, nonce)
         return MachineAnswer(digest, lambda: look)
 
     async def set_authorized_keys(self, address: MachineAddress, keys: tuple[str, ...]) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import asyncssh
 from python_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError
@@ -16,29 +18,26 @@ from python_socks.async_.asyncio import Proxy
 
 from reconcilers.backends.limits import Call, Gate
 from reconcilers.backends.machine import MachineAddress
-from reconcilers.backends.machine_shell import ANSWER_LIMIT, SCRIPT_LIMIT, Ran
+from reconcilers.backends.machine_channels import Cut, KeptShell, Unheard, converse, kept_on, shell_on
+from reconcilers.backends.machine_shell import ANSWER_LIMIT, Ran
 from reconcilers.errors import Blocked, OutcomeUnknown, OutsideError, Transient, Unreachable
 from reconcilers.secret import Secret
 
 CONNECT_LIMIT = 20.0  # seconds, the login included
 CHANNEL_LIMIT = 15.0  # seconds until a kept connection must have opened a channel
 CONNECTS_AT_ONCE = 128  # the others wait: after an outage thousands come back one after the other
-SCRIPTS_PER_MACHINE = 4  # servers allow ten channels on one connection by default
+SCRIPTS_PER_MACHINE = 8  # servers allow ten channels on one connection by default, and one is kept for looks
 KEEPALIVE = 20  # seconds between signs of life while a script runs; three missed ones end the connection
 SUSPECT = 60.0  # seconds without a script: a connection that idle may have died unnoticed, and is given
-SHORT_LIMIT = 5.0  # seconds to open a channel, since meanwhile a place of the others is held
+SHORT_LIMIT = 5.0  # seconds to show itself alive, since meanwhile a place of the others is held
 IDLE_LIMIT = 1800.0  # seconds without a script until a connection is closed
 SWEEP_EVERY = 60.0  # seconds
 MOST_FILES = 65_536
-OUTPUT_LIMIT = 8 * 1024 * 1024
 CIPHERS = "^aes256-gcm@openssh.com,aes128-gcm@openssh.com"
 """Asked for first, the usual ones after them: a look over ChaCha20, asyncssh's first choice, costs us twice as much, since its
 every packet is put together from three ciphers in Python."""
-COMMAND = f"exec timeout -k 5 {SCRIPT_LIMIT} sh"
 
-
-class _Cut(Exception):
-    """The script did not come to an end that we saw."""
+T = TypeVar("T")
 
 
 @dataclass
@@ -69,6 +68,7 @@ class _Line:
     opening: asyncio.Task[_Connection] | None = None
     users: int = 0
     used_at: float = 0.0  # when a script ended last, by the loop's clock
+    kept: tuple[_Connection, KeptShell] | None = None  # a shell that nobody uses just now
     places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SCRIPTS_PER_MACHINE))
 
 
@@ -105,18 +105,62 @@ class SshShell:
             await self._connected(address, line)
             call = Call(_system(address), name, writing)
             async with self._gate.passing(call):
-                connection, process = await self._channel(address, line)
-                try:
-                    await self._gate.leaving(call)
-                    connection.link.set_keepalive(KEEPALIVE)
-                    async with asyncio.timeout(ANSWER_LIMIT):
-                        return await _converse(process, script, connection.host_key)
-                except (TimeoutError, OSError, asyncssh.Error, _Cut) as error:
-                    raise _lost(address, name, writing, error) from error
-                finally:
-                    process.close()
-                    if line.users == 1:
-                        connection.link.set_keepalive(0)
+                run = self._in_own if writing else self._in_kept
+                return await run(address, line, call, script)
+
+    async def _in_own(self, address: MachineAddress, line: _Line, call: Call, script: bytes) -> Ran:
+        """In a channel that ends with it, so that all of its outcome is known."""
+        connection, process = await self._channel(address, line, shell_on)
+        try:
+            async with self._conversation(address, line, connection, call):
+                return Ran(*await converse(process, script), connection.host_key)
+        finally:
+            process.close()
+
+    async def _in_kept(self, address: MachineAddress, line: _Line, call: Call, script: bytes) -> Ran:
+        """In the shell that was kept. One that turns out to be dead is replaced, once: what only reads may be begun twice."""
+        connection = await self._connected(address, line)
+        kept, line.kept = line.kept, None  # whoever comes meanwhile has another one made
+        if kept is not None and kept[0] is connection:
+            with contextlib.suppress(Unheard):
+                return await self._asked(address, line, kept, call, script)
+        kept = await self._channel(address, line, kept_on)
+        try:
+            return await self._asked(address, line, kept, call, script)
+        except Unheard as error:
+            raise _lost(address, call, error) from error
+
+    async def _asked(
+        self, address: MachineAddress, line: _Line, kept: tuple[_Connection, KeptShell], call: Call, script: bytes
+    ) -> Ran:
+        connection, shell = kept
+        try:
+            async with self._conversation(address, line, connection, call):
+                return Ran(*await shell.run(script), connection.host_key)
+        finally:
+            if shell.is_open and line.kept is None:
+                line.kept = kept
+            else:
+                shell.close()
+
+    @contextlib.asynccontextmanager
+    async def _conversation(
+        self, address: MachineAddress, line: _Line, connection: _Connection, call: Call
+    ) -> AsyncIterator[None]:
+        """While a script runs: the other side shows that it is alive, soon if it has not been heard for long. Raises Unheard."""
+        is_suspect = _idle(line) > SUSPECT
+        try:
+            await self._gate.leaving(call)
+            connection.link.set_keepalive(*((SHORT_LIMIT / 2, 1) if is_suspect else (KEEPALIVE, 3)))
+            async with asyncio.timeout(ANSWER_LIMIT):
+                yield
+        except Unheard:
+            raise
+        except (TimeoutError, OSError, asyncssh.Error, Cut) as error:
+            raise _lost(address, call, error) from error
+        finally:
+            if line.users == 1:
+                connection.link.set_keepalive(0)
 
     async def _sweep(self) -> None:
         """Close connections that are idle for too long, and those idle for the longest while there are too many."""
@@ -146,21 +190,22 @@ class SshShell:
         await asyncio.gather(*(_close(line) for line in lines))
 
     async def _channel(
-        self, address: MachineAddress, line: _Line
-    ) -> tuple[_Connection, asyncssh.SSHClientProcess[bytes]]:
+        self, address: MachineAddress, line: _Line, opened: Callable[[asyncssh.SSHClientConnection], Awaitable[T]]
+    ) -> tuple[_Connection, T]:
         """A shell that waits for its script. A kept connection that turns out to be dead is replaced, once: so far
         nothing of ours was run."""
         connection = await self._connected(address, line)
-        idle = asyncio.get_running_loop().time() - line.used_at if line.used_at else 0.0
         try:
-            return connection, await _shell_on(connection, SHORT_LIMIT if idle > SUSPECT else CHANNEL_LIMIT)
+            async with asyncio.timeout(SHORT_LIMIT if _idle(line) > SUSPECT else CHANNEL_LIMIT):
+                return connection, await opened(connection.link)
         except (TimeoutError, OSError, asyncssh.Error) as error:
             if isinstance(error, asyncssh.ChannelOpenError) and not connection.link.is_closed():
                 raise Transient(f"it opens no more channels ({error.reason})", system=_system(address)) from error
             connection.link.abort()
         connection = await self._connected(address, line)
         try:
-            return connection, await _shell_on(connection)
+            async with asyncio.timeout(CHANNEL_LIMIT):
+                return connection, await opened(connection.link)
         except (TimeoutError, OSError, asyncssh.Error) as error:
             connection.link.abort()
             raise Unreachable("it lets us in, but opens no shell", system=_system(address)) from error
@@ -264,37 +309,17 @@ def openssh_form(key: asyncssh.SSHKey) -> str:
     return " ".join(key.export_public_key("openssh").decode().split()[:2])
 
 
-async def _shell_on(connection: _Connection, limit: float = CHANNEL_LIMIT) -> asyncssh.SSHClientProcess[bytes]:
-    async with asyncio.timeout(limit):
-        return await connection.link.create_process(COMMAND, encoding=None)
-
-
-async def _converse(process: asyncssh.SSHClientProcess[bytes], script: bytes, host_key: str) -> Ran:
-    """Give the script, take what it prints. Raises _Cut when the connection ends before the script does."""
-    process.stdin.write(script)
-    process.stdin.write_eof()
-    out, err = await asyncio.gather(_read(process.stdout), _read(process.stderr))
-    await process.wait_closed()
-    if process.returncode is None:
-        raise _Cut("the connection was lost")
-    return Ran(process.returncode, out, err, host_key)
-
-
-async def _read(stream: asyncssh.SSHReader[bytes]) -> bytes:
-    found = bytearray()
-    while piece := await stream.read(1 << 16):
-        found += piece
-        if len(found) > OUTPUT_LIMIT:
-            raise _Cut(f"it printed more than {OUTPUT_LIMIT >> 20} MiB")
-    return bytes(found)
-
-
 def _usable(opening: asyncio.Task[_Connection], address: MachineAddress) -> bool:
     if not opening.done():
         return True
     if opening.cancelled() or opening.exception() is not None:
         return False
     return not opening.result().link.is_closed() and opening.result().leads_to == _place(address)
+
+
+def _idle(line: _Line) -> float:
+    """Seconds since a script ended on it."""
+    return asyncio.get_running_loop().time() - line.used_at if line.used_at else 0.0
 
 
 def _alive(line: _Line) -> bool:
@@ -306,7 +331,7 @@ def _alive(line: _Line) -> bool:
 
 
 async def _close(line: _Line) -> None:
-    opening, line.opening = line.opening, None
+    opening, line.opening, line.kept = line.opening, None, None
     if opening is None:
         return
     if not opening.done():
@@ -315,11 +340,11 @@ async def _close(line: _Line) -> None:
         opening.result().link.abort()
 
 
-def _lost(address: MachineAddress, name: str, writing: bool, error: Exception) -> OutsideError:
-    kind: type[OutsideError] = OutcomeUnknown if writing else Transient
+def _lost(address: MachineAddress, call: Call, error: Exception) -> OutsideError:
+    kind: type[OutsideError] = OutcomeUnknown if call.writing else Transient
     words = f"it took longer than {ANSWER_LIMIT:.0f} s" if isinstance(error, TimeoutError) else _brief(error)
     return kind(
-        f"{name} did not come to an end that we saw ({words})", system=_system(address), reason="ConnectionLost"
+        f"{call.name} did not come to an end that we saw ({words})", system=_system(address), reason="ConnectionLost"
     )
 
 

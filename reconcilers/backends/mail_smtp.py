@@ -63,11 +63,14 @@ class SmtpMailer:
             raise Rejected(
                 "the letter's address or subject is not one line", system=self.gate.system, reason="LetterRefused"
             ) from None
-        async with self.gate.passing(Call(self.gate.system, "send", True)):
+        call = Call(self.gate.system, "send", True)
+        async with self.gate.passing(call):
             talk = _Talk(self, letter, message.as_bytes())
             try:
                 async with asyncio.timeout(LETTER_LIMIT):
-                    await asyncio.to_thread(talk.run)
+                    await asyncio.to_thread(talk.begin)
+                    await self.gate.leaving(call)
+                    await asyncio.to_thread(talk.hand_in)
             except TimeoutError as error:
                 raise OutcomeUnknown("it took too long to take the letter", system=self.gate.system) from error
             finally:
@@ -95,20 +98,34 @@ class SmtpMailer:
 
 @dataclass
 class _Talk:
-    """One conversation with the server, in a thread. `end` may be called from another one and breaks it off."""
+    """One conversation with the server, in threads. `end` may be called from another one and breaks it off. `begin` goes as far
+    as can be gone without the letter: before `hand_in` the last question about the call is asked."""
 
     mailer: SmtpMailer
     letter: Letter
     message: bytes = field(repr=False)
+    _smtp: smtplib.SMTP | None = None  # while no thread has it
     _socket: socket.socket | None = None
     _ended: bool = False
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
-    def run(self) -> None:
+    def begin(self) -> None:
         """Raises OutsideError."""
         smtp = self._connected()
         try:
             self._signed_in(smtp)
+            sender, to = self.mailer.sender, self.letter.to
+            self._asked(lambda: smtp.mail(sender), f"the sender {sender}", Blocked, "SenderRefused")
+            self._asked(lambda: smtp.rcpt(to), f"the address {to}", Rejected, "AddressRefused")
+            self._lay_down(smtp)
+        except BaseException:
+            smtp.close()
+            raise
+
+    def hand_in(self) -> None:
+        """Raises OutsideError."""
+        smtp = self._taken_up()
+        try:
             self._handed_in(smtp)
         finally:
             smtp.close()
@@ -117,7 +134,9 @@ class _Talk:
         """Nothing more is said: a thread that still waits for an answer must not go on to send the letter."""
         with self._guard:
             self._ended = True
-            if self._socket is not None:
+            if self._smtp is not None:
+                self._smtp.close()
+            elif self._socket is not None:
                 try:
                     self._socket.shutdown(socket.SHUT_RDWR)
                 except OSError:
@@ -175,9 +194,6 @@ class _Talk:
             raise self._error(Transient, f"the conversation broke off at the sign-in ({self._brief(error)})") from None
 
     def _handed_in(self, smtp: smtplib.SMTP) -> None:
-        sender, to = self.mailer.sender, self.letter.to
-        self._asked(lambda: smtp.mail(sender), f"the sender {sender}", Blocked, "SenderRefused")
-        self._asked(lambda: smtp.rcpt(to), f"the address {to}", Rejected, "AddressRefused")
         try:
             code, words = smtp.data(self.message)
         except smtplib.SMTPDataError as error:
@@ -207,7 +223,23 @@ class _Talk:
         with self._guard:
             self._socket = link
             if self._ended:
-                raise self._error(Transient, "the letter was called back")
+                raise self._called_back()
+
+    def _lay_down(self, smtp: smtplib.SMTP) -> None:
+        with self._guard:
+            if self._ended:
+                raise self._called_back()
+            self._smtp = smtp
+
+    def _taken_up(self) -> smtplib.SMTP:
+        with self._guard:
+            smtp, self._smtp = self._smtp, None
+            if self._ended or smtp is None:
+                raise self._called_back()
+            return smtp
+
+    def _called_back(self) -> OutsideError:
+        return self._error(Transient, "the letter was called back")
 
     def _refusal(self, what: str, code: int, words: bytes | str, kind: type[OutsideError], reason: str) -> OutsideError:
         """A no: for ever with 5xx, for now with 4xx."""

@@ -17,6 +17,7 @@ from controller import admission
 from controller.admission import Admission, new_token
 from controller.records import AddEvent, Condition, Event, Phase, PutCondition, PutTester, Status
 from controller.running import Controller
+from controller.store.tables import keepable
 from controller.tokens import PutToken, TokenRecord
 from controller.world import World
 from reconcilers.backends import Backends
@@ -60,10 +61,9 @@ def test_no_such_name_is_taken_in(name: str) -> None:
         assert str(error).isprintable()
 
 
-@pytest.mark.on_a_file
 async def test_nor_does_one_that_were_there_reach_a_header(browser: httpx.AsyncClient, controller: Controller) -> None:
     """The windows must not depend on what is checked elsewhere."""
-    for number, name in enumerate(NAMES):
+    for number, name in enumerate(map(keepable, NAMES)):
         record = replace(record_of(a_tester("dave"), uid=f"z7k2p{number}", phase=Phase.STALLED), name=name)
         await controller.store.write(
             PutTester(record),

@@ -38,6 +38,13 @@ def state(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
+def test_books_are_copied_by_a_command_but_not_onto_themselves(testerctl: Terminal, state: Path) -> None:
+    assert testerctl("copy", Places(state, state.parent / "elsewhere").url, "--state", state) == 0
+    assert "rows are copied" in testerctl.err
+    assert testerctl("copy", Places(state, state).url, "--state", state) == 1
+    assert "in that very database" in " ".join(testerctl.err.split())
+
+
 def in_store(state: Path, ask: str, *arguments: object) -> object:
     """What the books of a state folder answer."""
 

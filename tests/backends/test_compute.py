@@ -116,6 +116,22 @@ async def test_every_call_has_an_id_of_its_own() -> None:
     assert len(set(seen)) == 5
 
 
+async def test_a_listing_that_nobody_changed_is_not_read_again() -> None:
+    rows, off = [{"sid": "0001", "name": "alice", "state": "running"}], 0
+
+    def answer(asked: dict[str, Any]) -> Any:
+        return {"jsonrpc": "2.0", "id": asked["id"] + off, "result": rows}
+
+    here = client(answer)
+    first = await here.list_vms()
+    assert await here.list_vms() is first
+    rows[0]["state"] = "failed"
+    assert [each.state for each in await here.list_vms()] == ["failed"]
+    off = 1
+    with pytest.raises(Transient, match="another call"):
+        await here.list_vms()
+
+
 async def test_a_daemon_that_says_it_differently_needs_another_dialect_only() -> None:
     asked_for: list[dict[str, Any]] = []
 

@@ -369,3 +369,21 @@ async def test_pages_are_read_a_few_at_a_time_beside_other_calls() -> None:
     client = ForgeClient(Wire("https://forge.test", httpx.MockTransport(answered), gate), "https://forge.test")
     assert [each.id for each in await client.accounts()] == list(range(620))
     assert most == 4
+
+
+async def test_a_page_that_nobody_changed_is_not_read_again() -> None:
+    logins = {number: f"user{number}" for number in range(120)}
+
+    def answered(request: httpx.Request) -> httpx.Response:
+        first = (int(request.url.params["page"]) - 1) * 50
+        rows = [{"id": number, "login": logins[number]} for number in range(first, min(first + 50, 120))]
+        return httpx.Response(200, json=rows, headers={"X-Total-Count": "120"})
+
+    gate = Gate("Forge", SystemClock(), 8, 1000)
+    client = ForgeClient(Wire("https://forge.test", httpx.MockTransport(answered), gate), "https://forge.test")
+    before = await client.accounts()
+    logins[60] = "renamed"
+    after = await client.accounts()
+    assert after[60].login == "renamed"
+    same = [one is other for one, other in zip(before, after, strict=True)]
+    assert same == [number // 50 != 1 for number in range(120)], "all but the page that says something else"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from reconcilers.backends.machine import MachineQuery
+from reconcilers.backends.machine import MachineQuery, question_of
 from reconcilers.backends.machine_dialect import MachineDialect
 from reconcilers.backends.machine_look import look_script
-from reconcilers.backends.machine_question import answer_digest, query_of, script_of, shape_of
+from reconcilers.backends.machine_question import answer_digest, script_of
 from reconcilers.backends.machine_shell import Ran
 from reconcilers.backends.probes import Probe
 
@@ -38,14 +40,22 @@ HOSTS = {
 @pytest.mark.parametrize("address", ["400::1", "127.0.0.1"])
 def test_it_is_the_very_script_that_is_made_for_one_alone(hosts: str, address: str) -> None:
     asked = query(*HOSTS[hosts])
-    assert script_of(DIALECT, address, asked, NONCE) == look_script(DIALECT, address, asked, NONCE)
-    assert query_of(*shape_of(asked)) == asked
+    assert script_of(DIALECT, address, question_of(asked), NONCE) == look_script(DIALECT, address, asked, NONCE)
+    assert question_of(asked).query == asked
 
 
 def test_those_who_ask_alike_have_one_shape() -> None:
-    one, other = query("alice.gent.test", "another-host.invalid"), query("alan.gent.test", "another-host.invalid")
-    assert shape_of(one)[0] == shape_of(other)[0]
-    assert shape_of(one)[0] != shape_of(query("alice.gent.test"))[0]
+    one = question_of(query("alice.gent.test", "another-host.invalid"))
+    other = question_of(query("alan.gent.test", "another-host.invalid"))
+    assert one.shape is other.shape
+    assert one.shape is not question_of(query("alice.gent.test")).shape
+
+
+def test_equal_questions_are_equal_and_others_are_not() -> None:
+    asked = [question_of(query(*HOSTS[each])) for each in HOSTS]
+    asked += [question_of(query("alan.gent.test")), question_of(replace(query("alan.gent.test"), logs=("x",)))]
+    assert len(set(asked)) == len(asked)
+    assert asked == [question_of(each.query) for each in asked]
 
 
 def answer(location: str, nonce: str = NONCE, rc: int = 0, host_key: str = "ssh-ed25519 A", end: str = "end") -> bytes:
@@ -59,11 +69,16 @@ SIGN_IN = "https://forge.test/login/oauth/authorize?client_id=1&state=abc&scope=
 def test_what_is_drawn_anew_for_each_stranger_does_not_count() -> None:
     one = answer(SIGN_IN)
     assert one == answer(SIGN_IN.replace("abc", "xyz"), "@another")
+    more = SIGN_IN.replace("&state=abc", "&code_challenge=abc&nonce=abc&state=nonce=1")
+    assert answer(more) == answer(more.replace("abc", "xyz").replace("state=nonce=1", "state=2"))
     differing = [
         answer(SIGN_IN.replace("client_id=1", "client_id=2")),
         answer(SIGN_IN.replace("forge.test", "elsewhere.test")),
         answer(SIGN_IN.replace("&state=abc", "")),
         answer(SIGN_IN.replace("&state=abc", "&state=")),
+        answer(SIGN_IN.replace("&state=abc", "&state=abc&more=1")),
+        answer(SIGN_IN.replace("&state=abc", "&estate=abc")),
+        answer(SIGN_IN.replace("&state=abc", "&estate=xyz")),
         answer(SIGN_IN, host_key="ssh-ed25519 B"),
     ]
     assert one not in differing

@@ -17,6 +17,7 @@ from reconcilers.backends.limits import Gate
 from reconcilers.backends.machine import JobState, MachineAddress, MachineQuery
 from reconcilers.backends.machine_client import ShellMachines
 from reconcilers.backends.machine_question import _template
+from reconcilers.backends.machine_shell import Ran
 from reconcilers.backends.machine_ssh import SshShell, openssh_form
 from reconcilers.clock import SystemClock
 from reconcilers.errors import Blocked, OutcomeUnknown, Transient, Unreachable
@@ -78,11 +79,15 @@ class Server:
             start_new_session=True,
         )
         self.running.append(child)
-        out, err = await child.communicate(await process.stdin.read())
+        feeding = asyncio.create_task(_pumped(process.stdin, child.stdin))
+        await asyncio.gather(_pumped(child.stdout, process.stdout), _pumped(child.stderr, process.stderr))
+        for number in (1, 2):  # as a server does: who still writes is ended
+            pipe = child._transport.get_pipe_transport(number)  # type: ignore[attr-defined]
+            pipe.close()
+        status = await child.wait()
+        feeding.cancel()
         with contextlib.suppress(OSError):  # the caller may be gone
-            process.stdout.write(out)
-            process.stderr.write(err)
-            process.exit(child.returncode or 0)
+            process.exit(status)
 
     def cut(self) -> None:
         """Break every connection, as a network does."""
@@ -97,8 +102,19 @@ class Server:
             await self._listener.wait_closed()
         for child in self.running:
             if child.returncode is None:
-                os.killpg(child.pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+                    os.killpg(child.pid, signal.SIGKILL)
                 await child.wait()
+
+
+async def _pumped(source: Any, sink: Any) -> None:
+    """As it comes, until there is no more, or nobody takes it any more."""
+    with contextlib.suppress(OSError, asyncssh.Error):
+        while piece := await source.read(1 << 16):
+            sink.write(piece)
+            await sink.drain()
+    with contextlib.suppress(OSError):
+        sink.write_eof()
 
 
 @pytest.fixture
@@ -346,3 +362,88 @@ async def test_an_idle_connection_gives_no_signs_of_life(server: Server, over_ss
     (line,) = shell_of(over_ssh)._lines.values()
     assert line.opening is not None
     assert line.opening.result().link._keepalive_timer is None
+
+
+# ---------------------------------------------------------------------------------------------------- the shell that stays
+
+
+async def said(machines: ShellMachines, server: Server, script: str, *, writing: bool = False) -> Ran:
+    return await shell_of(machines).run(at(server), script.encode(), name="look", writing=writing)
+
+
+async def test_what_only_reads_is_told_to_one_shell_that_stays_and_a_write_has_its_own(
+    server: Server, over_ssh: ShellMachines
+) -> None:
+    for word in ("one", "two", "three"):
+        assert (await said(over_ssh, server, f"echo {word}\n")).out == f"{word}\n".encode()
+    assert len(server.running) == 1
+    await said(over_ssh, server, "echo four\n", writing=True)
+    assert len(server.running) == 2
+    assert (await over_ssh.look(at(server), MachineQuery())).supervisor_up
+    assert len(server.running) == 2
+
+
+ENDS: dict[str, tuple[str, int, bytes, bytes | None]] = {
+    "with its last line": ("echo a; echo b >&2\n", 0, b"a\n", None),
+    "without a last newline": ("printf x\n", 0, b"x", None),
+    "early and well": ("echo a; exit 0\n" + "echo left\n" * 3000, 0, b"a\n", b""),
+    "early and badly": ("echo a; echo b >&2; exit 3\n" + "echo left\n" * 3000, 3, b"a\n", b"b\n"),
+    "not understood": ("echo a\nno such ( thing\n", 2, b"a\n", None),
+    "killed": ("echo a; kill -9 $$\necho left\n", 137, b"a\n", None),
+    "with what looks like an end": ("printf '\\n@0123456789abcdef 0\\n'\n", 0, b"\n@0123456789abcdef 0\n", b""),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_a_script_is_told_apart_from_the_next_however_it_ends(
+    server: Server, over_ssh: ShellMachines, end: str
+) -> None:
+    script, *expected, err = ENDS[end]
+    for _ in range(2):
+        async with asyncio.timeout(20):
+            ran = await said(over_ssh, server, script)
+            assert [ran.rc, ran.out] == expected
+            assert err is None or ran.err == err
+            assert (await said(over_ssh, server, "echo fine\n")).out == b"fine\n"
+    assert server.logins == 1
+
+
+async def test_nothing_of_a_script_is_left_for_the_next(server: Server, over_ssh: ShellMachines) -> None:
+    before = await said(over_ssh, server, "umask; pwd; env | sort; set +o\n")
+    await said(over_ssh, server, "umask 027; cd /; A=1; export A; set -e; N=x\n")
+    assert (await said(over_ssh, server, "umask; pwd; env | sort; set +o\n")).out == before.out
+    assert len(server.running) == 1
+
+
+async def test_a_shell_that_has_gone_meanwhile_is_replaced(
+    server: Server, over_ssh: ShellMachines, until: Until
+) -> None:
+    await over_ssh.look(at(server), MachineQuery())
+    (shell,) = server.running
+    os.killpg(shell.pid, signal.SIGKILL)
+    await shell.wait()
+    assert (await over_ssh.look(at(server), MachineQuery())).supervisor_up
+    assert (server.logins, len(server.running)) == (1, 2)
+
+
+async def test_a_look_whose_answer_never_began_is_begun_once_more(
+    server: Server, over_ssh: ShellMachines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network went away while the connection was idle, and nobody said so."""
+    await over_ssh.look(at(server), MachineQuery())
+    monkeypatch.setattr("reconcilers.backends.machine_ssh.SUSPECT", -1.0)
+    monkeypatch.setattr("reconcilers.backends.machine_ssh.SHORT_LIMIT", 0.2)
+    server.links[0]._transport.pause_reading()  # type: ignore[union-attr]
+    assert (await over_ssh.look(at(server), MachineQuery())).supervisor_up
+    assert (server.logins, len(server.running)) == (2, 2)
+
+
+async def test_an_answer_without_an_end_is_cut_off(
+    server: Server, over_ssh: ShellMachines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconcilers.backends.machine_channels.OUTPUT_LIMIT", 1 << 16)
+    with pytest.raises(Transient) as caught:
+        await said(over_ssh, server, "yes | head -c 300000\n")
+    assert caught.value.reason == "ConnectionLost"
+    assert (await said(over_ssh, server, "echo fine\n")).out == b"fine\n"
+    assert server.logins == 1

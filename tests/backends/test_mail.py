@@ -7,6 +7,7 @@ import json
 import ssl
 from base64 import b64encode
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ import httpx
 import pytest
 
 from reconcilers.backends.hiding import without
-from reconcilers.backends.limits import Gate
+from reconcilers.backends.limits import Call, Gate
 from reconcilers.backends.mail import NOT_SENT, Letter, NoMailer, ResendMailer
 from reconcilers.backends.mail_smtp import SmtpMailer
 from reconcilers.backends.mail_smtp import SmtpServer as Where
@@ -325,6 +326,35 @@ async def test_a_cancelled_letter_is_not_sent_behind_our_back(server: SmtpServer
     with pytest.raises(asyncio.CancelledError):
         await sending
     assert server.mails == []
+
+
+class AnothersByThen:
+    """A limit kept together with others: while the server was being talked to, somebody else has got the tester."""
+
+    among = 1
+
+    def __init__(self, server: SmtpServer) -> None:
+        self.server = server
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        yield
+
+    async def leaving(self, call: Call) -> None:
+        assert (call.name, self.server.said[-1]) == ("send", f"rcpt TO:<{LETTER.to}>"), "asked when all but it is said"
+        raise Blocked("it is another's", system="mail")
+
+
+async def test_the_last_question_is_asked_when_nothing_but_the_letter_is_left_to_be_said(server: SmtpServer) -> None:
+    mailer = mailer_at(server)
+    mailer.gate.shared = AnothersByThen(server)
+    with pytest.raises(Blocked):
+        await mailer.send(LETTER)
+    assert server.mails == []
+    assert not any(line.startswith("data") for line in server.said)
+    mailer.gate.shared = None
+    await mailer.send(LETTER)
+    assert len(server.mails) == 1
 
 
 async def test_a_server_that_repeats_the_letter_by_smtp_gives_nothing_away(server: SmtpServer) -> None:

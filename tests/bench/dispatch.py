@@ -48,7 +48,7 @@ def main() -> None:
     number, rounds = options.objects, options.rounds
     once = report.add(median("ours, at once", asyncio.run(queued(number, rounds, NOW)), UNIT, number, 3.0))
     report.add(median("ours, at once, a task for each", asyncio.run(in_tasks(number, rounds)), UNIT, number))
-    report.add(median("ours, delayed", asyncio.run(queued(number, rounds, LATER)), UNIT, number, 10.0))
+    later = report.add(median("ours, delayed", asyncio.run(queued(number, rounds, LATER)), UNIT, number, 10.0))
     found = asyncio.run(compared(number, rounds))
     told = report.add(median("ours, with compare and one in ten told", found, UNIT, number, 30.0))
     floor = report.add(median("a bare heap and an event", asyncio.run(bare(number, rounds)), UNIT, number))
@@ -58,7 +58,9 @@ def main() -> None:
         count = options.of_kopf
         event = report.add(median("kopf, an event to its handler", kopf("event", count), UNIT, count))
         update = report.add(median("kopf, an update with its patch", kopf("update", count), UNIT, count))
+        timer = report.add(median("kopf, a turn of an object's timer", kopf("timer", count), UNIT, count))
         report.ratio("kopf's event / ours, at once", event, once)
+        report.ratio("kopf's timer / ours, delayed", timer, later)
         report.ratio("kopf's update / ours, with compare and status", update, told)
     report.told(options.json)
 

@@ -1,7 +1,8 @@
 """Many machines on loopback behind one real OpenSSH server: 127.0.1.1, 127.0.1.2 and so on, each with answers of its own.
 
 What a machine would run is not run: a small shell script stands for it, whoever asks, and tells what it would have told. So a
-check costs the client what it always does, and the far side as little as can be, and the same for all.
+check costs the client what it always does, and the far side as little as can be, and the same for all. For our shell that
+stays (`machine_channels`) a small program stands, which stays as well.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,12 +43,26 @@ ForceCommand exec /bin/sh {root}/machine
 MACHINE = """\
 set -- $SSH_CONNECTION
 case $SSH_ORIGINAL_COMMAND in
+*"done'") exec {python} -I -S {root}/staying {root}/answers/$3.plain ;;
 *' sh')  # a script comes in: all that is needed of it is the word by which it knows its answers
   while IFS= read -r row; do case $row in N=*) N=${{row#N=}}; break ;; esac; done
   . {root}/answers/$3 ;;
 *) . {root}/commands ;;
 esac
 """
+STAYING = """\
+import sys
+told = open(sys.argv[1], "rb").read()
+for row in sys.stdin.buffer:
+    if row.startswith(b"@"):
+        word = row[:-1]
+    elif row.startswith(b"N="):
+        mark = row[2:-1]
+    elif row == b"exit\\n":
+        sys.stdout.buffer.write(told.replace(b"@@", mark) + b"\\n" + word + b" 0\\n")
+        sys.stdout.buffer.flush()
+"""
+"""Takes each script to its end, and tells it what it asks."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +92,7 @@ class Loopback:
             text = text.replace(special, b"\\" + special)
         whole = b"printf '%s' \"" + text.replace(mark, b"$N") + b'"\n'
         (self.root / "answers" / address(number)).write_bytes(whole)
+        (self.root / "answers" / f"{address(number)}.plain").write_bytes(told.replace(mark, b"@@"))
 
     def commands(self, told: Mapping[str, str], seconds: float = 0.0) -> None:
         """What all machines print when they are given a command, by a part of it, the longest first; and how long it takes."""
@@ -105,7 +122,8 @@ def loopback(root: Path) -> Iterator[Loopback]:
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", root / name], check=True)
     port = _free_port()
     (root / "sshd.conf").write_text(SSHD.format(port=port, root=root))
-    (root / "machine").write_text(MACHINE.format(root=root))
+    (root / "machine").write_text(MACHINE.format(root=root, python=sys.executable))
+    (root / "staying").write_text(STAYING)
     (root / "commands").write_text("")
     process = subprocess.Popen([program, "-D", "-e", "-f", root / "sshd.conf"], stderr=(root / "sshd.log").open("wb"))
     try:

@@ -15,7 +15,7 @@ import resource
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncssh
@@ -25,9 +25,10 @@ from controller.queue import NOW, Queue, Urgency
 from controller.running import Controller
 from reconcilers.backends.limits import Gate
 from reconcilers.backends.machine import MachineAddress
+from reconcilers.backends.machine_channels import COMMAND, KeptShell, kept_on
 from reconcilers.backends.machine_client import ShellMachines
 from reconcilers.backends.machine_shell import Ran
-from reconcilers.backends.machine_ssh import COMMAND, SshShell, import_key
+from reconcilers.backends.machine_ssh import SshShell, import_key
 from reconcilers.backends.opening import Options
 from reconcilers.facts import MachineAccessFacts
 from reconcilers.secret import Secret
@@ -43,13 +44,13 @@ AT_ONCE = 64  # of the bare loop
 
 
 class SteeredClock:
-    """The sample's moment and what has really passed since, put forward by whoever measures."""
+    """The machine's clock, and how far it has been put forward by whoever measures; it begins with the sample's moment."""
 
     def __init__(self, begins: datetime) -> None:
-        self.begins, self.since = begins, time.monotonic()
+        self.ahead = begins - datetime.now(UTC)
 
     def now(self) -> datetime:
-        return self.begins + timedelta(seconds=time.monotonic() - self.since)
+        return datetime.now(UTC) + self.ahead
 
     async def sleep(self, span: timedelta) -> None:
         await asyncio.sleep(max(0.0, span.total_seconds()))
@@ -150,7 +151,7 @@ async def ours(sample: Sample, number: int, server: Loopback, root: Path, rounds
 
         async def again(*, forget: bool = False, close: bool = False) -> Round:
             await asyncio.sleep(0.2)
-            clock.begins += STEP
+            clock.ahead += STEP
             for one in copies if forget else ():
                 engine.resting.discard(one.name)
             for one in copies if close else ():
@@ -175,13 +176,20 @@ async def ours(sample: Sample, number: int, server: Loopback, root: Path, rounds
         return found
 
 
-async def bare(
-    server: Loopback, script: bytes, number: int, rounds: int, ciphers: str | None = None
-) -> tuple[list[float], list[float]]:
-    """CPU seconds of a loop of bare asyncssh for the same script and answers: with connecting, and on open connections."""
+@dataclass(frozen=True)
+class Bare:
+    """CPU seconds of a loop of bare asyncssh: with connecting, on open connections, and by a shell that stays on each."""
+
+    cold: list[float]
+    warm: list[float]
+    kept: list[float]
+
+
+async def bare(server: Loopback, script: bytes, number: int, rounds: int, ciphers: str | None = None) -> Bare:
+    """The same script and answers, and nothing else."""
     key = import_key(Secret(server.key.read_bytes()))
     places = asyncio.Semaphore(AT_ONCE)
-    cold, warm = [], []
+    found = Bare([], [], [])
 
     async def connected(each: int) -> asyncssh.SSHClientConnection:
         async with places:
@@ -197,19 +205,29 @@ async def bare(
             assert isinstance(ran.stdout, bytes)
             assert ran.stdout.endswith(b" end\n"), ran
 
+    async def told(shell: KeptShell) -> None:
+        async with places:
+            _, out, _ = await shell.run(script)
+            assert out.endswith(b" end\n"), out
+
     for _ in range(rounds):
         gc.collect()
         began = _cpu()
         links = await asyncio.gather(*map(connected, range(number)))
         await asyncio.gather(*map(asked, links))
-        cold.append(_cpu() - began)
+        found.cold.append(_cpu() - began)
         began = _cpu()
         await asyncio.gather(*map(asked, links))
-        warm.append(_cpu() - began)
+        found.warm.append(_cpu() - began)
+        shells = await asyncio.gather(*map(kept_on, links))
+        await asyncio.gather(*map(told, shells))
+        began = _cpu()
+        await asyncio.gather(*map(told, shells))
+        found.kept.append(_cpu() - began)
         for link in links:
             link.abort()
         await asyncio.gather(*(link.wait_closed() for link in links))
-    return cold, warm
+    return found
 
 
 def answer_of(sample: Sample, one: Copy) -> bytes:

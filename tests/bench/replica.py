@@ -1,6 +1,7 @@
 """One replica of the measurement, a process of its own: real engine, store and leases; a pass asks one thing, which takes 50 ms.
 
-Told on standard input as one line of JSON; tells on standard output, at SIGTERM, what it did.
+Told on standard input as one line of JSON. Writes down, line by line, what it does: `begun` and `ended` with a tester's name,
+`wrote` with how many changes, each with when (`time.monotonic`, the same in all processes).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import random
 import signal
 import sys
@@ -58,26 +60,30 @@ class Thing(FakeStep):
 async def live(told: dict[str, Any]) -> None:
     places = Places(Path(told["state"]), Path(told["state"]), told["url"])
     clock: Any = SystemClock()
+    diary = os.open(told["diary"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def note(what: str, of: object) -> None:
+        os.write(diary, f"{what} {time.monotonic()} {of}\n".encode())
+
     async with opened_store(places, clock) as store:
         thing = Thing(told["changes"])
         engine = rig(store, clock, [thing], thing.outside).engine
-        ended: list[tuple[float, str]] = []
-        written: list[tuple[float, int]] = []
         look = engine.look
 
         async def again_at_once(name: str) -> timedelta | None:
             thing.pass_of[name] += 1
+            note("begun", name)
             wait = await look(name)
-            ended.append((time.monotonic(), name))
+            note("ended", name)
             return timedelta(0) if wait is not None and told["busy"] else wait
 
         def heard(changes: tuple[Change, ...]) -> None:
-            written.append((time.monotonic(), len(changes)))
+            note("wrote", len(changes))
 
         engine.look = again_at_once  # type: ignore[method-assign]
         store.listeners.append(heard)
         crew = Crew(engine, places.url, clock, random.Random(told["number"]))
-        stop, cpu = asyncio.Event(), time.process_time()
+        stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         jobs = [asyncio.ensure_future(work) for work in (crew.run(), engine.run())]
         await stop.wait()
@@ -85,7 +91,6 @@ async def live(told: dict[str, Any]) -> None:
         for job in jobs:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
-    print(json.dumps({"ended": ended, "written": written, "cpu": time.process_time() - cpu}), flush=True)
 
 
 if __name__ == "__main__":

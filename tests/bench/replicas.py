@@ -1,8 +1,9 @@
 """Replicas on one PostgreSQL: passes per second by 1, 2 and 4, take-over after kill -9, wake by NOTIFY, writes per pass.
 
-    python -m tests.bench.replicas [--json FILE] [--testers 400] [--seconds 10]
+    python -m tests.bench.replicas [--json FILE] [--testers 400] [--seconds 10] [--only passes|take-over|wakes]
 
 A pass asks one thing that takes 50 ms; the world is no part of it. PostgreSQL runs beside on the same machine, without fsync.
+Taken over is who has a pass begun elsewhere; when that pass has ended is told as well.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
@@ -23,7 +26,7 @@ import psycopg
 
 from controller.places import Places, opened_store
 from controller.records import PutFleet, PutTester
-from controller.replicas.shares import SHARDS
+from controller.replicas.shares import SHARDS, shard_of
 from controller.replicas.words import Word, Words
 from controller.store.address import normal
 from controller.store.line import open_line
@@ -33,22 +36,37 @@ from tests.bench.report import Figure, Report, median, versions
 from tests.controller.fakes import FLEET, a_tester, record_of
 from tests.postgres import serving_postgres
 
-WARM = 4.0  # seconds
+WARM = 3.0  # seconds
 WAKES = 500
+TAKEN = 3  # rounds
+LIMIT = 60.0  # seconds for anything
 UNITS = {"passes per second": "1/s", "CPU ms per pass": "ms", "commits per pass": "", "changes per pass": ""}
-HELD = """SELECT pid, count(*) FROM pg_locks
-WHERE locktype = 'advisory' AND objsubid = 2 AND classid = %s AND objid < %s GROUP BY 1"""
+HELD = """SELECT application_name, objid::int FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND objsubid = 2 AND classid = %s AND objid < %s"""
 
 
 @dataclass
 class Child:
-    process: asyncio.subprocess.Process
+    """One replica, and where it writes down what it does."""
 
-    async def end(self) -> dict[str, Any]:
+    process: asyncio.subprocess.Process
+    diary: Path
+
+    def told(self, what: str) -> Iterator[tuple[float, str]]:
+        for line in self.diary.read_text().splitlines() if self.diary.exists() else ():
+            kind, at, of = line.split()
+            if kind == what:
+                yield float(at), of
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of the processor until now."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    async def end(self) -> None:
         self.process.send_signal(signal.SIGTERM)
-        out, _ = await self.process.communicate()
-        told: dict[str, Any] = json.loads(out)
-        return told
+        await self.process.wait()
 
 
 BEGUN: list[asyncio.subprocess.Process] = []
@@ -61,27 +79,32 @@ def end_all() -> None:
             process.kill()
 
 
-async def begin(url: str, state: Path, number: int, *, changes: bool = False, busy: bool = True) -> Child:
+async def begin(url: str, state: Path, *, changes: bool = False, busy: bool = True) -> Child:
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.bench.replica",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=1 << 28,
+        sys.executable, "-m", "tests.bench.replica", stdin=asyncio.subprocess.PIPE
     )
+    number = len(BEGUN)
     BEGUN.append(process)
     assert process.stdin is not None
-    told = {"url": url, "state": str(state), "number": number, "changes": changes, "busy": busy}
+    diary = state / f"diary-{number}"
+    told = {"url": url, "state": str(state), "number": number, "diary": str(diary), "changes": changes, "busy": busy}
     process.stdin.write(f"{json.dumps(told)}\n".encode())
-    return Child(process)
+    return Child(process, diary)
+
+
+async def holders(url: str) -> dict[int, str]:
+    """By shard: the application that holds it."""
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as admin:
+        rows = await (await admin.execute(HELD, [LOCKS, SHARDS])).fetchall()
+    return {shard: str(name) for name, shard in rows}
 
 
 async def shared_by(url: str, count: int) -> None:
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as admin, asyncio.timeout(120):
+    async with asyncio.timeout(LIMIT):
         while True:
-            held = [some for _, some in await (await admin.execute(HELD, [LOCKS, SHARDS])).fetchall()]
-            if len(held) == count and sum(held) == SHARDS and max(held) - min(held) <= 1:
+            held = list((await holders(url)).values())
+            many = [held.count(each) for each in set(held)]
+            if len(many) == count and sum(many) == SHARDS and max(many) - min(many) <= 1:
                 return
             await asyncio.sleep(0.1)
 
@@ -94,8 +117,8 @@ async def fill(url: str, state: Path, testers: int) -> None:
 
 async def prime(url: str, state: Path, testers: int) -> None:
     """Everybody's first pass, which makes its thing, is no part of what is measured."""
-    child = await begin(url, state, 99, busy=False)
-    async with opened_store(Places(state, state, url), SystemClock()) as store:
+    child = await begin(url, state, busy=False)
+    async with opened_store(Places(state, state, url), SystemClock()) as store, asyncio.timeout(LIMIT):
         while sum(one.observed_generation > 0 for one in await store.testers()) < testers:  # noqa: ASYNC110
             await asyncio.sleep(0.5)
     await child.end()
@@ -103,50 +126,69 @@ async def prime(url: str, state: Path, testers: int) -> None:
 
 async def rate(url: str, state: Path, count: int, seconds: float, changes: bool) -> dict[str, Any]:
     """So many replicas, for so long, once they share everything."""
-    children = [await begin(url, state, number, changes=changes) for number in range(count)]
+    children = [await begin(url, state, changes=changes) for _ in range(count)]
     await shared_by(url, count)
     await asyncio.sleep(WARM)
-    began = time.monotonic()
+    began, spent = time.monotonic(), sum(child.cpu for child in children)
     await asyncio.sleep(seconds)
-    over = time.monotonic()
-    told = [await child.end() for child in children]
+    over, spent = time.monotonic(), sum(child.cpu for child in children) - spent
+    for child in children:
+        await child.end()
 
-    def within(key: str) -> list[Any]:
-        return [each[1] for one in told for each in one[key] if began <= each[0] < over]
+    def within(what: str) -> list[str]:
+        return [of for child in children for at, of in child.told(what) if began <= at < over]
 
-    passes, written = len(within("ended")), within("written")
-    everything = sum(len(one["ended"]) for one in told)
+    passes, written = len(within("ended")), within("wrote")
     found = {
-        "replicas": count,
         "passes per second": round(passes / (over - began), 1),
         "commits per pass": round(len(written) / passes, 3),
-        "changes per pass": round(sum(written) / passes, 3),
-        "CPU ms per pass": round(1000 * sum(one["cpu"] for one in told) / everything, 3),
+        "changes per pass": round(sum(map(int, written)) / passes, 3),
+        "CPU ms per pass": round(1000 * spent / passes, 3),
     }
-    print(found, file=sys.stderr, flush=True)
+    print(count, found, file=sys.stderr, flush=True)
     return found
 
 
-async def take_over(url: str, state: Path, rounds: int) -> list[float]:
-    """Seconds from kill -9 until each of its testers has had a whole pass elsewhere: the last of them."""
+async def take_over(url: str, state: Path, rounds: int, busy: bool) -> list[tuple[float, float, int]]:
+    """Seconds from kill -9 until the last of its testers has a pass begun elsewhere, until such a pass of each has ended, and
+    how many they are."""
+    names = [name async for name in _names(url, state)]
+    children = [await begin(url, state, busy=busy) for _ in range(3)]
     found = []
-    children = [await begin(url, state, number, busy=False) for number in range(3)]
     for number in range(rounds):
         await shared_by(url, 3)
         await asyncio.sleep(WARM)
-        victim, survivors = children[0], children[1:]
+        victim = children.pop(0)
+        theirs = {shard for shard, who in (await holders(url)).items() if f"-{victim.process.pid}-" in who}
+        wanted = {name for name in names if shard_of(name) in theirs}
         killed = time.monotonic()
         victim.process.kill()
-        await victim.process.wait()
-        await asyncio.sleep(12)
-        told = await asyncio.gather(*(child.end() for child in survivors))
-        first: dict[str, float] = {}  # at rest nobody is looked at but those who were taken over
-        for at, name in sorted((at, name) for one in told for at, name in one["ended"] if at > killed):
-            first.setdefault(name, at)
-        found.append(max(first.values()) - killed)
+        begun, ended = [await _all_of(children, what, wanted, killed) for what in ("begun", "ended")]
+        found.append((begun, ended, len(wanted)))
+        print("at once" if busy else "at rest", found[-1], file=sys.stderr, flush=True)
         if number + 1 < rounds:
-            children = [await begin(url, state, 10 * number + each, busy=False) for each in range(3)]
+            children.append(await begin(url, state, busy=busy))
+    for child in children:
+        await child.end()
     return found
+
+
+async def _names(url: str, state: Path) -> Any:
+    async with opened_store(Places(state, state, url), SystemClock()) as store:
+        for name in await store.names():
+            yield name
+
+
+async def _all_of(children: list[Child], what: str, wanted: set[str], since: float) -> float:
+    """Seconds until each of these was in a diary."""
+    async with asyncio.timeout(LIMIT):
+        while True:
+            first: dict[str, float] = {}
+            for at, name in sorted(told for child in children for told in child.told(what) if told[0] > since):
+                first.setdefault(name, at)
+            if wanted <= first.keys():
+                return max(first[name] for name in wanted) - since
+            await asyncio.sleep(0.5)  # reading them takes time from those who are measured
 
 
 async def wakes(url: str) -> list[float]:
@@ -174,26 +216,37 @@ async def wakes(url: str) -> list[float]:
 KINDS = {"at rest": False, "a change each": True}
 
 
-async def measured(testers: int, seconds: float) -> Report:
+async def measured(testers: int, seconds: float, only: str) -> Report:
     report = Report(
         "replicas",
         ["A pass asks one thing that takes 50 ms. PostgreSQL runs beside, on the same machine, without fsync."],
     )
     report.versions = versions("psycopg", "sqlalchemy")
     with serving_postgres() as postgres, tempfile.TemporaryDirectory() as folder:
-        state = Path(folder)
-        await fill(postgres.uri, state, testers)
-        await prime(postgres.uri, state, testers)
-        with psycopg.connect(postgres.uri) as admin:
+        state, url = Path(folder), postgres.uri
+        await fill(url, state, testers)
+        await prime(url, state, testers)
+        with psycopg.connect(url) as admin:
             (report.versions["postgresql"],) = admin.execute("SHOW server_version").fetchone() or ("unknown",)
-        for kind, changes in KINDS.items():
-            await _rates(report, postgres.uri, state, kind, seconds, changes)
-        taken = await take_over(postgres.uri, state, 3)
-        heard = quantiles(await wakes(postgres.uri), n=100)
-    report.add(median("kill -9 until its last tester was looked at elsewhere", taken, "s", len(taken), goal=5))
-    report.add(Figure("wake by NOTIFY, p50", 1000 * heard[49], "ms", WAKES))
-    report.add(Figure("wake by NOTIFY, p99", 1000 * heard[98], "ms", WAKES, goal=5))
+        if only in ("", "wakes"):
+            heard = quantiles(await wakes(url), n=100)
+            report.add(Figure("wake by NOTIFY, p50", 1000 * heard[49], "ms", WAKES))
+            report.add(Figure("wake by NOTIFY, p99", 1000 * heard[98], "ms", WAKES, goal=5))
+        if only in ("", "take-over"):
+            for kind, busy in (("at rest", False), ("never at rest", True)):
+                await _taken(report, url, state, kind, busy)
+        if only in ("", "passes"):
+            for kind, changes in KINDS.items():
+                await _rates(report, url, state, kind, seconds, changes)
     return report
+
+
+async def _taken(report: Report, url: str, state: Path, kind: str, busy: bool) -> None:
+    taken = await take_over(url, state, TAKEN, busy)
+    many = max(count for _, _, count in taken)
+    begun, ended = [one for one, _, _ in taken], [one for _, one, _ in taken]
+    report.add(median(f"{kind}: kill -9 until each of its testers is in work elsewhere", begun, "s", many, goal=5))
+    report.add(median(f"{kind}: kill -9 until each was looked at elsewhere", ended, "s", many))
 
 
 async def _rates(report: Report, url: str, state: Path, kind: str, seconds: float, changes: bool) -> None:
@@ -212,9 +265,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--testers", type=int, default=400)
     parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--only", default="", choices=["", "passes", "take-over", "wakes"])
     asked = parser.parse_args()
     try:
-        asyncio.run(measured(asked.testers, asked.seconds)).told(asked.json)
+        asyncio.run(measured(asked.testers, asked.seconds, asked.only)).told(asked.json)
     finally:
         end_all()
 

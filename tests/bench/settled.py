@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -314,6 +316,7 @@ class Outside(httpx.AsyncBaseTransport):
     def __init__(self, sample: Sample, copies: list[Copy], sleep: Any) -> None:
         self.sample, self.copies = sample, copies
         self.calls: Counter[tuple[str, str]] = Counter()
+        self.cpu = 0.0  # seconds of processor that answering took: another machine's in life
         self.listeners: list[Callable[[int], None]] = []  # told whose machine is called, before it answers
         self.sleep = sleep
         self._copies = {one.key: one for one in copies}
@@ -327,8 +330,18 @@ class Outside(httpx.AsyncBaseTransport):
     # -- over HTTP
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        kind, what = _question(request)
         await self.sleep(ROUND_TRIP)
+        with self._on_its_own():
+            return self._answered(request)
+
+    @contextmanager
+    def _on_its_own(self) -> Iterator[None]:
+        began = time.process_time()
+        yield
+        self.cpu += time.process_time() - began
+
+    def _answered(self, request: httpx.Request) -> httpx.Response:
+        kind, what = _question(request)
         if kind == "outside":
             self.calls["outside", "probe"] += 1
             one = self._by_host[request.url.host]
@@ -364,6 +377,10 @@ class Outside(httpx.AsyncBaseTransport):
             heard(one.number)
         await self.sleep(LOOK if address.key in self._seen else LOOK + LOGIN)
         self._seen.add(address.key)
+        with self._on_its_own():
+            return self._looked_at(one, script)
+
+    def _looked_at(self, one: Copy, script: bytes) -> Ran:
         begins = script.index(b"\nN=") + 3
         nonce = script[begins : script.index(b"\n", begins)]
         out = self._frames.replace(b"@@", nonce)

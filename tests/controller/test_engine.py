@@ -91,6 +91,38 @@ async def test_a_tester_has_one_pass_at_a_time_however_often_it_is_queued(one: R
     assert most == 1
 
 
+async def test_resyncs_begin_one_in_a_turn_of_the_loop_and_a_change_at_once(
+    one: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds that begin at once would all have their work done before the next thing is heard of."""
+    turn, begun = 0, dict[str, int]()
+
+    async def count() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    async def look(name: str) -> timedelta:
+        begun[name] = turn
+        return timedelta(hours=1)
+
+    monkeypatch.setattr(one.engine, "look", look)
+    counting = asyncio.ensure_future(count())
+    async with running(one):
+        await one.engine.adopt(FLEET)
+        for number in range(40):
+            one.engine.queue.add(f"r{number}", timedelta(0), Urgency.RESYNC)
+        await until(lambda: bool(begun))
+        for name in ("c0", "c1"):
+            one.engine.queue.add(name)
+        await until(lambda: len(begun) == 42)
+    counting.cancel()
+    resyncs = [at for name, at in begun.items() if name.startswith("r")]
+    assert len(set(resyncs)) == 40
+    assert begun["c0"] == begun["c1"]
+
+
 async def test_after_stop_no_pass_is_begun(one: Rig) -> None:
     async with running(one) as task:
         await one.engine.take_in(a_revision("alice"))

@@ -7,20 +7,24 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import yaml
 
-from controller.intake import Revision
+from controller.intake import Edit, Revision
 from controller.sources import folder as source_module
+from controller.sources import judging
 from controller.sources.folder import FolderSource
 from reconcilers.clock import SystemClock
 from specs import memory
 from specs.documents import FileContent, parse_file
 from specs.fleet import Fleet
+from specs.folder import Folder, FolderReader
 from tests.controller.fakes import FLEET, until
 
 KNOWN = frozenset({"alice", "bob"})
@@ -268,6 +272,123 @@ async def test_a_saved_file_is_picked_up_however_it_is_saved(folder: Path, save:
         save(folder, "  allowlist: [carol]\n")
         await until(lambda: "carol" in seen[-1].loaded.testers["alice"].desired.allowlist)
         assert all(names(revision) == {"alice", "bob"} for revision in seen)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Readings of a whole folder."""
+    wholes: list[str] = []
+    read = FolderReader.read
+
+    def noted(self: FolderReader) -> Folder:
+        wholes.append("whole")
+        return read(self)
+
+    monkeypatch.setattr(FolderReader, "read", noted)
+    return wholes
+
+
+async def test_of_an_edit_only_its_file_is_read_and_a_new_file_has_all_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wholes = counted(monkeypatch)
+    async with followed(folder) as (_, seen, _stop):
+        wholes.clear()
+        written_in_place(folder, "  allowlist: [carol]\n")
+        await until(lambda: "carol" in seen[-1].loaded.testers["alice"].desired.allowlist)
+        replaced(folder, "  allowlist: [dora]\n")
+        await until(lambda: "dora" in seen[-1].loaded.testers["alice"].desired.allowlist)
+        assert wholes == []
+        assert all(each.edit == Edit(of.id, frozenset({"alice"})) for of, each in pairwise(seen))
+        told = seen[-1]
+        put_tester(folder, "carol")
+        await until(lambda: "carol" in seen[-1].loaded.testers)
+        assert seen[-1].edit is None
+        (folder / "carol.yaml").unlink()
+        await until(lambda: seen[-1].id == told.id)  # as a reading of the whole has it
+
+
+async def test_what_is_written_and_says_the_same_tells_nothing(folder: Path, source: FolderSource) -> None:
+    paths = [str(folder / "alice.yaml"), str(folder / "alice.yaml.new"), str(folder / "notes.txt")]
+    await source.read()
+    assert await source.read_again(paths) is None
+    put_tester(folder, "alice", "  allowlist: [bob]\n")
+    assert await source.read_again(paths[1:]) is None
+    revision = await source.read_again(paths)
+    assert revision is not None
+    assert revision.edit is not None
+    assert revision == replace(await source.read(), edit=revision.edit)
+
+
+async def test_what_stands_as_it_stood_is_neither_judged_nor_waited_for_again(
+    source: FolderSource, folder: Path, clock: ScriptedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at each rescan; an edit in between is no reason to think about everybody."""
+    await source.read()
+    path = put_tester(folder, "alice", "  allowlist: [bob]\n")
+    edited = await source.read_again([str(path)])
+    monkeypatch.setattr(judging, "load_folder_content", None)
+    clock.slept.clear()
+    revision = await source.read()
+    assert edited is not None
+    assert (revision.id, revision.loaded, revision.edit) == (edited.id, edited.loaded, None)
+    assert clock.slept == []
+    monkeypatch.undo()
+    (folder / "alice.yaml").unlink()
+    await source.read()
+    assert sum(clock.slept, timedelta()) >= timedelta(seconds=1)
+
+
+async def test_an_edit_that_is_half_written_is_waited_for(
+    source: FolderSource, folder: Path, clock: ScriptedClock
+) -> None:
+    await source.read()
+    path = put_tester(folder, "alice", "  machine: {memory: 16GiB}\n")
+    clock.then += [partial(put_tester, folder, "alice", "  machine: {memory: 16GiB, disk: 80GiB}\n")] * 2
+    revision = await source.read_again([str(path)])
+    assert revision is not None
+    assert revision.edit is not None
+    assert "80" in str(revision.loaded.testers["alice"].desired.machine.disk_gb)
+
+
+@pytest.mark.parametrize("change", ["folder", "moved", "link", "gone", "fleet", "elsewhere"])
+async def test_whatever_more_than_a_file_may_be_different_has_all_read(
+    source: FolderSource, folder: Path, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "team").mkdir()
+    put_tester(folder / "team", "carol")
+    await source.read()
+    wholes = counted(monkeypatch)
+    path = folder / "new"
+    match change:
+        case "folder":
+            path.mkdir()
+        case "moved":
+            (folder / "team").rename(folder.parent / "team")
+            path = folder / "team"
+        case "link":
+            path.symlink_to("alice.yaml")
+        case "gone":
+            path = folder / "alice.yaml"
+            path.unlink()
+        case "fleet":
+            path = folder / "fleet.yaml"
+            path.write_text(path.read_text() + "# anew\n")
+        case "elsewhere":
+            path = folder.parent / "bob.yaml"
+    revision = await source.read_again([str(path)])
+    assert revision is not None
+    assert revision.edit is None
+    assert wholes
+
+
+async def test_where_links_lead_somewhere_names_tell_nothing(source: FolderSource, folder: Path) -> None:
+    (folder / "bob.yaml").rename(folder / "bob.spec")
+    (folder / "bob.yaml").symlink_to("bob.spec")
+    await source.read()
+    (folder / "bob.spec").write_text(text_of("bob", "  allowlist: [alice]\n"))
+    revision = await source.read_again([str(folder / "bob.spec")])
+    assert revision is not None
+    assert "alice" in revision.loaded.testers["bob"].desired.allowlist
 
 
 async def test_a_folder_that_is_swapped_is_watched_on(folder: Path, tmp_path: Path) -> None:

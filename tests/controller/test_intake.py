@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from controller.intake import Revision, Taken, take_in
+from controller.intake import Edit, Revision, Taken, take_in
 from controller.store import Store
+from controller.store.sealing import Keyring
 from specs.loading import load_folder
 from tests.controller.fakes import FLEET, ManualClock
 
@@ -321,3 +323,74 @@ async def test_a_later_last_day_brings_an_expired_tester_back(folder: Path, stor
     write_tester(folder, "alice", "  expires: 2027-01-01\n")
     assert (await read(folder, store, clock)).changed == ("alice",)
     assert await leaving(store) == []
+
+
+# ------------------------------------------------------------------------------------------------ an edit alone
+
+
+def revision_of(folder: Path, clock: ManualClock, edit: Edit | None = None) -> Revision:
+    loaded = load_folder(folder, clock.now().date(), frozenset(("alice", "bob", "carol", "dora", "emil")))
+    return Revision("folder", str(sorted(loaded.files.items())), loaded, edit=edit)
+
+
+async def edited(folder: Path, store: Store, clock: ManualClock, of: str, *names: str) -> Taken:
+    return await take_in(revision_of(folder, clock, Edit(of, frozenset(names))), store, clock, random.Random(1))
+
+
+async def everything(store: Store) -> tuple[object, ...]:
+    return (
+        await store.testers(),
+        await store.source(),
+        await store.revisions(),
+        [replace(each, id=0) for each in await store.events()],
+    )
+
+
+@pytest.fixture
+async def other_store(clock: ManualClock) -> AsyncIterator[Store]:
+    opened = await Store.open("sqlite://", Keyring.generate(), clock)
+    yield opened
+    await opened.aclose()
+
+
+async def test_an_edit_comes_to_what_a_comparison_of_all_comes_to(
+    folder: Path, store: Store, other_store: Store, clock: ManualClock
+) -> None:
+    before = revision_of(folder, clock)
+    for each in (store, other_store):
+        await take_in(before, each, clock, random.Random(1))
+    write_tester(folder, "bob", "  allowlist: [alice]\n")
+    write_tester(folder, "carol", "# a remark\n")
+    whole = await read(folder, other_store, clock)
+    taken = await edited(folder, store, clock, before.id, "bob", "carol")
+    assert taken.changed == whole.changed == ("bob",)
+    assert await everything(store) == await everything(other_store)
+    commits = store.commits
+    assert (await edited(folder, store, clock, before.id, "bob", "carol")).changed == ()  # it is none of that any more
+    assert store.commits == commits
+
+
+async def test_an_edit_of_what_is_not_in_force_is_compared_with_all(
+    folder: Path, store: Store, clock: ManualClock
+) -> None:
+    await read(folder, store, clock)
+    write_tester(folder, "bob", "  allowlist: [alice]\n")
+    write_tester(folder, "carol", "  allowlist: [alice]\n")
+    assert (await edited(folder, store, clock, "another", "bob")).changed == ("bob", "carol")
+
+
+async def test_who_comes_or_goes_by_an_edit_is_compared_with_all(
+    folder: Path, store: Store, clock: ManualClock
+) -> None:
+    """The brake on removals counts everybody."""
+    before = revision_of(folder, clock)
+    await take_in(before, store, clock, random.Random(1))
+    for name in ("alice", "bob"):
+        write_tester(folder, name, "  expires: 2026-11-01\n")
+    taken = await edited(folder, store, clock, before.id, "alice", "bob")
+    assert taken.held == ("alice", "bob")
+    held = revision_of(folder, clock)
+    write_tester(folder, "carol", "  allowlist: [alice]\n")
+    taken = await edited(folder, store, clock, held.id, "carol")
+    assert (taken.held, taken.changed) == (("alice", "bob"), ("carol",))
+    assert await stalled(store) == ("True", "TooManyRemovals")

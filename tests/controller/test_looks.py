@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,8 @@ from weakref import WeakSet
 
 import pytest
 
+from reconcilers.backends.compute import Vm
+from reconcilers.backends.machine import MachineAddress, MachineAnswer, MachineLook, MachineQuery, Question, question_of
 from reconcilers.errors import Transient
 from reconcilers.looks import Looks, TesterLooks
 from tests.controller.fakes import FLEET, ManualClock
@@ -52,6 +55,25 @@ async def test_many_readers_make_one_request(looks: Looks) -> None:
     assert {look.value for look in await asyncio.gather(*readers)} == {1}
     assert (await looks.read("vms", None, asked.ask)).value == 1
     assert len(asked.answers) == 1
+
+
+async def test_a_listing_that_says_the_same_is_the_very_same_with_its_indexes(looks: Looks, clock: ManualClock) -> None:
+    said: list[tuple[Vm, ...]] = [(Vm("1", "alice", "running"),)]
+
+    async def list_vms() -> tuple[Vm, ...]:
+        return said[-1]
+
+    looks.backends = SimpleNamespace(daemon=lambda name: SimpleNamespace(list_vms=list_vms))  # type: ignore[assignment]
+    mine = TesterLooks(looks)
+    first = (await mine.vms("gent")).under("vm_id", "1")
+    clock.pass_by(AGE + SECOND)
+    mine.demand_newer()
+    assert (await mine.vms("gent")).under("vm_id", "1") is first
+    assert mine.oldest == clock.now(), "and as new as it is"
+    said.append((Vm("1", "alice", "failed"),))
+    clock.pass_by(SECOND)
+    mine.demand_newer()
+    assert (await mine.vms("gent")).under("vm_id", "1") == said[-1]
 
 
 async def test_an_old_look_is_taken_anew(looks: Looks, clock: ManualClock) -> None:
@@ -203,3 +225,19 @@ class SilentForge:
         if self.silent:
             raise Transient("no answer", system="Forge")
         return {"hero_books": "v1"}
+
+
+async def test_a_look_answers_an_equal_question_also_when_nobody_held_the_first_one(clock: ManualClock) -> None:
+    """Else it would depend on the collector who has to look again."""
+    asked: list[str] = []
+
+    async def answer(address: MachineAddress, question: Question) -> MachineAnswer:
+        asked.append(address.key)
+        return MachineAnswer(b"", lambda: MachineLook(host_key=""))
+
+    backends: Any = SimpleNamespace(machines=SimpleNamespace(answer=answer))
+    looks, address = Looks(backends, clock, AGE), MachineAddress("gent/1", "400::1", "root", None)
+    for _ in range(2):
+        await looks.machine(address, question_of(MachineQuery(components=("never asked before",))), None)
+        gc.collect()
+    assert len(asked) == 1

@@ -11,6 +11,7 @@ from controller.proofs import KEPT, Proofs
 from controller.records import DropTester, PutFacts, PutTester
 from controller.snapshot import Snapshot
 from controller.store import Keyring, Store, StoreError
+from controller.store.store import BEFORE_COMMIT
 from reconcilers.facts import EngineAccessFacts, SignInGateFacts, StepFacts
 from tests.controller.fakes import ManualClock
 from tests.controller.store.samples import MINUTE, NOON, a_tester, machine_facts
@@ -52,6 +53,33 @@ async def test_a_proof_that_only_came_later_is_known_to_the_next_pass_and_not_wr
     await proofs.flush()
     assert await written(store) == AGAIN
     assert (store.commits, len(proofs)) == (commits + 1, 0)
+
+
+@pytest.mark.parametrize("facts", [AGAIN, GATE.model_copy(update={"proven": "y"})], ids=["only later", "another"])
+async def test_what_a_pass_has_learnt_is_known_to_its_next_turn(store: Store, facts: SignInGateFacts) -> None:
+    one = await snapshot(store, Proofs(store))
+    before = one.facts()
+    assert one.facts() is before
+    await one.learn("sign_in_gate", facts)
+    assert (before.get(SignInGateFacts), one.facts().get(SignInGateFacts)) == (GATE, facts)
+
+
+async def test_what_was_seen_once_more_while_it_was_written_is_known_and_written_the_next_time(store: Store) -> None:
+    proofs, later = Proofs(store), AGAIN.model_copy(update={"checked_at": NOON + 2 * MINUTE})
+    one = await snapshot(store, proofs)
+    await one.learn("sign_in_gate", AGAIN)
+
+    async def meanwhile(moment: str, _: object) -> None:
+        if moment == BEFORE_COMMIT:
+            proofs.keep(PutFacts("alice", later, machine_facts().key, NOON), AGAIN)
+
+    store.hooks.append(meanwhile)
+    await proofs.flush()
+    store.hooks.clear()
+    assert await written(store) == AGAIN
+    assert (await snapshot(store, proofs)).facts().get(SignInGateFacts) == later
+    await proofs.flush()
+    assert await written(store) == later
 
 
 async def test_news_is_written_at_once_and_what_was_kept_is_forgotten(store: Store) -> None:

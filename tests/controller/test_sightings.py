@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -181,6 +182,21 @@ def test_what_was_written_down_after_the_pass_was_seen_then() -> None:
     assert sightings.of_facts("alice", "machine", START) == START - SECOND
     assert sightings.of_facts("alice", "machine", START + MINUTE) == START + MINUTE, "an operation's answer"
     assert seen_at(sightings, condition(START + MINUTE)) == {"Machine": START + MINUTE}
+
+
+def test_what_a_pass_leaves_alone_is_as_old_as_the_rest_before_it() -> None:
+    sightings, rested = Sightings(), START + MINUTE
+    parts = [condition(START), condition(START, "Gateway")]
+    sightings.rests("alice", START, START)
+    assert seen_at(sightings, *parts) == {"Machine": None, "Gateway": None}, "without a whole pass nothing is known"
+    sightings.note("alice", [outcome("machine", START), outcome("gateway", START)], START)
+    for _ in range(2):
+        sightings.rests("alice", rested, rested)
+        assert seen_at(sightings, *parts) == {"Machine": rested, "Gateway": rested}
+    alone = replace(outcome("gateway", None), left_alone=True)
+    sightings.note("alice", [outcome("machine", START + 2 * MINUTE), alone], START + 2 * MINUTE)
+    assert seen_at(sightings, *parts) == {"Machine": START + 2 * MINUTE, "Gateway": rested}
+    assert sightings.of_facts("alice", "gateway", START) == rested
 
 
 def test_what_follows_from_one_condition_is_as_old_as_that_one() -> None:

@@ -9,6 +9,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from controller.places import Places
 from examples.simulator.invariants import accepting, stale_tenants
 from examples.simulator.log import Entry
@@ -90,6 +92,7 @@ def one_token_at_each_engine(fleet: Fleet) -> None:
     assert stale_tenants(fleet.world) == []
 
 
+@pytest.mark.long
 async def test_ended_again_and_again_between_effect_and_answer_it_comes_to_the_same_end(tmp_path: Path) -> None:
     async with serving_world(tmp_path, {name: {} for name in NAMES}, **FEW, **ENGINES_AND_MAIL) as served:
         world, addresses, places = served

@@ -1,4 +1,4 @@
-"""The one contract that every reconciler keeps, against the simulated world over real HTTP and real SSH.
+"""The one contract that every reconciler keeps, against the simulated world: in virtual time, and over real HTTP and real SSH.
 
 absent → create → in sync → each kind of drift → repair → removal → absent. Exactly what is needed is done, and once: the plan
 after it is empty, applying it again is harmless. A plan is the same each time and touches nothing (`Life.plan`).
@@ -23,9 +23,9 @@ STEPS = tuple(COURSES)
 MAKERS = ("account", "machine", "gateway", "sign_in_app")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service that does not answer is restarted at once: nobody waits half a minute here."""
+    """A service that does not answer is restarted at once: nobody waits half a minute of ours."""
     monkeypatch.setattr(repairs, "FIRST_PATIENCE", timedelta(0))
 
 
@@ -109,9 +109,20 @@ def assert_nothing_left(life: Life, step: str) -> None:
 
 
 @pytest.mark.parametrize("step", STEPS)
-async def test_a_whole_life(step: str, wired_lives: Lives) -> None:
+async def test_a_whole_life(step: str, lives: Lives) -> None:
+    await lived(step, lives)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("no_patience")
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_whole_life_over_sockets(step: str, wired_lives: Lives) -> None:
+    await lived(step, wired_lives)
+
+
+async def lived(step: str, lives: Lives) -> None:
     course = COURSES[step]
-    life = await born(wired_lives, step)
+    life = await born(lives, step)
     assert await settles(life, step) == course.birth
     made = [each for each in life.actions.get(step, []) if each.effect is Effect.CHANGE]  # creates have rows against it
     assert await settles(life, step, *made) == course.again

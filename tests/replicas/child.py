@@ -67,7 +67,9 @@ def main() -> None:
             log = os.open(told["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(log, 1)
             os.dup2(log, 2)
-            logging.basicConfig(level=logging.INFO, format="%(asctime)s.%(msecs)03d %(message)s", datefmt="%H:%M:%S")
+            logging.basicConfig(
+                level=logging.INFO, format="%(asctime)s.%(msecs)03d %(levelname)s %(message)s", datefmt="%H:%M:%S"
+            )
             logging.getLogger("apscheduler").setLevel(logging.WARNING)
             logging.getLogger("asyncssh").setLevel(logging.WARNING)
             logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -27,6 +27,8 @@ from reconcilers.clock import SystemClock
 from tests.e2e.rig import serving_world
 
 QUICK = Rhythm()
+OURS = Path(__file__).parents[2]
+"""The program that is tested, as a folder."""
 LIMIT = 300.0  # real seconds to wait for anything: generous, since only a failure waits so long
 
 HISTORY = """
@@ -72,12 +74,12 @@ class Replicas:
     addresses: Addresses
     places: Places
     store: Store  # only to look
-    nursery: asyncio.subprocess.Process
     folder: Path
     rhythm: Rhythm
     all: list[Replica] = field(default_factory=list)
+    nurseries: dict[Path, asyncio.subprocess.Process] = field(default_factory=dict)
 
-    async def begin(self, url: str = "") -> Replica:
+    async def begin(self, url: str = "", program: Path = OURS) -> Replica:
         number = len(self.all)
         told = {
             "folder": str(self.places.folder),
@@ -87,10 +89,13 @@ class Replicas:
             "log": str(self.folder / f"log-{number}"),
             **{part: getattr(self.rhythm, part).total_seconds() for part in ("lease", "beat", "margin")},
         }
-        assert self.nursery.stdin is not None
-        assert self.nursery.stdout is not None
-        self.nursery.stdin.write(f"{json.dumps(told)}\n".encode())
-        process = int(await self.nursery.stdout.readline())
+        if program not in self.nurseries:
+            self.nurseries[program] = await _nursery_of(program)
+        nursery = self.nurseries[program]
+        assert nursery.stdin is not None
+        assert nursery.stdout is not None
+        nursery.stdin.write(f"{json.dumps(told)}\n".encode())
+        process = int(await nursery.stdout.readline())
         self.all.append(Replica(number, process, self.folder))
         return self.all[-1]
 
@@ -99,7 +104,7 @@ class Replicas:
         try:
             async with asyncio.timeout(limit):
                 while not await holds():  # noqa: ASYNC110 - it is about other processes
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(0.2)
         except TimeoutError:
             logs = "\n".join(f"--- {each.number}\n{each.log[-3000:]}" for each in self.all)
             raise AssertionError(f"never came: {what}\n{await self.stand()}\n{logs}") from None
@@ -175,6 +180,11 @@ class Replicas:
         return found
 
 
+async def _nursery_of(program: Path) -> asyncio.subprocess.Process:
+    pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
+    return await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.replicas.child", cwd=program, **pipes)
+
+
 @asynccontextmanager
 async def replicas_of(
     root: Path, url: str, testers: dict[str, dict[str, Any]], rhythm: Rhythm = QUICK, **fleet_spec: Any
@@ -185,15 +195,7 @@ async def replicas_of(
         async with opened_store(places, SystemClock()) as store:
             with psycopg.connect(url, autocommit=True) as admin:
                 admin.execute(HISTORY)
-            nursery = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "tests.replicas.child",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                cwd=Path(__file__).parents[2],
-            )
-            fleet = Replicas(world, addresses, places, store, nursery, root, rhythm)
+            fleet = Replicas(world, addresses, places, store, root, rhythm)
             try:
                 yield fleet
             finally:
@@ -203,5 +205,6 @@ async def replicas_of(
                             replica.send(what)
                         except ProcessLookupError:
                             break
-                nursery.kill()
-                await nursery.wait()
+                for nursery in fleet.nurseries.values():
+                    nursery.kill()
+                    await nursery.wait()

@@ -27,7 +27,10 @@ class Relay:
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self.open.wait()
-        there, back = await asyncio.open_unix_connection(self.to)
+        try:
+            there, back = await asyncio.open_unix_connection(self.to)
+        except OSError:
+            return  # nobody listens: the connection ends
         pipes = [asyncio.ensure_future(self._pipe(reader, back)), asyncio.ensure_future(self._pipe(there, writer))]
         try:
             await asyncio.wait(pipes, return_when=asyncio.FIRST_COMPLETED)
@@ -57,5 +60,7 @@ async def relay(to: str) -> AsyncIterator[Relay]:
     finally:
         made.open.set()
         server.close()
-        for pipe in list(made._pipes):
+        pipes = list(made._pipes)
+        for pipe in pipes:
             pipe.cancel()
+        await asyncio.gather(*pipes, return_exceptions=True)

@@ -31,6 +31,7 @@ class Server:
     history: list[tuple[float, int, int]] = field(default_factory=list)
     writers: set[int] = field(default_factory=set)
     pids: int = 100
+    started: float = float("-inf")
 
     def expire(self) -> None:
         for pid in [pid for pid, at in self.heard.items() if now() - at > self.lease]:
@@ -43,6 +44,7 @@ class Server:
     def restart(self) -> None:
         for pid in list(self.heard):
             self.end(pid)
+        self.started = now()
 
     def open(self) -> int:
         if not self.up:
@@ -86,7 +88,13 @@ class FakeSession:
     async def beat(self) -> Seen:
         await self._asked()
         holders = {key: pid for (kind, key), pid in self.server.held.items() if kind == LOCKS}
-        return Seen(self.pid, frozenset(self.server.heard), holders)
+        young = now() - self.server.started < self.server.lease and bool(self.server.epochs)
+        return Seen(self.pid, frozenset(self.server.heard), holders, young)
+
+    @property
+    def hung_up(self) -> bool:
+        """Of a line that is cut nothing is heard."""
+        return self.way.open.is_set() and self.pid not in self.server.heard
 
     async def take(self, kind: int, keys: Sequence[int], most: int) -> tuple[int, ...]:
         await self._asked()

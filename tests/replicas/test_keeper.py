@@ -139,6 +139,34 @@ def test_a_server_that_starts_again_takes_everything_and_gives_it_again_under_ne
     lived(main)
 
 
+def test_who_sees_its_session_end_begins_nothing_more_at_once() -> None:
+    async def main(server: Server) -> None:
+        one, two = Replica(server, "one"), Replica(server, "two")
+        await until(lambda: len(one.shards) == len(two.shards) == 32, 20)
+        assert one.keeper.is_certain
+        server.end(min(server.heard))
+        assert [one.keeper.is_certain, two.keeper.is_certain].count(False) == 1
+        await until(lambda: one.keeper.is_certain and two.keeper.is_certain, 10)
+        await until(lambda: all_are_held_once(one, two), 10)
+
+    lived(main)
+
+
+def test_of_a_server_that_has_just_started_nothing_is_taken_while_somebody_may_not_know_of_it_yet() -> None:
+    async def main(server: Server) -> None:
+        one, two = Replica(server, "one"), Replica(server, "two")
+        await until(lambda: len(one.shards) == len(two.shards) == 32, 20)
+        one.way.open.clear()
+        server.restart()
+        began = now()
+        await until(lambda: not two.shards, 5)
+        await until(lambda: bool(two.shards), 10)
+        assert not one.keeper.is_certain, "it was cut off when the server ended its session, and could not see that"
+        assert server.lease <= now() - began < server.lease + 2
+
+    lived(main)
+
+
 def test_a_shard_is_given_only_when_nothing_is_under_way_on_it() -> None:
     async def main(server: Server) -> None:
         one = Replica(server, "one")

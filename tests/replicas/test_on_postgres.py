@@ -69,6 +69,34 @@ async def test_a_loop_that_has_much_to_do_loses_nothing_and_one_that_never_turns
         await each.aclose()
 
 
+async def test_who_is_ended_by_the_server_sees_it_without_asking(postgres_url: str) -> None:
+    one = await session(postgres_url)
+    me = (await one.beat()).me
+    assert not one.hung_up
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute("SELECT pg_terminate_backend(%s)", [me])
+    await until(lambda: one.hung_up)
+    with pytest.raises(SessionLost):
+        await one.beat()
+    assert one.hung_up
+    await one.aclose()
+
+
+async def test_a_server_is_young_for_as_long_as_a_former_holder_may_be_certain(postgres_url: str) -> None:
+    young, old = (
+        await session(postgres_url, timedelta(days=1)),
+        await session(postgres_url, timedelta(milliseconds=1000)),
+    )
+    assert not (await young.beat()).young, "nobody has ever held anything"
+    await young.raise_epochs([3], "us")
+    assert (await young.beat()).young
+    async with asyncio.timeout(30):
+        while (await old.beat()).young:  # noqa: ASYNC110 - the server's clock
+            await asyncio.sleep(0.1)
+    for each in (young, old):
+        await each.aclose()
+
+
 async def test_who_is_aborted_is_told_at_once(postgres_url: str) -> None:
     one = await session(postgres_url)
     slow = asyncio.ensure_future(one._ask("SELECT pg_sleep(60)"))

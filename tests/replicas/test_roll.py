@@ -75,6 +75,7 @@ async def test_a_file_has_no_replicas(tmp_path: Path) -> None:
     assert await roll_of(f"sqlite:///{tmp_path}/controller.db") is None
 
 
+@pytest.mark.on_a_file
 def test_which_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert run_with(["replicas", "--state", str(tmp_path)]) == 0
     assert "there are no replicas" in capsys.readouterr().err

@@ -14,6 +14,7 @@ import pytest
 from tests.lessons.conftest import LEAN
 from tests.replicas.team import Team, lived, team
 
+pytestmark = pytest.mark.on_a_file  # which stands for a server whose locks are make-believe
 CREATES = ("/api/v1/admin/users", "/oauth2", "deploy_vm", "deploy_webgateway")
 
 

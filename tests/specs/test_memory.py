@@ -11,6 +11,7 @@ import pytest
 
 from specs import folder as folder_module
 from specs import memory as memory_module
+from specs.documents import parse_file
 from specs.errors import Finding
 from specs.fleet import Fleet
 from specs.folder import FRESH_NS, FolderReader
@@ -107,6 +108,23 @@ def test_values_that_many_have_alike_are_kept_once(example_files: dict[str, byte
     files = {"fleet.yaml": example_files["fleet.yaml"], "eve.yaml": text_of("eve"), "zoe.yaml": text_of("zoe")}
     eve, zoe = load_documents(files, today).testers.values()
     assert eve.desired.components is zoe.desired.components
+
+
+def test_parts_of_files_that_say_the_same_are_kept_once_and_only_those() -> None:
+    files = {f"{name}.yaml": text_of(name) for name in ("eve", "zoe")}
+    files["set.yaml"] = text_of("set", "  components: {set: demo}\n")
+    memory = Memory()
+    read = memory.parsed(files, {file: file for file in files})
+    eve, said, zoe = (content.testers[0].model.spec for content in read.values())
+    assert eve.keys is zoe.keys is said.keys
+    assert eve.components is zoe.components is not said.components
+    assert eve.components.set == said.components.set == "demo"
+    assert said.components.model_fields_set == {"set"}, "what a file says itself stands above the Fleet's defaults"
+    assert eve.components.model_fields_set == set()
+    for name, content in read.items():
+        (alone,) = parse_file(name, files[name]).testers
+        assert content.testers[0].model == alone.model
+        assert content.testers[0].model.spec.model_fields_set == alone.model.spec.model_fields_set
 
 
 # ------------------------------------------------------------------------------------------------ a folder again

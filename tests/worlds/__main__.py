@@ -25,6 +25,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.worlds.living import Outcome, live
+from tests.worlds.loop import spare_what_is_there
 from tests.worlds.shrinking import MOST, shrunk
 from tests.worlds.story import Event, Story, line_of
 
@@ -103,6 +104,7 @@ def all_told(stories: Sequence[Story], processes: int, place: Path, tries: int) 
         yield from map(work, stories)
         return
     lived(WARMING)
+    spare_what_is_there()
     with multiprocessing.Pool(processes, maxtasksperchild=A_WORKERS) as pool:
         yield from pool.imap_unordered(work, stories)
 

@@ -240,11 +240,13 @@ def _tell(how: Callable[[T], None], future: asyncio.Future[Any], what: T) -> Non
         how(what)
 
 
-@functools.cache
-def _spare_what_was_there() -> None:
+def spare_what_is_there() -> None:
     """The collector need not walk through every library again for each life that ends: once is enough."""
     gc.collect()
     gc.freeze()
+
+
+_spare_what_was_there = functools.cache(spare_what_is_there)
 
 
 def in_virtual_time(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:

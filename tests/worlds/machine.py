@@ -23,8 +23,10 @@ from reconcilers.backends.machine import (
     MachineAnswer,
     MachineLook,
     MachineQuery,
+    Question,
     Readers,
     SettingKey,
+    question_of,
 )
 from reconcilers.backends.machine_client import shown
 from reconcilers.backends.machine_dialect import MachineDialect
@@ -67,11 +69,11 @@ class WorldMachines:
         self._lines: dict[str, _Line] = {}
 
     async def look(self, address: MachineAddress, query: MachineQuery) -> MachineLook:
-        return (await self.answer(address, query)).look
+        return (await self.answer(address, question_of(query))).look
 
-    async def answer(self, address: MachineAddress, query: MachineQuery) -> MachineAnswer:
+    async def answer(self, address: MachineAddress, question: Question) -> MachineAnswer:
         def work(ground: Ground) -> Coroutine[Any, Any, MachineAnswer]:
-            return self._answer(ground, address, query)
+            return self._answer(ground, address, question.query)
 
         return await self._run(address, "look", False, work)
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from controller.chores import Chore
-from controller.sources.folder import FolderSource
+from controller.sources.folder import FolderSource, Heard
 from tests.worlds.loop import VirtualClock
 
 ANYWAY = timedelta(hours=2)
@@ -32,7 +32,7 @@ class QuietFolder(FolderSource):
             self._last = (state, now)
             self._again.set()
 
-    async def _watch(self, changed: asyncio.Event) -> None:
+    async def _watch(self, heard: Heard) -> None:
         await asyncio.get_running_loop().create_future()
 
 

@@ -138,6 +138,7 @@ async def put_right(w: Rig, faults: Iterable[object]) -> None:
         await w.run_for(timedelta(minutes=10))
 
 
+@pytest.mark.on_a_file  # its bytes are searched, too
 @in_virtual_time
 async def test_nothing_is_told_though_everybody_repeats_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)

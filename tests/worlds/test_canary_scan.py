@@ -120,6 +120,7 @@ PLANTED: dict[Plant, set[str]] = {
 }
 
 
+@pytest.mark.on_a_file
 @in_virtual_time
 async def test_wherever_it_leaks_it_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows, "paths", lambda *_, **__: ["/api/v1/testers/alice", "/api/v1/events", "/"])

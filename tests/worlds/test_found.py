@@ -54,6 +54,14 @@ STORIES = {
         edit +6427.696 remove carol
         edit +6441.148 put_back carol
     """,
+    "a proof from before a restart that failed": f"""
+        seed 5136
+        testers 2
+        span 10800
+        hour 12
+        {FLEET % "30s"}}}
+        fate +0:05:27..+0:15:13 start_races - {{"times": 2}}
+    """,
     "two machines are lost at once": f"""
         seed 60025
         testers 2

@@ -157,6 +157,7 @@ async def _eventful(root: Path) -> str:
         return await w.trace()
 
 
+@pytest.mark.on_a_file  # as the other process, to which nobody gives a server, has one
 def test_the_same_seed_gives_the_same_trace_byte_for_byte(tmp_path: Path) -> None:
     """In another process, where sets have another order and everything lies elsewhere in memory."""
     first = run(_eventful(tmp_path / "one"))

@@ -124,7 +124,12 @@ BITES = (
 )
 
 
-@pytest.mark.parametrize("one", BITES, ids=lambda one: one.kind)
+def each(one: Bite) -> Any:
+    of_the_file = [pytest.mark.on_a_file] if one.probe is probes.store_takes else []
+    return pytest.param(one, id=one.kind, marks=of_the_file)
+
+
+@pytest.mark.parametrize("one", [each(one) for one in BITES])
 @in_virtual_time
 async def test_it_bites_and_ends(tmp_path: Path, one: Bite) -> None:
     scene = await Scene.furnished(tmp_path)

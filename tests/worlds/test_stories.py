@@ -35,6 +35,7 @@ def test_after_all_that_befell_it_a_world_is_well_and_quiet(tmp_path: Path, seed
     assert "it is quiet" in outcome.trace
 
 
+@pytest.mark.on_a_file  # as the other process, to which nobody gives a server, has one
 def test_the_same_story_gives_the_same_world_byte_for_byte(tmp_path: Path) -> None:
     """In another process, where sets have another order and everything lies elsewhere in memory."""
     outcome = live(tmp_path / "one", Story.drawn(5, 1, SPAN))

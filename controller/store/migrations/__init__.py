@@ -10,6 +10,9 @@ Old and new programs work side by side while replicas are upgraded one by one, o
 tables, new columns that may be null or have a default of the server's, new indexes. What nobody uses any more is dropped, renamed
 or made stricter by a revision of a later release: it *contracts*, and tells so with `contract`, upon which programs that do
 not know it refuse the database. A test refuses what contracts while the release before still uses it (`RELEASED`).
+
+The same holds within a column: a field of JSON that is new has a default, and a member of an enumeration is written one release
+after the one that can read it.
 """
 
 from __future__ import annotations

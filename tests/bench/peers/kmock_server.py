@@ -15,6 +15,8 @@ KNOWN = {
     "v1/events": "Event",
     "apiextensions.k8s.io/v1/customresourcedefinitions": "CustomResourceDefinition",
 }
+TIMED = {"finalizers": ["kopf.zalando.org/KopfFinalizerMarker"]}
+"""What kopf would put there before it starts an object's timer, in a way that kmock does not understand."""
 NAMESPACED = {"example.org/v1/testers", "v1/events"}
 LIST = "/apis/example.org/v1/namespaces/default/testers"
 
@@ -41,8 +43,9 @@ async def main() -> None:
 
 async def change(server: kmock.Server, what: str, name: str) -> None:
     """One object is made, or its spec changed."""
-    if what == "create":
-        body = {"apiVersion": "example.org/v1", "kind": "Tester", "metadata": {"name": name, "namespace": "default"}}
+    if what in ("create", "timed"):
+        metadata = {"name": name, "namespace": "default"} | (TIMED | {"uid": name} if what == "timed" else {})
+        body = {"apiVersion": "example.org/v1", "kind": "Tester", "metadata": metadata}
         answer = await server.client.post(LIST, json={**body, "spec": {"size": 0}})
     else:
         change = {"spec": {"size": what}}

@@ -1,6 +1,7 @@
-"""What kopf needs for one object, from its change to the handler: `kopf_dispatch.py event|update <objects>`.
+"""What kopf needs for one object, from its change to the handler: `kopf_dispatch.py event|update|timer <objects>`.
 
-Prints CPU microseconds for each event, or update with its patch: of this process only, which is the operator.
+Prints CPU microseconds for each event, update with its patch, or turn of an object's timer: of this process only, which is
+the operator.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ MODE, OBJECTS = sys.argv[1], int(sys.argv[2])
 ROUNDS = 3
 MOST_LOOKS = 6
 RESTING = 0.1  # seconds of CPU in two
+EVERY = 0.2  # seconds between two turns of a timer
+TURNS = 20  # of each timer in a round
 handled = 0
 SERVER = subprocess.Popen(
     [sys.executable, Path(__file__).with_name("kmock_server.py")],
@@ -58,6 +61,8 @@ def answer(**_: Any) -> dict[str, int]:
 
 if MODE == "event":
     kopf.on.event("example.org", "v1", "testers")(count)
+elif MODE == "timer":
+    kopf.on.timer("example.org", "v1", "testers", interval=EVERY)(count)
 else:
     kopf.on.update("example.org", "v1", "testers", field="spec")(answer)
 
@@ -65,7 +70,14 @@ else:
 async def drive(stop: asyncio.Event) -> None:
     """Make changes, and tell what handling them took."""
     await asyncio.sleep(2.0)  # it watches from then on
-    tell("create", OBJECTS)
+    tell("timed" if MODE == "timer" else "create", OBJECTS)
+    found = await (timed() if MODE == "timer" else changed())
+    print(json.dumps(found), flush=True)
+    SERVER.kill()
+    os._exit(0)  # an operator that lost its server may take minutes to end
+
+
+async def changed() -> list[float]:
     await quiet(-1)
     found = []
     for each in range(ROUNDS):
@@ -74,9 +86,27 @@ async def drive(stop: asyncio.Event) -> None:
         ended = await quiet(before)
         if handled > before:
             found.append(1e6 * (ended - began) / (handled - before))
-    print(json.dumps(found), flush=True)
-    SERVER.kill()
-    os._exit(0)  # an operator that lost its server may take minutes to end
+    return found
+
+
+async def timed() -> list[float]:
+    """Nothing changes; only the timers turn."""
+    await turned(3 * OBJECTS)
+    found = []
+    for _ in range(ROUNDS):
+        before, began = handled, cpu()
+        await turned(TURNS * OBJECTS)
+        found.append(1e6 * (cpu() - began) / (handled - before))
+    return found
+
+
+async def turned(times: int) -> None:
+    """Wait until so many turns were taken, if they are taken in time."""
+    until = handled + times
+    for _ in range(5 * TURNS):
+        if handled >= until:
+            break
+        await asyncio.sleep(EVERY)
 
 
 async def quiet(before: int) -> float:

@@ -6,15 +6,18 @@ import asyncio
 import random
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import yaml
 
+from controller.intake import Edit
+from controller.sources import judging
 from controller.sources import mirror as mirror_module
 from controller.sources.git import GitSource
-from controller.sources.mirror import GitError, Mirror, Repository, TooLarge
+from controller.sources.mirror import Entry, GitError, Mirror, Repository, TooLarge
 from reconcilers.clock import SystemClock
 from reconcilers.secret import Secret
 from specs.fleet import Fleet
@@ -111,6 +114,91 @@ async def test_what_is_only_in_a_work_tree_or_on_another_branch_is_not_there(
     upstream.git("checkout", "--quiet", "main")
     upstream.git("merge", "--quiet", "--ff-only", "other")
     assert set((await source.read()).loaded.testers) == {"alice", "bob"}
+
+
+async def test_of_a_commit_that_edits_a_few_files_only_these_are_read(
+    upstream: Upstream, source_of: Callable[..., GitSource], before: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream.save("fleet/bob.yaml", tester("bob"))
+    upstream.save("fleet2/alice.yaml", "elsewhere")
+    upstream.commit()
+    source = source_of(upstream.path.as_uri())
+    before[0] = (await source.read()).id
+    wholes: list[str] = []
+    entries = Mirror.entries
+
+    async def counted(self: Mirror, sha: str, folder: str) -> list[Entry]:
+        wholes.append(sha)
+        return await entries(self, sha, folder)
+
+    monkeypatch.setattr(Mirror, "entries", counted)
+    upstream.save("fleet/bob.yaml", tester("bob") + "  allowlist: [alice]\n")
+    upstream.save("fleet2/alice.yaml", "elsewhere, edited")
+    upstream.save("README.md", "no spec either")
+    upstream.commit("bob lets alice in")
+    edited = await source.read()
+    assert edited.edit == Edit(before[0], frozenset({"bob"}))
+    assert "alice" in edited.loaded.testers["bob"].desired.allowlist
+    assert edited.commit is not None
+    assert edited.commit.subject == "bob lets alice in"
+    before[0] = edited.id
+    monkeypatch.setattr(judging, "load_folder_content", None)
+    assert await source.read() == replace(edited, edit=None)  # nor at the next rescan
+    assert not wholes
+    monkeypatch.undo()
+    again = await source_of(upstream.path.as_uri()).read()
+    assert (again.id, again.loaded) == (edited.id, edited.loaded)  # as a reading of the whole has it
+
+
+async def test_what_is_more_than_an_edit_is_read_as_a_whole(
+    upstream: Upstream, source_of: Callable[..., GitSource], before: list[str]
+) -> None:
+    source = source_of(upstream.path.as_uri())
+    before[0] = (await source.read()).id
+    upstream.save("fleet/bob.yaml", tester("bob"))  # comes
+    upstream.commit()
+    assert (await source.read()).edit is None  # nor when what was read before is not in force
+    upstream.save("fleet/bob.yaml", tester("bob") + "  allowlist: [alice]\n")
+    upstream.commit()
+    assert (await source.read()).edit is None
+    before[0] = upstream.git("rev-parse", "HEAD")
+    (upstream.path / "fleet/bob.yaml").unlink()
+    upstream.commit()
+    gone = await source.read()
+    assert (gone.edit, set(gone.loaded.testers), gone.loaded.whole) == (None, {"alice"}, True)
+    before[0] = gone.id
+    (upstream.path / "fleet/alice.yaml").unlink()
+    (upstream.path / "fleet/alice.yaml").symlink_to("bob.yaml")
+    upstream.commit()
+    odd = await source.read()
+    assert odd.edit is None
+    assert not odd.loaded.whole
+    before[0] = odd.id
+    upstream.git("reset", "--quiet", "--hard", "HEAD~2")
+    upstream.save("fleet/bob.yaml", tester("bob") + "# anew\n")
+    upstream.commit()
+    revision = await source.read()
+    assert (revision.edit, revision.rewrites) == (None, odd.id)
+
+
+async def test_an_edit_of_what_is_not_in_force_or_of_another_history_is_read_as_a_whole(
+    upstream: Upstream, source_of: Callable[..., GitSource], before: list[str]
+) -> None:
+    upstream.save("fleet/bob.yaml", tester("bob"))
+    upstream.commit()
+    source = source_of(upstream.path.as_uri())
+    before[0] = (await source.read()).id
+    upstream.save("fleet/alice.yaml", tester("alice") + "  allowlist: [bob]\n")
+    upstream.commit()
+    assert (await source.read()).edit is not None
+    upstream.save("fleet/bob.yaml", tester("bob") + "  allowlist: [alice]\n")
+    upstream.commit()
+    assert (await source.read()).edit is None  # what was read last was not taken in: alice would be forgotten
+    before[0] = (await source.read()).id
+    upstream.save("fleet/bob.yaml", tester("bob") + "  allowlist: [carol]\n")
+    upstream.git("commit", "--quiet", "--all", "--amend", "-m", "once more")
+    revision = await source.read()
+    assert (revision.edit, revision.rewrites) == (None, before[0])
 
 
 async def test_a_repository_that_cannot_be_fetched_tells_nothing_but_why(
@@ -312,3 +400,23 @@ async def test_a_few_objects_that_name_endless_files_end_it_and_not_us(
 def test_addresses_that_git_must_never_see_are_refused(url: str, branch: str) -> None:
     with pytest.raises(ValueError, match=r"git|password|branch"):
         Repository(url, branch)
+
+
+@pytest.mark.parametrize(
+    ("token", "words"),
+    [(None, "it asks for a token: --git-token says"), (Secret("hunter2"), "it does not take the token of --git-token")],
+)
+async def test_a_server_that_wants_another_token_is_told_in_words(
+    tmp_path: Path, token: Secret | None, words: str
+) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b'HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm="x"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n'
+        )
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/team/fleet"
+        with pytest.raises(GitError, match=words):
+            await Mirror(Repository(url, token=token), tmp_path / "mirror").fetch()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
+import weakref
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,21 @@ async def test_newer_facts_replace_older_ones(store: Store) -> None:
     assert books is not None
     assert books.facts == {"account": again}
     assert books.facts_at == {"account": NOON + MINUTE}
+
+
+async def test_what_did_not_change_is_read_once_and_what_it_was_before_is_not_remembered(store: Store) -> None:
+    async def read() -> StepFacts:
+        books = await store.books("alice")
+        assert books is not None
+        return books.facts["account"]
+
+    await store.write(PutTester(a_tester()), put(ACCOUNT))
+    earlier = weakref.ref(await read())
+    assert await read() is earlier()
+    await store.write(put(ACCOUNT.model_copy(update={"account": "alice-b"})))
+    await read()
+    gc.collect()
+    assert earlier() is None, "a month's facts would fill the memory"
 
 
 async def test_the_books_of_one_tester_hold_nothing_of_another(store: Store) -> None:

@@ -101,40 +101,69 @@ async def test_one_that_a_newer_program_has_only_added_to_is_worked_on(
     await store.write(PutTester(a_tester("alice")), AddEvent(an_event("alice")))
     assert await store.tester("alice") == a_tester("alice")
     assert len(await store.events()) == 1
+    with migrations.migrating_engine(address).begin() as connection:  # fields that only the newer program has
+        connection.execute(text("""UPDATE testers SET desired = '{"mood": "glad", ' || substr(desired, 2)"""))
+    assert await store.tester("alice") == a_tester("alice")
     await store.aclose()
     with migrations.migrating_engine(address).connect() as connection:
         assert migrations.revision_of(connection) == "9999"
 
 
-CONTRACTS = {"drop_column", "drop_table", "drop_constraint", "rename_table", "alter_column", "batch_alter_table"}
-IN_SQL = re.compile(r"\b(DROP|RENAME|ALTER|DELETE|TRUNCATE)\b", re.IGNORECASE)
+CONTRACTS = {
+    "drop_column",
+    "drop_table",
+    "drop_constraint",
+    "drop_index",
+    "rename_table",
+    "alter_column",
+    "batch_alter_table",
+    "create_unique_constraint",
+    "create_check_constraint",
+    "create_foreign_key",
+    "create_primary_key",
+    "create_exclude_constraint",
+}
+IN_SQL = re.compile(r"\b(DROP|RENAME|ALTER|DELETE|TRUNCATE|UPDATE|TRIGGER|UNIQUE)\b", re.IGNORECASE)
 
 
 def contracting(source: str) -> list[str]:
     """What a revision does, on its way up, that a program of before may stumble over."""
-    found = []
-    for function in ast.parse(source).body:
-        if not isinstance(function, ast.FunctionDef) or function.name == "downgrade":
-            continue
-        for call in (node for node in ast.walk(function) if isinstance(node, ast.Call)):
-            name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
-            words = [node.value for node in ast.walk(call) if isinstance(node, ast.Constant)]
-            sql = [word for word in words if isinstance(word, str) and name == "execute" and IN_SQL.search(word)]
-            strict = name == "add_column" and _is_strict(call)
-            if name in CONTRACTS or sql or strict:
-                found.append(f"{name}: {ast.unparse(call)[:100]}")
-    return found
+    body = [part for part in ast.parse(source).body if getattr(part, "name", "") != "downgrade"]
+    calls = [node for part in body for node in ast.walk(part) if isinstance(node, ast.Call)]
+    new = {ast.unparse(call.args[0]) for call in calls if _name(call) == "create_table"}
+    found = [f"{_name(call)}: {ast.unparse(call)[:100]}" for call in calls if _contracts(call, new)]
+    nodes = [node for part in body for node in ast.walk(part)]
+    remarks = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    words = [node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in remarks]
+    return found + [f"SQL: {word[:100]}" for word in words if isinstance(word, str) and IN_SQL.search(word)]
 
 
-def _is_strict(added: ast.Call) -> bool:
-    """A column that older programs would have to fill."""
-    told = {
-        word.arg: ast.unparse(word.value)
-        for node in ast.walk(added)
-        if isinstance(node, ast.Call)
-        for word in node.keywords
-    }
-    return told.get("nullable") == "False" and "server_default" not in told
+def _name(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else ""
+
+
+def _contracts(call: ast.Call, new: set[str]) -> bool:
+    match _name(call):
+        case "add_column":  # one that older programs would have to fill, or that refuses what they write
+            told = _told(call)
+            strict = told.get("nullable") == "False" and "server_default" not in told
+            return strict or told.get("unique") == "True"
+        case "create_index":
+            return _told(call).get("unique") == "True" and ast.unparse(call.args[1]) not in new
+        case "create_table":  # what refers to rows that older programs delete
+            keys = [part for part in _calls_in(call) if _name(part) in ("ForeignKey", "ForeignKeyConstraint")]
+            return any("ondelete" not in _told(key) for key in keys)
+        case name:
+            return name in CONTRACTS
+
+
+def _calls_in(call: ast.Call) -> list[ast.Call]:
+    return [node for node in ast.walk(call) if isinstance(node, ast.Call)]
+
+
+def _told(call: ast.Call) -> dict[str | None, str]:
+    """What is given by name, also to what is given."""
+    return {word.arg: ast.unparse(word.value) for each in _calls_in(call) for word in each.keywords}
 
 
 def test_no_revision_contracts_what_the_last_release_still_uses() -> None:
@@ -152,12 +181,34 @@ def test_no_revision_contracts_what_the_last_release_still_uses() -> None:
         "op.execute('ALTER TABLE testers DROP COLUMN uid')",
         "op.alter_column('testers', 'uid', nullable=True)",
         "op.rename_table('testers', 'people')",
+        "op.drop_index('ix_testers_phase')",
+        "op.create_index('one_each', 'testers', ['uid'], unique=True)",
+        "op.create_unique_constraint('one_each', 'testers', ['uid'])",
+        "op.add_column('testers', sa.Column('mood', sa.String(), unique=True))",
+        "op.create_table('moods', sa.Column('of', sa.String(), sa.ForeignKey('testers.name')))",
+        "op.execute(sa.text('UPDATE testers SET phase = 1'))",
+        "op.execute(f'CREATE TRIGGER {1} BEFORE INSERT ON testers')",
     ],
 )
 def test_what_contracts_is_noticed(statement: str) -> None:
     assert contracting(f"def upgrade():\n    {statement}\n")
     assert not contracting(f"def downgrade():\n    {statement}\n")
-    assert not contracting("def upgrade():\n    op.add_column('testers', sa.Column('mood', sa.String()))\n")
+    in_a_name = "WORDS = 'ALTER TABLE testers DROP COLUMN uid'\ndef upgrade():\n    op.execute(WORDS)\n"
+    assert contracting(in_a_name)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "op.add_column('testers', sa.Column('mood', sa.String()))",
+        "op.add_column('testers', sa.Column('mood', sa.String(), nullable=False, server_default='calm'))",
+        "op.create_index('ix_testers_mood', 'testers', ['mood'])",
+        "op.create_table('moods', sa.Column('n', sa.Integer()))\n    op.create_index('one', 'moods', ['n'], unique=True)",
+        "op.create_table('m', sa.Column('of', sa.String(), sa.ForeignKey('testers.name', ondelete='CASCADE')))",
+    ],
+)
+def test_what_only_expands_passes(statement: str) -> None:
+    assert contracting(f'"""Drops nothing."""\ndef upgrade():\n    {statement}\n') == []
 
 
 def test_a_migration_that_fails_leaves_nothing(address: URL, monkeypatch: pytest.MonkeyPatch) -> None:

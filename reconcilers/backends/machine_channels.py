@@ -1,0 +1,153 @@
+"""How a script is run over an open connection: in a channel of its own, or by a shell that stays on the machine.
+
+A channel of its own takes three round trips and ten packets each way: the channel, the command, the script, what is printed,
+the exit code and all their ends. For a look that is most of what it costs. So scripts that only read are given, one after
+the other, to a loop in a shell that has stayed since the first of them: a packet there and the answer back. Each is run as it
+always is, by a `sh` and under a time limit of its own; nothing of it is left for the next one but what is on the machine.
+
+Whatever is not as it should be ends that shell: a script that fails or is given up, an answer too long, a word that does not
+come. The next script then gets a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import secrets
+
+import asyncssh
+
+from reconcilers.backends.machine_shell import SCRIPT_LIMIT
+
+COMMAND = f"exec timeout -k 5 {SCRIPT_LIMIT} sh"
+OUTPUT_LIMIT = 8 * 1024 * 1024
+ERRORS_KEPT = 64 * 1024
+COMPLAINT_LIMIT = 2.0  # seconds that a script's errors may come after its end
+LOOP = (
+    "exec sh -c 'while IFS= read -r word; do case $word in @*)"
+    f' timeout -k 5 {SCRIPT_LIMIT} sh; printf "\\n%s %s\\n" "$word" "$?" ;; esac; done\''
+)
+"""Reads a word, has the script that follows run, and says the word again with how that ended. Only the loop knows the word: what
+a script prints cannot pass for its end. Lines that a script which ended early has left unread are passed over."""
+_LAST = re.compile(rb"\n(@[0-9a-f]{16}) ([0-9]{1,3})\n\Z")
+_LAST_LENGTH = 23
+
+
+class Cut(Exception):
+    """The script did not come to an end that we saw."""
+
+
+class Unheard(Cut):
+    """Nor did it say a word."""
+
+
+class KeptShell(asyncssh.SSHClientSession[bytes]):
+    """Runs one script at a time, until it is closed."""
+
+    def __init__(self) -> None:
+        self._channel: asyncssh.SSHClientChannel[bytes] | None = None
+        self._out = bytearray()
+        self._err = bytearray()
+        self._word = b""
+        self._ended: asyncio.Future[int] | None = None
+        self.is_open = False
+
+    def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
+        self._channel = chan
+        self.is_open = True
+
+    def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
+        """What comes while nothing is asked was left behind by what a script began: nobody asked for it."""
+        if self._ended is None:
+            return
+        if datatype is not None:
+            if len(self._err) < ERRORS_KEPT:
+                self._err += data
+            return
+        if self._ended.done():
+            return
+        self._out += data
+        if len(self._out) > OUTPUT_LIMIT:
+            self._fail(Cut(f"it printed more than {OUTPUT_LIMIT >> 20} MiB"))
+        elif self._out.endswith(b"\n"):
+            last = _LAST.search(self._out, max(0, len(self._out) - _LAST_LENGTH))
+            if last is not None and last[1] == self._word:
+                self._ended.set_result(int(last[2]))
+                del self._out[last.start() :]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_open = False
+        what = "the connection was lost" if exc is None else " ".join(str(exc).split())[:200]
+        self._fail(Cut(what) if self._out else Unheard(what))
+
+    async def run(self, script: bytes) -> tuple[int, bytes, bytes]:
+        """Run a script that ends by itself; its exit code and what it printed (of one that ended well, as errors, only what had
+        come by then). Raises Cut. The shell is of use for another one only if it is still open afterwards."""
+        if self._channel is None or not self.is_open:
+            raise Unheard("the shell is closed")
+        self._out.clear()
+        self._err.clear()
+        self._word = b"@" + secrets.token_hex(8).encode()
+        self._ended = asyncio.get_running_loop().create_future()
+        rc = -1
+        try:
+            try:
+                self._channel.write(self._word + b"\n" + script + b"exit\n")
+            except OSError as error:
+                raise Unheard("the shell was closed") from error
+            rc = await self._ended
+            out = bytes(self._out)
+            if rc != 0:  # what it complained of comes by another way, and may come later
+                self._channel.write_eof()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(COMPLAINT_LIMIT):
+                        await self._channel.wait_closed()
+            return rc, out, bytes(self._err)
+        finally:
+            self._ended = None
+            self._out.clear()
+            if rc != 0:
+                self.close()
+
+    def close(self) -> None:
+        """End the shell, and what runs in it as far as the machine sees to that."""
+        if self._channel is not None and self.is_open:
+            self.is_open = False
+            self._channel.close()
+
+    def _fail(self, error: Cut) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_exception(error)
+
+
+async def kept_on(link: asyncssh.SSHClientConnection) -> KeptShell:
+    """A shell that stays. Raises what opening a channel raises."""
+    shell = KeptShell()
+    await link.create_session(lambda: shell, LOOP, encoding=None)
+    return shell
+
+
+async def shell_on(link: asyncssh.SSHClientConnection) -> asyncssh.SSHClientProcess[bytes]:
+    """One for a single script. Likewise."""
+    return await link.create_process(COMMAND, encoding=None)
+
+
+async def converse(process: asyncssh.SSHClientProcess[bytes], script: bytes) -> tuple[int, bytes, bytes]:
+    """Give the script, take what it prints. Raises Cut when the connection ends before the script does."""
+    process.stdin.write(script)
+    process.stdin.write_eof()
+    out, err = await asyncio.gather(_read(process.stdout), _read(process.stderr))
+    await process.wait_closed()
+    if process.returncode is None:
+        raise Cut("the connection was lost")
+    return process.returncode, out, err
+
+
+async def _read(stream: asyncssh.SSHReader[bytes]) -> bytes:
+    found = bytearray()
+    while piece := await stream.read(1 << 16):
+        found += piece
+        if len(found) > OUTPUT_LIMIT:
+            raise Cut(f"it printed more than {OUTPUT_LIMIT >> 20} MiB")
+    return bytes(found)

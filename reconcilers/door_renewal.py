@@ -1,0 +1,69 @@
+"""The look from outside at a settled door, each half hour: one path, and nothing else.
+
+A whole turn of the gate reads the books and the machine's answer again, to find both as they were: that is known already
+when everything else was just compared. What is odd is not judged here: a whole pass follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import lru_cache
+
+from reconcilers.door import gate_facts, proof_digest
+from reconcilers.facts import Facts, GatewayFacts, SignInAppFacts, SignInGateFacts
+from reconcilers.intervals import outside_interval
+from reconcilers.looks import Looks
+from reconcilers.proof import Demand, Expect, SignIn, Verdict, outside_demands, prove
+from specs.desired import DesiredTester
+
+Paths = tuple[tuple[str, Expect], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DoorRenewal:
+    """`facts`: as they are known, of a door that is proven, open and well. `paths` are asked in turn."""
+
+    facts: SignInGateFacts
+    fqdn: str
+    client_id: str
+    paths: Paths
+    every: timedelta
+    due: datetime
+
+    async def renewed(self, looks: Looks) -> DoorRenewal | None:
+        """As `Renewal.renewed`: the path that comes next."""
+        at, number = looks.clock.now(), self.facts.checked_path % len(self.paths)
+        path, expect = self.paths[number]
+        demand = Demand(self.fqdn, path, expect)
+        answers = await looks.backends.outside.probe(self.fqdn, (path,))
+        sign_in = SignIn(looks.backends.forge.authorize_url(), self.client_id)
+        proof = prove((demand,), {demand: answers[path]}, sign_in, outside=True)
+        if proof.verdict is not Verdict.PROTECTED or not proof.alive:
+            return None
+        hours = {"checked_at": at, "checked_path": (number + 1) % len(self.paths)}
+        return replace(self, facts=self.facts.model_copy(update=hours), due=at + self.every)
+
+
+def door_renewal(desired: DesiredTester, facts: Facts) -> DoorRenewal | None:
+    """Of a door with which all is well; None: it is looked at in every pass."""
+    gate, gateway, app = gate_facts(facts), facts.get(GatewayFacts), facts.get(SignInAppFacts)
+    if gateway is None or app is None or not is_well(gate) or gate.checked_at is None:
+        return None
+    if gate.proven != proof_digest(desired, facts):
+        return None
+    every = outside_interval(facts)
+    paths = _alike(tuple((each.path, each.expect) for each in outside_demands(gateway.fqdn, desired)))
+    return DoorRenewal(gate, gateway.fqdn, app.client_id, paths, every, gate.checked_at + every)
+
+
+def is_well(gate: SignInGateFacts) -> bool:
+    """Proven, open, seen from outside, and nothing is odd with it."""
+    seen = gate.proven and gate.public and gate.listening and gate.checked_at is not None
+    return bool(seen) and not (gate.let_in or gate.cut or gate.unrouted)
+
+
+@lru_cache(maxsize=64)
+def _alike(paths: Paths) -> Paths:
+    """Most testers have the same: one value for all."""
+    return paths

@@ -1,0 +1,94 @@
+"""Writes that wait for the same disk are one commit; who fails among them fails alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, event, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from controller.store.address import normal
+from controller.store.sqlite import MOST_TOGETHER, SqliteDatabase, prepare
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
+    url = normal(f"sqlite:///{tmp_path}/some.db")
+    prepare(url)
+    opened = SqliteDatabase(url)
+    await opened.write(lambda connection: connection.execute(text("create table kept (n integer primary key)")), None)
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+def commits(database: SqliteDatabase) -> list[str]:
+    found: list[str] = []
+    event.listen(database._writer, "commit", lambda _: found.append("commit"))
+    return found
+
+
+async def put(database: SqliteDatabase, number: int, *, then: Exception | None = None) -> int:
+    def work(connection: Connection) -> int:
+        connection.execute(text("insert into kept values (:n)"), {"n": number})
+        if then is not None:
+            raise then
+        return number
+
+    return await database.write(work, None)
+
+
+async def kept(database: SqliteDatabase) -> list[int]:
+    return list(await database.read(lambda connection: connection.scalars(text("select n from kept order by n")).all()))
+
+
+async def test_what_waits_is_written_in_one_commit(database: SqliteDatabase, commits: list[str]) -> None:
+    many = MOST_TOGETHER + 10
+    assert await asyncio.gather(*(put(database, each) for each in range(many))) == list(range(many))
+    assert await kept(database) == list(range(many))
+    assert len(commits) <= 4
+
+
+async def test_who_fails_fails_alone(database: SqliteDatabase) -> None:
+    found = await asyncio.gather(
+        *(put(database, each % 5, then=KeyError("no") if each == 3 else None) for each in range(6)),
+        return_exceptions=True,
+    )
+    assert [found[each] for each in (0, 1, 2, 4)] == [0, 1, 2, 4]
+    assert isinstance(found[3], KeyError)
+    assert isinstance(found[5], SQLAlchemyError)  # there is a 0 already
+    assert await kept(database) == [0, 1, 2, 4]
+
+
+async def test_a_commit_that_fails_fails_for_all_and_is_not_tried_again(
+    database: SqliteDatabase, commits: list[str]
+) -> None:
+    await put(database, 100)
+
+    def refused(_connection: Connection) -> None:
+        commits.append("refused")
+        raise OSError("the disk is gone")
+
+    event.listen(database._writer, "commit", refused)
+    first = asyncio.ensure_future(put(database, 0))
+    found = await asyncio.gather(first, *(put(database, each) for each in (1, 2, 3)), return_exceptions=True)
+    event.remove(database._writer, "commit", refused)
+    assert all(isinstance(each, OSError) for each in found)
+    assert commits.count("refused") == 2
+    assert await kept(database) == [100]
+    assert await put(database, 5) == 5
+
+
+async def test_who_is_cancelled_before_its_turn_writes_nothing_and_later_is_seen_to_the_end(
+    database: SqliteDatabase,
+) -> None:
+    tasks = [asyncio.ensure_future(put(database, each)) for each in range(4)]
+    await asyncio.sleep(0)  # the first is under way, the others wait
+    tasks[0].cancel()
+    tasks[2].cancel()
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(each) for each in found] == [asyncio.CancelledError, int, asyncio.CancelledError, int]
+    assert await kept(database) == [0, 1, 3]
