@@ -341,6 +341,7 @@ async def state(tmp_path: Path) -> AsyncIterator[Path]:
         await World(addresses, found=True).stop()
 
 
+@pytest.mark.long
 async def test_killed_after_the_machine_was_made_there_is_one_machine(state: Path) -> None:
     code, output = await demo(state, "--exit", "--timeout", "150", "--speed", "120", "--crash-at", "machine:after")
     assert code == 0, output

@@ -103,6 +103,7 @@ def operations(schema: dict[str, Any]) -> list[Any]:
     return [each for each in found if each.method == "get" and each.path != STREAM]
 
 
+@pytest.mark.long
 def test_whatever_is_asked_we_do_not_break(rig: Rig) -> None:
     """No 5xx for what fits the description, nor for what does not."""
     runner, client, schema = rig

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from examples.simulator.signin import sign_in
 from tests.e2e.drifts import DRIFTS, Before, Drift, before
 from tests.e2e.rig import FEW, PROVIDER_KEY, Fleet, fleet_of
@@ -79,6 +81,7 @@ def deployments(fleet: Fleet) -> list[str]:
     return [entry.what for entry in fleet.writes() if "deploy_vm" in entry.what]
 
 
+@pytest.mark.long
 async def test_every_kind_of_drift_is_found_told_and_repaired_but_too_much_at_once_is_only_told(tmp_path: Path) -> None:
     async with fleet_of(tmp_path, dict.fromkeys(NAMES, SPEC), safety={"maxLost": 1}, **FEW) as fleet:
         await fleet.ready(*NAMES)
