@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from controller.doctor import LIMIT, Finding, Telling, Verdict, examine
+from controller.checkup.doctor import LIMIT, Finding, Telling, Verdict, examine
 from controller.places import Places
 from controller.references import References
 from controller.store import Store

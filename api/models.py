@@ -13,7 +13,7 @@ from api.answer import Answer
 from api.estimate_models import Estimate
 from api.quarantine_models import Quarantined
 from controller import records
-from controller.preview import Preview, StepPreview
+from controller.passes.preview import Preview, StepPreview
 from controller.queries import KnownFacts, TesterDetail, TesterSummary
 from controller.records import Outcome, Phase, Severity, Status
 from reconcilers.actions import Action, Disruption, Effect

@@ -6,8 +6,8 @@ from datetime import datetime
 
 from api import job_logs
 from api.answer import Answer
-from controller import doctor
-from controller.doctor import Verdict
+from controller.checkup import doctor
+from controller.checkup.doctor import Verdict
 from reconcilers.backends.machine import JobState
 
 

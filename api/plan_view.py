@@ -12,7 +12,7 @@ from rich.text import Text
 
 from api.terminal import text
 from api.words import one_line
-from controller.preview import Preview, StepPreview
+from controller.passes.preview import Preview, StepPreview
 from reconcilers.actions import Action, Disruption, Effect, FieldChange, Wait
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from api.books import books_or_none
 from api.complaint import Complaint
 from api.worlds import opened_world
 from controller.engine import fleet_references
-from controller.expected import expected
 from controller.in_use import kept_to_what_is_used
+from controller.passes.preview import Preview, preview
 from controller.places import Places
-from controller.preview import Preview, preview
 from controller.records import TesterBooks, TesterRecord
 from controller.references import References
 from controller.store import Store
+from controller.telling.expected import expected
 from controller.world import World
 from reconcilers.clock import Clock
 from reconcilers.secret import Secret

@@ -13,7 +13,7 @@ from controller.boards.needs import Need, needs
 from controller.engine import fleet_references
 from controller.metrics import exposed, is_stuck
 from controller.news import News, news_of
-from controller.preview import Preview
+from controller.passes.preview import Preview
 from controller.queries import Queries
 from controller.running import Controller
 from controller.shelf import shelf_of

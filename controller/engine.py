@@ -13,14 +13,18 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from controller.acting import Draining, where
 from controller.backoff import backoff, spread
 from controller.intake import Revision, Taken, take_in
 from controller.meters import Meters
-from controller.operations import Operations
-from controller.passes import Bench, Pass, converge
+from controller.passes.acting import Draining, where
+from controller.passes.converging import Bench, Pass, converge
+from controller.passes.operations import Operations
+from controller.passes.proofs import Proofs
+from controller.passes.removal import remove
+from controller.passes.resting import Rest, Resting
+from controller.passes.status import REACHABLE
+from controller.passes.written_off import write_off
 from controller.promises import longest_limits, promise_of
-from controller.proofs import Proofs
 from controller.queue import Queue, Urgency
 from controller.records import (
     AddEvent,
@@ -33,14 +37,10 @@ from controller.records import (
     TesterBooks,
 )
 from controller.references import References
-from controller.removal import remove
-from controller.resting import Rest, Resting
 from controller.sightings import Sightings
-from controller.status import REACHABLE
 from controller.store import Store, StoreError
 from controller.store.fencing import LEASE, Lease, NotOurs
 from controller.world import World
-from controller.written_off import write_off
 from reconcilers.clock import Clock
 from reconcilers.errors import OutsideError
 from reconcilers.facts import ObjectState, Promise

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from controller.outcomes import AN_ADMIN, THE_SPEC
+from controller.passes.outcomes import AN_ADMIN, THE_SPEC
+from controller.passes.status import LASTING, READY, STALLED, STANDSTILL, is_paused
 from controller.records import Condition, Phase, Run, Status, TesterRecord
-from controller.status import LASTING, READY, STALLED, STANDSTILL, is_paused
 
 FEWEST_RUNS = 3  # fewer tell nothing
 BEGINNING = ""  # the milestone that every run has

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from controller.outcomes import TOKEN_REFUSED, fleet_wide
+from controller.passes.outcomes import TOKEN_REFUSED, fleet_wide
 from controller.records import AddEvent, Change, Condition, Event, PutCondition, Severity, Status
 from controller.store import Store, StoreError
 from controller.world import World

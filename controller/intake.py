@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from controller.in_use import kept_to_what_is_used
-from controller.outcomes import AN_ADMIN
+from controller.passes.outcomes import AN_ADMIN
+from controller.passes.status import STALLED
 from controller.records import (
     AddEvent,
     Change,
@@ -26,7 +27,6 @@ from controller.records import (
     Status,
     TesterRecord,
 )
-from controller.status import STALLED
 from controller.store import Store
 from controller.store.briefs import Head
 from reconcilers.clock import Clock

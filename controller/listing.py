@@ -15,8 +15,8 @@ from enum import StrEnum
 from typing import Final
 
 from controller.boards.components import versions_of
+from controller.passes.status import READY
 from controller.records import Condition, Phase, Status
-from controller.status import READY
 from controller.store.briefs import Brief
 from reconcilers.facts import GatewayFacts, MachineFacts
 

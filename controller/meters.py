@@ -11,7 +11,7 @@ from typing import Final, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from controller.outcomes import Kind
+from controller.passes.outcomes import Kind
 from reconcilers.backends.limits import Call
 
 Metric = TypeVar("Metric", Counter, Histogram)

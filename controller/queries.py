@@ -11,6 +11,7 @@ from controller.boards.components import versions_of
 from controller.boards.ground import Ground, ground_of
 from controller.estimates import Estimate, estimate, is_on_its_way
 from controller.listing import Wish, chosen
+from controller.passes.status import READY, STALLED
 from controller.quarantine import IN_QUARANTINE, Quarantined, quarantined
 from controller.records import (
     Condition,
@@ -28,7 +29,6 @@ from controller.records import (
 from controller.revisions import judged, revision_had, superseded
 from controller.shelf import STEPS, Shelf
 from controller.sightings import Sightings
-from controller.status import READY, STALLED
 from controller.store import Store
 from controller.store.briefs import Brief
 from controller.store.tables import MOST_REVISIONS

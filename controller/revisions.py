@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from controller.passes.status import READY
 from controller.records import Condition, Phase, RevisionRecord, RevisionState, SourceState, TesterRecord
-from controller.status import READY
 from controller.store import Store
 
 FAILING_FOR: Final = timedelta(minutes=30)

@@ -12,17 +12,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controller.at_forge import AtForge
 from controller.chores import Chore, Timetable, scheduled
 from controller.engine import Engine
 from controller.fleet_troubles import FleetTroubles
 from controller.intake import Revision, Taken
-from controller.noticing import EVERY as NOTICES_EVERY
-from controller.noticing import Noticing
 from controller.orphans import Orphans
 from controller.places import Places, opened_store
-from controller.publishing import EVERY, Publisher
-from controller.pulls import PullRequests
 from controller.replicas.shares import Rhythm
 from controller.sources.folder import FolderSource
 from controller.sources.git import GitSource
@@ -30,6 +25,11 @@ from controller.sources.mirror import Mirror, Repository
 from controller.sources.source import Known, Source
 from controller.store import Store, StoreError, alone
 from controller.store.address import is_postgres, normal
+from controller.telling.at_forge import AtForge
+from controller.telling.noticing import EVERY as NOTICES_EVERY
+from controller.telling.noticing import Noticing
+from controller.telling.publishing import EVERY, Publisher
+from controller.telling.pulls import PullRequests
 from controller.world import World
 from reconcilers.backends.opening import Options, open_backends
 from reconcilers.clock import Clock, SystemClock

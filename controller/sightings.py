@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from controller.outcomes import StepOutcome
+from controller.passes.outcomes import StepOutcome
+from controller.passes.status import LASTING, NOT_LOOKED_AT, READY, STALLED, condition_type
 from controller.records import Condition
-from controller.status import LASTING, NOT_LOOKED_AT, READY, STALLED, condition_type
 
 DERIVED = frozenset({READY, STALLED})  # seen when that was seen which they follow from
 

@@ -14,7 +14,7 @@ from api.options import FLEET, STATE, FleetFolder, OutputForm, SecretsFolder, St
 from api.outside_models import Finding as FindingAnswer
 from api.terminal import Output, err, out, print_json, progress, table, text
 from api.words import one_line
-from controller.doctor import Finding, Telling, Verdict
+from controller.checkup.doctor import Finding, Telling, Verdict
 from controller.places import Places
 from reconcilers.clock import SystemClock
 

@@ -37,8 +37,8 @@ from api.signals import stop_on_signals
 from api.terminal import err, text
 from api.window import Window
 from api.words import one_line
+from controller.checkup.doctor import Telling, Verdict
 from controller.collector import collecting_seldom
-from controller.doctor import Telling, Verdict
 from controller.places import Places
 from controller.replicas.shares import Rhythm
 from controller.running import Controller, is_shared, working_store

@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from controller.passes.status import LASTING, NEEDED_FINDINGS, READY, STALLED
 from controller.quarantine import IN_QUARANTINE
 from controller.records import Condition, SourceState, Status, TesterRecord
-from controller.status import LASTING, NEEDED_FINDINGS, READY, STALLED
 from controller.store.briefs import Brief
 from reconcilers.facts import MachineFacts, StepFacts
 

@@ -10,9 +10,9 @@ from enum import StrEnum
 
 from controller.boards.advice import advice, plainly, sentence
 from controller.boards.ground import Ground
+from controller.passes.status import STALLED
 from controller.records import Condition, Phase, Status, TesterRecord
 from controller.revisions import FAILING_FOR
-from controller.status import STALLED
 
 AT_FORGE = " Forge: "
 """Stands in the message of whoever waits for Forge, after the condition's type."""

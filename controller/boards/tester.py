@@ -11,9 +11,9 @@ from controller.boards.advice import Advice, advice, plainly, sentence
 from controller.boards.compare import Line, compared
 from controller.boards.components import published, unwell_of, versions_of
 from controller.estimates import FEWEST_RUNS, Span, beginning, usual_span
+from controller.passes.status import LASTING, NEEDED_FINDINGS, NOT_LOOKED_AT, READY, STALLED, UNDER_WAY, condition_type
 from controller.queries import Queries, TesterDetail
 from controller.records import Condition, Phase, RevisionRecord, Run, Status
-from controller.status import LASTING, NEEDED_FINDINGS, NOT_LOOKED_AT, READY, STALLED, UNDER_WAY, condition_type
 from controller.store import Store
 from controller.world import World
 from reconcilers.facts import InstallLogsFacts, MachineFacts

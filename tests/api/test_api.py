@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from api.guard import TAKES_IN
-from controller.outcomes import in_sync
+from controller.passes.outcomes import in_sync
 from controller.records import PutTester
 from controller.running import Controller
 from controller.store import StoreError

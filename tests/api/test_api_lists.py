@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from api.window import Window
-from controller.preview import Preview
+from controller.passes.preview import Preview
 from controller.records import (
     Phase,
     PutFacts,

@@ -12,7 +12,7 @@ import pytest
 from api import examining
 from api.commands import doctor, run
 from api.examining import in_words
-from controller.doctor import Finding, Verdict
+from controller.checkup.doctor import Finding, Verdict
 from controller.places import Places
 from controller.records import PutObject
 from controller.running import Controller

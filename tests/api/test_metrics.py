@@ -8,7 +8,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from controller.metrics import STUCK, all_looked_at
-from controller.outcomes import Kind, in_sync
+from controller.passes.outcomes import Kind, in_sync
 from controller.records import PutSource, SourceState
 from controller.running import Controller
 from controller.sightings import Sightings

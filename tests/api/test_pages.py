@@ -11,7 +11,7 @@ import pytest
 
 from api.pages import boards
 from controller.boards.ground import GroundKeeper
-from controller.outcomes import in_sync
+from controller.passes.outcomes import in_sync
 from controller.records import (
     Condition,
     Phase,

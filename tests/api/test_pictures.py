@@ -11,8 +11,8 @@ import pytest
 from api.pages.graph import HEIGHT, WIDTH, step_graph
 from api.pages.pictures import SHAPES, bar, icon, shape_of
 from controller.boards.tester import NEEDS, StepState, StepView
+from controller.passes.status import condition_type
 from controller.records import Condition, Phase, Status
-from controller.status import condition_type
 from tests.controller.fakes import START
 
 EVIL = '"><script>alert(1)</script>'

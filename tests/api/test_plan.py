@@ -15,9 +15,9 @@ from api.demo.folder import write_fleet
 from api.demo.world import Addresses
 from api.plan_view import show_plan, show_sum, without_provisional
 from api.planning import FolderPlan, Planned, plan_folder
-from controller.expected import expected
+from controller.passes.preview import Preview, StepPreview
 from controller.places import Places
-from controller.preview import Preview, StepPreview
+from controller.telling.expected import expected
 from examples.simulator.server import serving
 from examples.simulator.world import World
 from reconcilers.actions import Action, Disruption, Effect, FieldChange, Finding, Wait, secret_change

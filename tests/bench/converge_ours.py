@@ -18,10 +18,10 @@ from typing import Any, cast
 import yaml
 
 from controller.intake import Revision, Taken
+from controller.passes.status import NEEDED_FINDINGS
 from controller.places import Places, opened_store
 from controller.records import Change, Phase, SetStatus
 from controller.running import Controller
-from controller.status import NEEDED_FINDINGS
 from controller.world import Step, World
 from reconcilers.actions import Action, Finding
 from reconcilers.actions import Step as Planned

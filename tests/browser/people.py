@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from controller.boards.tester import NEEDS
-from controller.outcomes import Kind as Ending
-from controller.outcomes import StepOutcome
+from controller.passes.outcomes import Kind as Ending
+from controller.passes.outcomes import StepOutcome
+from controller.passes.status import condition_type
 from controller.records import (
     AddEvent,
     AddRun,
@@ -29,7 +30,6 @@ from controller.records import (
     Severity,
     Status,
 )
-from controller.status import condition_type
 from reconcilers.actions import Finding
 from reconcilers.facts import (
     AccountFacts,

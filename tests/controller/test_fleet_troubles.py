@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from controller.fleet_troubles import CONDITION, FleetTroubles
-from controller.outcomes import TOKEN_REFUSED
+from controller.passes.outcomes import TOKEN_REFUSED
 from controller.records import Condition, PutCondition, PutTester, Status
 from controller.store import Store
 from reconcilers.errors import Blocked

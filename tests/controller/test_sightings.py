@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from controller.outcomes import Kind, StepOutcome, in_sync
+from controller.passes.outcomes import Kind, StepOutcome, in_sync
 from controller.queries import KnownFacts, Queries, TesterDetail
 from controller.records import Condition, PutTester, Status
 from controller.sightings import Sightings

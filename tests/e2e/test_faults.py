@@ -118,27 +118,25 @@ class Death:
     process: int | None = None
 
     def hear(self, _: Entry) -> None:
+        """Some come before `begin` has told which process it is that makes them: the next one counts then."""
         self.left -= 1
-        if self.process is None or self.left != 0:
+        if self.process is None or self.left > 0:
             return
+        process, self.process = self.process, None
         if self.late:
-            asyncio.get_running_loop().call_later(self.late, self.strike, self.process)
+            asyncio.get_running_loop().call_later(self.late, os.kill, process, signal.SIGKILL)
         else:
-            self.strike(self.process)
-
-    def strike(self, process: int) -> None:
-        if self.process == process:
             os.kill(process, signal.SIGKILL)
 
     async def one_life(self, cradle: Cradle, places: Places) -> None:
         """From its start to its death; it may not end in any other way."""
         self.left, self.late = self.rng.randint(1, MOST_CALLS), self.rng.choice((0.0, self.rng.uniform(0, LATE)))
-        self.process = await cradle.begin(places)
+        process = self.process = await cradle.begin(places)
         try:
             async with asyncio.timeout(LIMIT):
                 code = await cradle.end()
         except TimeoutError:
-            self.strike(self.process)
+            os.kill(process, signal.SIGKILL)
             raise AssertionError(f"{self.left} calls never came") from None
         finally:
             self.process = None

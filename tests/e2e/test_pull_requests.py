@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controller import pulls
+from controller.telling import pulls
 from examples.simulator.records import Comment
 from tests.e2e.git_rig import NAME, OWNER, GitFleet, propose, pushed_fleet
 from tests.e2e.rig import FEW

@@ -8,7 +8,7 @@ import httpx
 
 from api.server import make_app
 from api.window import Window
-from controller.doctor import Finding, examine
+from controller.checkup.doctor import Finding, examine
 from controller.references import References
 from tests.worlds.rig import Rig
 

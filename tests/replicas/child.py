@@ -1,7 +1,7 @@
 """Where replicas begin, each a process of its own: one line of JSON on standard input for each.
 
 What every replica would import is imported once. A replica writes down each call that it begins, when, and under which lease, in
-the last moment before it goes out: for the test to compare with when the database gave the lease to somebody else.
+the last moment before it goes out, and each lock that it takes: for the test to compare.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from controller.replicas import crew
 from controller.replicas.shares import Rhythm
 from controller.running import Controller, working_store
 from controller.store.fencing import LEASE
+from controller.store.locks import LOCKS, LockSession
 from reconcilers.backends.limits import Call
 from reconcilers.clock import SystemClock
 
@@ -38,7 +40,40 @@ class Begun:
         lease = LEASE.get()
         under = [lease.key, lease.epoch] if lease is not None else None
         said = {"at": time.time(), "under": under, "system": call.system, "name": call.name, "writing": call.writing}
+        self._write(said)
+
+    def took(self, kind: int, keys: Collection[int]) -> None:
+        """Locks are ours by now. Only of leases."""
+        if kind == LOCKS and keys:
+            self._write({"took": sorted(keys), "at": time.time()})
+
+    def _write(self, said: object) -> None:
         os.write(self.file, f"{json.dumps(said)}\n".encode())
+
+
+class NotingSession(LockSession):
+    """Writes down what it takes."""
+
+    begun: Begun
+
+    async def take(self, kind: int, keys: Sequence[int], most: int) -> tuple[int, ...]:
+        taken = await super().take(kind, keys, most)
+        self.begun.took(kind, taken)
+        return taken
+
+
+def noted(controller: Controller, path: Path) -> None:
+    """What this replica takes and begins is written down from now on."""
+    begun = NotingSession.begun = Begun(path)
+    crew.LockSession = NotingSession  # type: ignore[misc]
+    assert controller.crew is not None
+    ask = controller.crew.before
+
+    async def leaving(call: Call) -> None:
+        await ask(call)
+        begun.note(call)
+
+    controller.crew._leaving = leaving  # type: ignore[method-assign]
 
 
 async def live(told: dict[str, Any]) -> None:
@@ -46,14 +81,7 @@ async def live(told: dict[str, Any]) -> None:
     rhythm = Rhythm(*(timedelta(seconds=told[part]) for part in ("lease", "beat", "margin")))
     async with working_store(places, SystemClock()) as store:
         controller = Controller(places, store, replicas=rhythm)
-        assert controller.crew is not None
-        begun, ask = Begun(Path(told["calls"])), controller.crew.before
-
-        async def leaving(call: Call) -> None:
-            await ask(call)
-            begun.note(call)
-
-        controller.crew._leaving = leaving  # type: ignore[method-assign]
+        noted(controller, Path(told["calls"]))
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, controller.stop.set)
         await controller.run()
 

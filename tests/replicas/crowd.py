@@ -309,9 +309,18 @@ class Crowd(Replicas):
         records = [record for record in await self.store.testers() if record.name in self.wanted]
         ready = sum(one.phase is Phase.READY for one in records)
         log, violations, asked = await self.somewhere.ask(
-            lambda: (len(self.somewhere.world.log), len(self.somewhere.world.violations), self.somewhere.counters.asked)
+            lambda: (len(self.somewhere.world.log), len(self.somewhere.world.violations), len(self.somewhere.counters.begun))
         )
-        return f"{ready} of {len(self.wanted)} Ready, {asked} calls ({log} seen by the world), {violations} violations"
+        late = len(await self.begun_too_late())
+        return (
+            f"{ready} of {len(self.wanted)} Ready, {asked} calls ({log} seen by the world), {late} begun too late, "
+            f"{violations} violations"
+        )
+
+    async def _begun(self) -> list[dict[str, Any]]:
+        """As those who began them tell, who may have been stopped before they could send them; and as the world has seen them."""
+        seen = await self.somewhere.ask(lambda: list(self.somewhere.counters.begun))
+        return [*await super()._begun(), *seen]
 
     async def gone(self, limit: float) -> None:
         async def holds() -> bool:

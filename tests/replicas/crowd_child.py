@@ -20,10 +20,9 @@ from typing import Any
 from controller.places import Places
 from controller.replicas.shares import Rhythm
 from controller.running import Controller, working_store
-from reconcilers.backends.limits import Call
 from reconcilers.backends.opening import Options
 from reconcilers.clock import SystemClock
-from tests.replicas.child import Begun
+from tests.replicas.child import noted
 from tests.replicas.crowd_wire import CrowdTransport, Way, crowd_machines
 
 
@@ -38,14 +37,7 @@ async def live(told: dict[str, Any]) -> None:
     )
     async with working_store(places, SystemClock()) as store:
         controller = Controller(places, store, options=options, replicas=rhythm)
-        assert controller.crew is not None
-        begun, ask = Begun(Path(told["calls"])), controller.crew.before
-
-        async def leaving(call: Call) -> None:
-            await ask(call)
-            begun.note(call)
-
-        controller.crew._leaving = leaving  # type: ignore[method-assign]
+        noted(controller, Path(told["calls"]))
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, controller.stop.set)
         await controller.run()
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import io
 import itertools
+import os
 import pickle
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from typing import Any, cast
 
 import httpx
 
+from controller.store.fencing import LEASE
 from reconcilers.backends.limits import Call, Gate
 from reconcilers.backends.machine import MachineAddress, MachineAnswer, Machines, question_of
 from reconcilers.clock import SystemClock
@@ -71,14 +74,15 @@ async def _read(reader: asyncio.StreamReader) -> Any:
 @dataclass
 class Counters:
     """Answers replicas. `calm`: nothing has befallen anybody for a while, so that limits hold to the letter; `most`: how many of
-    the calls that were begun while it was calm were under way at once, by what."""
+    the calls that were begun while it was calm were under way at once, by what. `begun`: every call that has come here, from the
+    beginning on, when it was sent and under which lease; whether or not whoever sent it had asked for leave."""
 
     yard: Yard
     transport: WorldTransport
     key: Secret
     calm: bool = False
     most: Counter[str] = field(default_factory=Counter)
-    asked: int = 0
+    begun: list[dict[str, Any]] = field(default_factory=list)
     _now: Counter[str] = field(default_factory=Counter)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -92,8 +96,8 @@ class Counters:
             writer.close()  # it has ended, or the world has
 
     async def _answer(self, asked: Any, machines: WorldMachines, writer: asyncio.StreamWriter) -> None:
-        number, kind, *what = asked
-        self.asked += 1
+        number, told, kind, *what = asked
+        self.begun.append({**told, "what": (kind, *map(str, what[:2]))})
         of = self._gate_of(kind, what) if self.calm else ""
         self._now[of] += 1
         self.most[of] = max(self.most[of], self._now[of])
@@ -146,7 +150,9 @@ class Way:
         """What the world answers. Raises what it raises."""
         number, answer = next(self._numbers), asyncio.get_running_loop().create_future()
         self._asked[number] = answer
-        self._writer.write(_frame((number, *what)))
+        lease = LEASE.get()
+        told = {"at": time.time(), "under": (lease.key, lease.epoch) if lease is not None else None, "process": os.getpid()}
+        self._writer.write(_frame((number, told, *what)))
         try:
             return await answer
         finally:

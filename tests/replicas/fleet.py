@@ -7,8 +7,9 @@ import json
 import os
 import signal
 import sys
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,15 @@ class Replica:
     @property
     def calls(self) -> list[dict[str, Any]]:
         """Each call that it has begun, as long as it could write."""
+        return [told for told in self._told if "took" not in told]
+
+    @property
+    def takings(self) -> list[tuple[int, float]]:
+        """Each lock of a lease that it has got, and when it knew: it had it by then."""
+        return [(key, told["at"]) for told in self._told if "took" in told for key in told["took"]]
+
+    @property
+    def _told(self) -> list[dict[str, Any]]:
         file = self.folder / f"calls-{self.number}"
         lines = file.read_text().splitlines() if file.exists() else []
         return [json.loads(line) for line in lines if line.endswith("}")]
@@ -163,21 +173,42 @@ class Replicas:
         return Counter(system for system in systems if system.startswith("machine "))
 
     async def begun_too_late(self) -> list[dict[str, Any]]:
-        """Calls that a replica began under a lease that the database had given to somebody else by then."""
+        """Calls that a replica began under a lease that had been taken by somebody else by then, ever."""
         async with await psycopg.AsyncConnection.connect(self.places.url, autocommit=True) as admin:
             rows = await (
                 await admin.execute("SELECT key, epoch, extract(epoch FROM at) FROM lease_history")
             ).fetchall()
-        taken = {(key, epoch): float(at) for key, epoch, at in rows}
-        found = []
-        for replica in self.all:
-            for call in replica.calls:
-                if call["under"] is None:
-                    continue
-                key, epoch = call["under"]
-                if call["at"] > taken.get((key, epoch + 1), float("inf")):
-                    found.append({**call, "replica": replica.number, "late by": call["at"] - taken[key, epoch + 1]})
-        return found
+        raised = {(key, epoch): float(at) for key, epoch, at in rows}
+        takings = [taking for replica in self.all for taking in replica.takings]
+        return too_late(await self._begun(), raised, takings)
+
+    async def _begun(self) -> list[dict[str, Any]]:
+        """All calls, as told by those who began them."""
+        return [{**call, "replica": replica.number} for replica in self.all for call in replica.calls]
+
+
+def too_late(
+    calls: Iterable[dict[str, Any]], raised: Mapping[tuple[int, int], float], takings: Iterable[tuple[int, float]]
+) -> list[dict[str, Any]]:
+    """Those of calls `under` a lease (key and epoch) that were begun `at` a moment after its lock had been taken by the next one.
+
+    `raised`: when a lease's epoch was, which comes after its lock is taken; `takings`: of which key, and when at the latest.
+    """
+    moments: dict[int, list[float]] = {}
+    for key, at in [*takings, *((key, at) for (key, _), at in raised.items())]:
+        moments.setdefault(key, []).append(at)
+    for each in moments.values():
+        each.sort()
+    found = []
+    for call in calls:
+        if call["under"] is None:
+            continue  # it reads, and for nobody: no tester's call is let go without a lease
+        key, epoch = call["under"]
+        ours, others = raised[key, epoch], moments[key]
+        later = bisect_right(others, ours)
+        if later < len(others) and call["at"] > others[later]:
+            found.append({**call, "late by": call["at"] - others[later]})
+    return found
 
 
 async def _nursery_of(program: Path) -> asyncio.subprocess.Process:

@@ -6,7 +6,7 @@
         w.server.restart()
 
 The store is one SQLite file, and what PostgreSQL does for replicas is `server.Server`. The world notes each call that reaches it:
-one that was begun under a lease that the server had given to somebody else by then is in `w.too_late`.
+one that was begun under a lease whose lock somebody else had taken by then is in `w.too_late`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from controller.running import Controller
 from controller.store import KeySource, Store, StoreError
 from controller.store.database import Database, Pause, Work
 from controller.store.fencing import LEASE, Lease
+from controller.store.locks import LOCKS
 from reconcilers.backends.machine import MachineAddress
 from reconcilers.backends.opening import Options
 from tests.replicas.server import FakeSession, Server, Way, now
@@ -320,7 +321,10 @@ class Team(Rig):
     def reached(self, one: One, lease: Lease | None, what: str) -> None:
         """A call has reached the world. One of the dead was begun before."""
         self.calls += 1
-        if one.alive and lease is not None and self.server.epochs[lease.key] != lease.epoch:
+        if not one.alive or lease is None:
+            return
+        me = one.session.pid if one.session is not None else None
+        if self.server.epochs[lease.key] != lease.epoch or self.server.held.get((LOCKS, lease.key), me) != me:
             self.too_late.append(f"+{now():.3f} replica {one.number}: {what} under {lease}")
 
     def options_for(self, one: One) -> Options:

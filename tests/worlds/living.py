@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from controller.outcomes import AN_ADMIN, THE_SPEC
+from controller.passes.outcomes import AN_ADMIN, THE_SPEC
+from controller.passes.status import STALLED
 from controller.queue import Urgency
 from controller.records import Change, Condition, FreshenFacts, Phase, Status, TesterRecord
-from controller.status import STALLED
 from controller.store import KeySource, Store, StoreError
 from examples.simulator.invariants import doubles
 from reconcilers.facts import ObjectState

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from controller.passes.snapshot import Snapshot
 from controller.queries import Queries, TesterDetail
-from controller.snapshot import Snapshot
 from reconcilers.backends.limits import Call
 from reconcilers.looks import TesterLooks
 from reconcilers.machine_look import Seen

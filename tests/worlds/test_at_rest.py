@@ -44,7 +44,7 @@ async def at_rest(w: Rig) -> None:
 async def test_it_is_looked_at_as_often_as_ever_and_its_books_are_not_even_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("controller.resting.LONGEST", timedelta(hours=3))  # a day
+    monkeypatch.setattr("controller.passes.resting.LONGEST", timedelta(hours=3))  # a day
     async with world(tmp_path, ["alice"], fleet=LEAN) as w:
         await w.ready("alice")
         await at_rest(w)

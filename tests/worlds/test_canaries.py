@@ -20,7 +20,7 @@ from api.plan_view import show_plan
 from api.planning import Planned
 from api.server import make_app
 from api.window import Window
-from controller.doctor import examine
+from controller.checkup.doctor import examine
 from controller.queries import Queries
 from controller.records import Change, Seal
 from controller.store.store import AFTER_COMMIT

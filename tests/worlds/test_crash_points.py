@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from controller import rows
 from controller.engine import Engine
-from controller.snapshot import Snapshot
+from controller.passes import rows
+from controller.passes.snapshot import Snapshot
 from reconcilers.facts import ObjectState, OutsideObject
 from tests.worlds.crash_points import run_scenario, share_and_made
 from tests.worlds.crash_scenarios import SCENARIOS

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from controller.passes.rows import KEPT
 from controller.records import (
     Change,
     Condition,
@@ -21,7 +22,6 @@ from controller.records import (
     Status,
     TesterRecord,
 )
-from controller.rows import KEPT
 from reconcilers.facts import FACTS, ObjectState, OutsideObject, StepFacts
 from specs.fleet import Fleet
 from specs.names import bearer_of, is_borne_by

@@ -20,8 +20,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from controller.passes.status import condition_type
 from controller.records import Change, JournalEntry, PutFleet, PutTester, TesterRecord
-from controller.status import condition_type
 from examples.simulator.log import Entry
 from reconcilers.facts import ObjectState, SignInGateFacts
 from reconcilers.welcome import ALL_OTHERS

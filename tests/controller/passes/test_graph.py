@@ -1,0 +1,113 @@
+"""Steps run at once where nothing stands between them, in order where something does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from controller.passes.graph import MOST_TURNS, run_graph
+
+
+async def test_independent_steps_run_at_once() -> None:
+    together = asyncio.Barrier(2)
+
+    async def turn(name: str) -> None:
+        async with asyncio.timeout(5):
+            await together.wait()
+
+    await run_graph({"a": (), "b": ()}, can_run=lambda _: True, turn=turn, version=lambda _: 0, news=asyncio.Event())
+
+
+async def test_a_step_runs_after_the_facts_that_it_needs() -> None:
+    known: set[str] = set()
+    order: list[str] = []
+
+    async def turn(name: str) -> None:
+        order.append(name)
+        known.add(name)
+
+    needs = {"c": ("b",), "b": ("a",), "a": ()}
+    left = await run_graph(
+        needs,
+        can_run=lambda n: set(needs[n]) <= known,
+        turn=turn,
+        version=lambda n: int(n in known),
+        news=asyncio.Event(),
+    )
+    assert order == ["a", "b", "c"]
+    assert left == frozenset()
+
+
+async def test_those_that_could_not_run_are_told() -> None:
+    async def turn(name: str) -> None: ...
+
+    left = await run_graph(
+        {"a": (), "b": ("a",)}, can_run=lambda n: n == "a", turn=turn, version=lambda _: 0, news=asyncio.Event()
+    )
+    assert left == {"b"}
+
+
+async def test_who_depends_on_a_change_takes_another_turn() -> None:
+    versions: Counter[str] = Counter()
+    turns: Counter[str] = Counter()
+
+    async def turn(name: str) -> None:
+        turns[name] += 1
+        if name == "a" and turns["a"] == 1:
+            await asyncio.sleep(0)
+            versions["a"] += 1
+
+    await run_graph(
+        {"a": (), "b": ("a",)}, can_run=lambda _: True, turn=turn, version=lambda n: versions[n], news=asyncio.Event()
+    )
+    assert turns == {"a": 1, "b": 2}
+
+
+async def test_nobody_waits_for_the_end_of_a_turn_whose_facts_are_known() -> None:
+    news, known, b_is_there = asyncio.Event(), set[str](), asyncio.Event()
+
+    async def turn(name: str) -> None:
+        if name == "b":
+            b_is_there.set()
+            return
+        known.add("a")
+        news.set()
+        async with asyncio.timeout(5):
+            await b_is_there.wait()
+
+    left = await run_graph(
+        {"a": (), "b": ("a",)}, can_run=lambda n: n == "a" or "a" in known, turn=turn, version=lambda _: 0, news=news
+    )
+    assert left == frozenset()
+
+
+async def test_steps_that_undo_each_other_do_not_run_for_ever() -> None:
+    turns: Counter[str] = Counter()
+
+    async def turn(name: str) -> None:
+        turns[name] += 1
+
+    await run_graph(
+        {"a": ("b",), "b": ("a",)}, can_run=lambda _: True, turn=turn, version=lambda n: turns[n], news=asyncio.Event()
+    )
+    assert turns == {"a": MOST_TURNS, "b": MOST_TURNS}
+
+
+async def test_a_step_that_breaks_ends_the_others() -> None:
+    ended = asyncio.Event()
+
+    async def turn(name: str) -> None:
+        if name == "a":
+            raise RuntimeError(name)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    with pytest.raises(RuntimeError):
+        await run_graph(
+            {"b": (), "a": ()}, can_run=lambda _: True, turn=turn, version=lambda _: 0, news=asyncio.Event()
+        )
+    assert ended.is_set()

@@ -1,0 +1,303 @@
+"""Passes as a whole: the graph, secrets that reach their users at once, pause, backoff, quiet, and what people read."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from controller.passes.acting import Draining
+from controller.records import PutTester, Severity
+from controller.store import Store
+from reconcilers.actions import Action, Step, Wait
+from reconcilers.errors import Blocked, OutcomeUnknown, Rejected, Transient
+from reconcilers.facts import Facts
+from tests.controller.fakes import (
+    FLEET,
+    FakeStep,
+    ManualClock,
+    Outside,
+    Rig,
+    RotatingStep,
+    a_tester,
+    failing,
+    record_of,
+    rig,
+)
+
+POLL = FLEET.spec.timing.poll
+
+
+def gate_of(outside: Outside) -> FakeStep:
+    gate = FakeStep("sign_in_gate", outside, needs=("gateway", "sign_in_app"), leaves="access", fixed_name="gate-alice")
+    gate.watches = True
+    gate.protected = True
+
+    def wanted(facts: Facts) -> str:
+        secret = facts.sealed("client_secret")
+        return secret.text() if secret else "none"
+
+    gate.wanted = wanted
+    return gate
+
+
+@pytest.fixture
+async def one(store: Store, clock: ManualClock) -> Rig:
+    outside = Outside()
+    steps = [
+        FakeStep("account", outside, leaves="access", fixed_name="Alice"),
+        FakeStep("machine", outside, needs=("account",)),
+        FakeStep("gateway", outside, needs=("machine",)),
+        RotatingStep("sign_in_app", outside, needs=("gateway",), leaves="access"),
+        gate_of(outside),
+    ]
+    made = rig(store, clock, steps, outside)
+    await made.engine.adopt(FLEET)
+    await made.add(a_tester("alice"))
+    return made
+
+
+async def test_a_cold_tester_converges_in_one_pass_along_the_graph(one: Rig) -> None:
+    await one.run_pass()
+    assert one.outside.calls == [
+        "create Alice",
+        "create machine-alice-1-1",
+        "create gateway-alice-1-1",
+        "create sign_in_app-alice-1-1",
+        "create gate-alice",
+    ]
+    assert await one.condition("Ready") == ("True", "Ready")
+    record = await one.store.tester("alice")
+    assert record is not None
+    assert (record.phase, record.progress, record.observed_generation) == ("Ready", 100, 1)
+
+
+async def test_settled_means_quiet(one: Rig) -> None:
+    await one.until_quiet()
+    commits, calls = one.store.commits, list(one.outside.calls)
+    for _ in range(5):
+        one.clock.pass_by(timedelta(minutes=10))
+        wait = await one.run_pass()
+        assert wait is not None
+        assert timedelta(minutes=8) <= wait <= timedelta(minutes=12)
+    assert (one.store.commits, one.outside.calls) == (commits, calls)
+
+
+async def test_a_rotated_secret_reaches_its_user_in_the_same_pass(one: Rig) -> None:
+    await one.until_quiet()
+    one.outside.things["sign_in_app-alice-1-1"]["value"] = "https://elsewhere"
+    one.outside.calls.clear()
+    await one.run_pass()
+    assert one.outside.calls == ["rotate sign_in_app-alice-1-1", "change gate-alice"]
+    app = one.outside.things["sign_in_app-alice-1-1"]
+    assert one.outside.things["gate-alice"]["value"] == app["secret"]
+
+
+async def test_a_rotation_whose_answer_was_lost_is_rotated_again(one: Rig) -> None:
+    await one.until_quiet()
+    one.outside.things["sign_in_app-alice-1-1"]["value"] = "https://elsewhere"
+    one.outside.after.append(failing(OutcomeUnknown("cut", system="Forge")))
+    one.outside.calls.clear()
+    await one.run_pass()
+    assert await one.store.sealed("alice/client_secret") is None
+    one.clock.pass_by(POLL)
+    await one.until_quiet()
+    assert one.outside.calls.count("rotate sign_in_app-alice-1-1") == 2
+    assert one.outside.things["gate-alice"]["value"] == one.outside.things["sign_in_app-alice-1-1"]["secret"]
+
+
+async def test_nothing_is_rotated_while_the_machine_is_not_in_sync(one: Rig) -> None:
+    await one.until_quiet()
+    one.outside.things["sign_in_app-alice-1-1"]["value"] = "https://elsewhere"
+    one.steps["machine"].error = Transient("no route", system="the grid")
+    one.outside.calls.clear()
+    await one.run_pass()
+    assert one.outside.calls == []
+    assert await one.condition("SignInApp") == ("False", "WaitsForStep")
+
+
+async def test_a_failing_step_does_not_hold_up_those_whose_facts_are_known(one: Rig) -> None:
+    await one.until_quiet()
+    one.steps["account"].error = Transient("Forge is down", system="Forge")
+    one.outside.things["gateway-alice-1-1"]["value"] = "wrong"
+    one.outside.calls.clear()
+    await one.run_pass()
+    assert one.outside.calls == ["change gateway-alice-1-1"]
+    assert await one.condition("Account") == ("False", "Transient")
+    assert await one.condition("Gateway") == ("True", "InSync")
+
+
+async def test_a_failing_step_is_left_alone_until_its_next_try_longer_and_longer(one: Rig) -> None:
+    account = one.steps["account"]
+    account.error = Transient("Forge is down", system="Forge")
+    waits = []
+    for _ in range(5):
+        wait = await one.run_pass()
+        assert wait is not None
+        waits.append(wait)
+        turns = account.turns
+        one.clock.pass_by(wait / 2)
+        await one.run_pass()
+        assert account.turns == turns
+        one.clock.pass_by(wait)
+    assert all(later > earlier * 1.1 for earlier, later in itertools.pairwise(waits))
+    assert await one.condition("Machine") == ("Unknown", "WaitsForStep")
+
+
+async def test_a_changed_spec_ends_the_backoff(one: Rig) -> None:
+    one.steps["account"].error = Transient("Forge is down", system="Forge")
+    for _ in range(4):
+        wait = await one.run_pass()
+        one.clock.pass_by(wait or POLL)
+    turns = one.steps["account"].turns
+    await one.store.write(PutTester(record_of(a_tester("alice", allowlist=["bob"]), generation=2)))
+    await one.run_pass()
+    assert one.steps["account"].turns == turns + 1
+
+
+async def test_the_door_is_watched_whatever_its_backoff(one: Rig) -> None:
+    await one.until_quiet()
+    gate = one.steps["sign_in_gate"]
+    gate.error = Transient("no answer", system="the machine")
+    await one.run_pass()
+    turns = gate.turns
+    await one.run_pass()
+    assert gate.turns == turns + 1
+
+
+async def test_ready_needs_the_proof_of_the_door(one: Rig) -> None:
+    one.steps["sign_in_gate"].protected = False
+    await one.until_quiet()
+    assert await one.condition("Ready") == ("False", "Probed")
+    one.steps["sign_in_gate"].protected = None
+    await one.run_pass()
+    assert await one.condition("Ready") == ("False", "Unproven")
+
+
+async def test_a_paused_tester_is_watched_and_not_changed(one: Rig) -> None:
+    await one.until_quiet()
+    pause = {"reason": "demo on Friday", "by": "mik", "until": "2026-12-05"}
+    await one.store.write(PutTester(record_of(a_tester("alice", paused=pause), generation=2)))
+    one.outside.things["gateway-alice-1-1"]["value"] = "wrong"
+    one.outside.calls.clear()
+    await one.run_pass()
+    assert one.outside.calls == []
+    record = await one.store.tester("alice")
+    assert record is not None
+    assert record.phase == "Paused"
+    assert await one.condition("Gateway") == ("Unknown", "Paused")
+    one.clock.pass_by(timedelta(days=16))
+    await one.run_pass()
+    assert one.outside.calls == ["change gateway-alice-1-1"]
+
+
+async def test_a_wait_that_takes_longer_than_its_limit_is_said_and_stalls(one: Rig) -> None:
+    one.steps["machine"].wait = Wait("Starting", "it is starting", timedelta(minutes=5), "the grid")
+    await one.run_pass()
+    assert await one.condition("Machine") == ("False", "Starting")
+    assert (await one.condition("Stalled"))[0] == "False"
+    one.clock.pass_by(timedelta(minutes=6))
+    await one.run_pass()
+    assert await one.condition("Stalled") == ("True", "Starting")
+    (machine,) = [c for c in await one.store.conditions("alice") if c.type == "Machine"]
+    assert "longer than the 5 min" in machine.message
+
+
+@pytest.mark.parametrize(
+    ("error", "phase"),
+    [
+        (Blocked("an admin must act", system="Forge"), "Stalled"),
+        (Rejected("no such image", system="the grid"), "Stalled"),
+        (Transient("busy", system="the grid"), "Failing"),
+        (OutcomeUnknown("cut", system="the grid"), "Failing"),
+    ],
+)
+async def test_each_error_means_one_thing(one: Rig, error: Exception, phase: str) -> None:
+    one.steps["machine"].error = error
+    await one.run_pass()
+    record = await one.store.tester("alice")
+    assert record is not None
+    assert record.phase == phase
+    assert record.progress == 20
+
+
+async def test_a_mistake_of_ours_is_an_unknown_and_its_text_is_not_told(one: Rig) -> None:
+    one.outside.before.append(failing(RuntimeError("the password is hunter2")))
+    await one.run_pass()
+    told = [event.message for event in await one.store.events("alice")]
+    assert any("RuntimeError" in text for text in told)
+    assert not any("hunter2" in text for text in told)
+
+
+async def test_actions_that_do_not_help_are_not_repeated_for_ever(one: Rig) -> None:
+    await one.until_quiet()
+
+    async def undo(action: Action) -> None:
+        one.outside.things["gateway-alice-1-1"]["value"] = "wrong"
+
+    one.outside.things["gateway-alice-1-1"]["value"] = "wrong"
+    one.outside.after.extend([undo] * 20)
+    one.outside.calls.clear()
+    await one.run_pass()
+    assert len(one.outside.calls) == 1
+    assert await one.condition("Gateway") == ("False", "NotConverging")
+
+
+async def test_drift_is_told_with_what_was_found_and_what_was_done(one: Rig) -> None:
+    await one.until_quiet()
+    one.outside.things["gateway-alice-1-1"]["value"] = "wrong"
+    await one.run_pass()
+    (event,) = [e for e in await one.store.events("alice") if e.reason == "DriftRepaired"]
+    assert event.message == "drift: change gateway-alice-1-1 (value: wrong → right)"
+
+
+async def test_what_could_not_wait_is_a_warning_that_says_why(one: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    await one.until_quiet()
+    gateway = one.steps["gateway"]
+    plan = gateway.plan
+
+    def at_once(*given: Any) -> tuple[Step, ...]:
+        return tuple(
+            replace(each, urgent=True, why="seen open") if isinstance(each, Action) else each for each in plan(*given)
+        )
+
+    monkeypatch.setattr(gateway, "plan", at_once)
+    one.outside.things["gateway-alice-1-1"]["value"] = "wrong"
+    await one.run_pass()
+    (event,) = [e for e in await one.store.events("alice") if e.reason == "DriftRepaired"]
+    assert event.message == "drift: change gateway-alice-1-1 (value: wrong → right): seen open"
+    assert event.severity is Severity.WARNING
+
+
+async def test_a_stopping_controller_begins_no_new_action(one: Rig) -> None:
+    one.outside.before.append(failing(Transient("busy", system="Forge")))
+    await one.engine.stop()
+    with pytest.raises(Draining):
+        await one.run_pass()
+    assert one.outside.calls == []
+
+
+async def test_a_tester_that_only_waits_writes_nothing(one: Rig) -> None:
+    one.steps["machine"].wait = Wait("Starting", "it is starting", timedelta(minutes=5), "the grid")
+    await one.run_pass()
+    await one.run_pass()
+    commits = one.store.commits
+    for _ in range(5):
+        one.clock.pass_by(POLL)
+        await one.run_pass()
+    assert one.store.commits == commits
+
+
+async def test_a_tester_that_is_blocked_writes_nothing_until_something_changes(one: Rig) -> None:
+    one.steps["gateway"].error = Blocked("an admin must act", system="the grid")
+    for _ in range(3):
+        await one.run_pass()
+        one.clock.pass_by(timedelta(minutes=1))
+    commits = one.store.commits
+    for _ in range(5):
+        one.clock.pass_by(timedelta(minutes=1))
+        await one.run_pass()
+    assert one.store.commits == commits

@@ -1,0 +1,143 @@
+"""When a proof was seen last is kept in memory, and written down for many at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from controller.passes.proofs import KEPT, Proofs
+from controller.passes.snapshot import Snapshot
+from controller.records import DropTester, PutFacts, PutTester
+from controller.store import Keyring, Store, StoreError
+from controller.store.store import BEFORE_COMMIT
+from reconcilers.facts import EngineAccessFacts, SignInGateFacts, StepFacts
+from tests.controller.fakes import ManualClock
+from tests.controller.store.samples import MINUTE, NOON, a_tester, machine_facts
+from tests.reconcilers.data import FLEET
+
+GATE = SignInGateFacts(proven="x", checked_at=NOON, listening=True, public=True)
+AGAIN = GATE.model_copy(update={"checked_at": NOON + MINUTE, "checked_path": 1})
+
+
+@pytest.fixture
+async def store(clock: ManualClock) -> Store:
+    store = await Store.open("sqlite://", Keyring.generate(), clock)
+    machine = machine_facts()
+    await store.write(
+        PutTester(a_tester()), PutFacts("alice", machine, "", NOON), PutFacts("alice", GATE, machine.key, NOON)
+    )
+    return store
+
+
+async def snapshot(store: Store, proofs: Proofs) -> Snapshot:
+    books = await store.books("alice")
+    assert books is not None
+    return Snapshot(books, FLEET, {}, store, proofs)
+
+
+async def written(store: Store) -> object:
+    books = await store.books("alice")
+    assert books is not None
+    return books.facts["sign_in_gate"]
+
+
+async def test_a_proof_that_only_came_later_is_known_to_the_next_pass_and_not_written(store: Store) -> None:
+    proofs, commits = Proofs(store), store.commits
+    await (await snapshot(store, proofs)).learn("sign_in_gate", AGAIN)
+    assert (await snapshot(store, proofs)).facts().get(SignInGateFacts) == AGAIN
+    assert store.commits == commits
+    assert not proofs.are_due(NOON)
+    assert proofs.are_due(store.clock.now() + KEPT)
+    await proofs.flush()
+    assert await written(store) == AGAIN
+    assert (store.commits, len(proofs)) == (commits + 1, 0)
+
+
+@pytest.mark.parametrize("facts", [AGAIN, GATE.model_copy(update={"proven": "y"})], ids=["only later", "another"])
+async def test_what_a_pass_has_learnt_is_known_to_its_next_turn(store: Store, facts: SignInGateFacts) -> None:
+    one = await snapshot(store, Proofs(store))
+    before = one.facts()
+    assert one.facts() is before
+    await one.learn("sign_in_gate", facts)
+    assert (before.get(SignInGateFacts), one.facts().get(SignInGateFacts)) == (GATE, facts)
+
+
+async def test_what_was_seen_once_more_while_it_was_written_is_known_and_written_the_next_time(store: Store) -> None:
+    proofs, later = Proofs(store), AGAIN.model_copy(update={"checked_at": NOON + 2 * MINUTE})
+    one = await snapshot(store, proofs)
+    await one.learn("sign_in_gate", AGAIN)
+
+    async def meanwhile(moment: str, _: object) -> None:
+        if moment == BEFORE_COMMIT:
+            proofs.keep(PutFacts("alice", later, machine_facts().key, NOON), AGAIN)
+
+    store.hooks.append(meanwhile)
+    await proofs.flush()
+    store.hooks.clear()
+    assert await written(store) == AGAIN
+    assert (await snapshot(store, proofs)).facts().get(SignInGateFacts) == later
+    await proofs.flush()
+    assert await written(store) == later
+
+
+async def test_news_is_written_at_once_and_what_was_kept_is_forgotten(store: Store) -> None:
+    proofs = Proofs(store)
+    one = await snapshot(store, proofs)
+    await one.learn("sign_in_gate", AGAIN)
+    shut = AGAIN.model_copy(update={"listening": False})
+    await one.learn("sign_in_gate", shut)
+    assert await written(store) == shut
+    await proofs.flush()
+    assert await written(store) == shut
+    assert one.version("sign_in_gate") == 1, "a later hour wakes nobody"
+
+
+async def test_what_somebody_else_wrote_meanwhile_stays(store: Store) -> None:
+    proofs = Proofs(store)
+    await (await snapshot(store, proofs)).learn("sign_in_gate", AGAIN)
+    unheard, store.listeners[:] = list(store.listeners), []
+    shut = GATE.model_copy(update={"listening": False})
+    await store.write(PutFacts("alice", shut, machine_facts().key, NOON))
+    store.listeners[:] = unheard
+    assert (await snapshot(store, proofs)).facts().get(SignInGateFacts) == shut
+    await proofs.flush()
+    assert await written(store) == shut
+
+
+async def test_of_who_is_gone_nothing_is_kept(store: Store) -> None:
+    proofs = Proofs(store)
+    await (await snapshot(store, proofs)).learn("sign_in_gate", AGAIN)
+    await store.write(PutTester(replace(a_tester(), removed_at=NOON)), DropTester("alice"))
+    assert len(proofs) == 0
+
+
+async def test_what_cannot_be_written_is_kept_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    proofs = Proofs(store)
+    await (await snapshot(store, proofs)).learn("sign_in_gate", AGAIN)
+
+    async def full(*_: object) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(store, "write", full)
+    await proofs.flush()
+    assert len(proofs) == 1
+    assert proofs.are_due(store.clock.now() + KEPT)
+
+
+HOUR = timedelta(hours=1)
+KNOWN = EngineAccessFacts(tenant="alice", engines=("embedder",), proven={"embedder": NOON})
+ALIKE = [
+    (GATE, AGAIN, True),
+    (GATE, GATE.model_copy(update={"checked_at": None}), False),
+    (GATE, GATE.model_copy(update={"public": False, "checked_at": NOON + HOUR}), False),
+    (KNOWN, KNOWN.model_copy(update={"proven": {"embedder": NOON + HOUR}}), True),
+    (KNOWN, KNOWN.model_copy(update={"proven": {}}), False),
+    (KNOWN, GATE, False),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "same"), ALIKE)
+def test_facts_are_alike_when_only_their_hours_differ(one: StepFacts, other: StepFacts, same: bool) -> None:
+    assert one.is_as(other) is same
