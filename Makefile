@@ -23,6 +23,8 @@ REPLAY ?=
 WORLDS_ARGS ?=
 # Tests wait for the world as much as they reckon: three keep two cores busy.
 WORKERS ?= 3
+# Many images forbid Python to keep what it has compiled; then every worker and every process that a test starts compiles all anew.
+export PYTHONDONTWRITEBYTECODE :=
 SOURCES := specs reconcilers controller api examples tests
 # The oldest Python that can make environments is not always called python3.
 FIND_PYTHON := for name in python3.13 python3.12 python3.11 python3 python; do \

@@ -277,7 +277,7 @@ def _timeline(board: TesterBoard, steps: tuple[Step, ...]) -> Timeline | None:
 
 class Room(Answer):
     """Memory in MiB or disk in GiB. `promised`: given away, and not in the node's own readout yet; `free`: what is left of
-    that, null while the daemon has not told."""
+    that, null while the daemon has not told or the node is offline."""
 
     used: int
     promised: int

@@ -13,6 +13,8 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from api.operation_names import short_name
+
 POSITION = "Stream-Position"
 """The header that tells from where the stream has what changes after this answer."""
 
@@ -71,4 +73,5 @@ def knows(known: str, mark: str) -> bool:
 
 def router(prefix: str = "/api/v1", tag: str = "") -> APIRouter:
     """For reads that may be asked for again and again."""
-    return APIRouter(prefix=prefix, route_class=ConditionalRoute, tags=[tag] if tag else None)
+    options: dict[str, Any] = {"tags": [tag]} if tag else {}
+    return APIRouter(prefix=prefix, route_class=ConditionalRoute, generate_unique_id_function=short_name, **options)

@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from fastapi.routing import APIRoute
-
 from api.conditional import POSITION
 from api.problems import PROBLEM
 
@@ -70,11 +68,6 @@ DELIVERY: Final = (
     ("X-Forgejo-Delivery", "The delivery's id: each counts once. `X-Gitea-Delivery` will do."),
     ("X-Forgejo-Event", "`push` or `pull_request…`; of others nothing is done. `X-Gitea-Event` will do."),
 )
-
-
-def short_name(route: APIRoute) -> str:
-    """What generated clients call it."""
-    return route.name
 
 
 def described(schema: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from api import problems
 from api.access import routes as access_routes
 from api.access.access import Access
 from api.complaint import Complaint
-from api.description import described, short_name
+from api.description import described
 from api.examples import with_examples
 from api.guard import Guard
 from api.pages.routes import add_pages
@@ -66,7 +66,6 @@ def make_app(window: Window, doorbell: Doorbell | None = None, access: Access | 
         redoc_url=None,
         redirect_slashes=False,  # it would lead to what the Host header says, in clear
         openapi_url="/openapi.json",
-        generate_unique_id_function=short_name,
     )
     app.state.window = window
     app.state.streams = set()
@@ -85,7 +84,7 @@ def make_app(window: Window, doorbell: Doorbell | None = None, access: Access | 
         stream.router,
         metrics.router,
     ):
-        app.include_router(router)
+        app.router.routes.extend(router.routes)  # each is whole: to include it would make it anew
     add_pages(app, window)
     problems.register(app)
     app.add_middleware(Guard, access=app.state.access)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from datetime import timedelta
 
 MOST_JITTER = 1.25
@@ -26,3 +27,17 @@ MOST_PATIENCE = timedelta(minutes=1)
 def patient(again: timedelta, waited: timedelta) -> timedelta:
     """When to look again at what is waited for: who waits for long already is looked at less often."""
     return max(again, min(waited * PATIENCE, MOST_PATIENCE))
+
+
+@dataclass
+class Failures:
+    """Passes that broke off, in a row, by tester: a mistake of ours or of the store must not spin."""
+
+    counts: dict[str, int]
+
+    def next_wait(self, name: str, chance: random.Random) -> timedelta:
+        self.counts[name] = self.counts.get(name, 0) + 1
+        return backoff(self.counts[name], timedelta(seconds=2), timedelta(minutes=5), chance)
+
+    def forget(self, name: str) -> None:
+        self.counts.pop(name, None)

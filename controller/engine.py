@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from controller.backoff import backoff, spread
+from controller.backoff import Failures, spread
 from controller.intake import Revision, Taken, take_in
 from controller.meters import Meters
 from controller.passes.acting import Draining, where
@@ -21,21 +20,20 @@ from controller.passes.converging import Bench, Pass, converge
 from controller.passes.operations import Operations
 from controller.passes.proofs import Proofs
 from controller.passes.removal import remove
-from controller.passes.resting import Rest, Resting
+from controller.passes.rest import Rest
+from controller.passes.resting import Resting, may_rest
 from controller.passes.status import REACHABLE
 from controller.passes.written_off import write_off
-from controller.promises import longest_limits, promise_of
+from controller.promises import promise_of
 from controller.queue import Queue, Urgency
 from controller.records import (
     AddEvent,
     Event,
     NameForgeOwner,
-    Outcome,
-    PutJournal,
-    PutObject,
     Severity,
     TesterBooks,
 )
+from controller.recovery import unknown_now
 from controller.references import References
 from controller.sightings import Sightings
 from controller.store import Store, StoreError
@@ -53,23 +51,9 @@ log = logging.getLogger("controller")
 
 AT_ONCE = 256  # passes; the limits on the outside live in the transports, so this only bounds memory
 DRAIN = timedelta(seconds=5)  # how long a pass may take to reach its next safe point after SIGTERM
-ENDED = "the controller ended during the call"
 RESTING = 1 / 4  # of the resync: how old a listing may be for who was in sync and is looked at because it is time
 START_SPREAD = timedelta(seconds=2)
-
-
-@dataclass
-class Failures:
-    """Passes that broke off, in a row, by tester: a mistake of ours or of the store must not spin."""
-
-    counts: dict[str, int]
-
-    def next_wait(self, name: str, chance: random.Random) -> timedelta:
-        self.counts[name] = self.counts.get(name, 0) + 1
-        return backoff(self.counts[name], timedelta(seconds=2), timedelta(minutes=5), chance)
-
-    def forget(self, name: str) -> None:
-        self.counts.pop(name, None)
+AT_FIRST = 500  # testers whose books are read at once
 
 
 class Engine:
@@ -151,6 +135,7 @@ class Engine:
         except OutsideError as error:
             await self._tell_world_error(str(error))
             return
+        world.mark = self.resting.mark_of_world(key, secrets)
         world.looks.promised, world.looks.placing = self._promised, self.placing
         world.looks.unrouted = self._unrouted
         timing = fleet.spec.timing
@@ -186,7 +171,7 @@ class Engine:
         if self.alone:  # else it begins with what the crew gets
             await self.recover(lambda name: True)
             await self._adopt_last_fleet()
-            await self.look_at_all(START_SPREAD, Urgency.FAILING)
+            await self.look_at_first(await self.store.names(), START_SPREAD)
         await self._world_ready.wait()
         slots = asyncio.Semaphore(AT_ONCE)
         while not self._stopping:
@@ -201,8 +186,16 @@ class Engine:
             task.add_done_callback(self._tasks.discard)
             task.add_done_callback(lambda _: slots.release())
 
+    async def look_at_first(self, names: Iterable[str], within: timedelta) -> None:
+        """Queue these testers, spread over the given time; who was at rest before is compared with what it rested on."""
+        every = sorted(names)
+        for some in (every[start : start + AT_FIRST] for start in range(0, len(every), AT_FIRST)):
+            await self.resting.recall(some)
+            for name in some:
+                self.queue.add(name, within * self.chance.random(), Urgency.FAILING)
+
     async def look_at_all(self, within: timedelta, urgency: Urgency = Urgency.RESYNC) -> None:
-        """Queue every tester, spread over the given time: at the start, and as a net under lost wake-ups."""
+        """Queue every tester, spread over the given time: a net under lost wake-ups."""
         for name in sorted(await self.store.names()):
             after = within * self.chance.random()
             if urgency is not Urgency.RESYNC or name not in self.queue:  # who has a time has no need of an earlier one
@@ -217,7 +210,8 @@ class Engine:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         await self.operations.aclose()
-        await self.proofs.flush()
+        while await self._write_down() and self.resting.are_left:
+            continue
         if self._world is not None:
             await self._world.retire()
 
@@ -243,8 +237,16 @@ class Engine:
             self.passes += 1
             now = self.clock.now()
             self.meters.passed(now, now - began, whole=whole)
-        if self.proofs.are_due(now):
-            await self.proofs.flush()
+        if self.proofs.are_due(now) or self.resting.are_many:
+            await self._write_down()
+
+    async def _write_down(self) -> bool:
+        """When what was seen, and who has come to rest. False: it cannot be written now."""
+        rows = self.resting.rows()
+        written = await self.proofs.flush(rows)
+        if not written:
+            self.resting.unwritten(rows)
+        return written
 
     async def look(self, name: str) -> timedelta | None:
         """One pass over one tester, now. Returns when to look again; None: the tester is no more, or there is no world yet."""
@@ -254,12 +256,13 @@ class Engine:
         return wait
 
     async def _look(self, name: str) -> timedelta | None:
-        is_resync = self.queue.urgency_of(name) is Urgency.RESYNC
+        urgency = self.queue.urgency_of(name)
+        is_resync = urgency is Urgency.RESYNC or (urgency is Urgency.FAILING and self.resting.is_recalled(name))
         rest = await self._rest(name) if is_resync else None
         if rest is not None and self.clock.now() < rest.until:
             return spread(rest.world.fleet.spec.timing.resync, self.chance)
         under_way = self.operations.of(name)  # before the books are read
-        books = await self.store.books(name)
+        books = await self.store.books(name, marked=None if urgency is Urgency.CHANGED else may_rest)
         world = self._world
         if books is None or world is None:
             return None
@@ -272,7 +275,7 @@ class Engine:
                 return spread(world.fleet.spec.timing.resync, self.chance)
             wait = await (remove(one) if books.record.leaving else converge(one))
             if one.ended is not None:
-                self.resting.note(one, *one.ended, secrets)
+                self.resting.note(one, *one.ended, secrets, books.mark)
             return wait
         finally:
             await world.leave()
@@ -285,16 +288,16 @@ class Engine:
             return None
         world.users += 1
         try:
-            seen = await self.resting.is_as_it_was(rest, self.clock.now())
+            found = await self.resting.is_as_it_was(rest, name, self.clock.now())
             secrets = {**self._world_of[1], **await self.references.resolve(rest.needs)} if self._world_of else {}
-            again = await self.resting.over_again(rest, name, secrets, self.clock.now()) if seen is not None else None
+            again = await self.resting.over_again(found[0], name, secrets, self.clock.now()) if found else None
         finally:
             await world.leave()
         rest, now = again, self.clock.now()
-        if seen is None or rest is None or self.resting.of(name, world, now) is not rest or self._world is not world:
+        if found is None or rest is None or self.resting.of(name, world, now) is not rest or self._world is not world:
             self.resting.discard(name)
             return None
-        self.sightings.rests(name, seen, now)
+        self.sightings.rests(name, found[1], now, rest.seen)
         return rest
 
     async def _promised(self) -> tuple[Promise, ...]:
@@ -325,34 +328,10 @@ class Engine:
 
     async def recover(self, whose: Callable[[str], bool]) -> None:
         """Calls that were under way when an earlier process ended: unknown, so the next look decides (law 2)."""
-        now = self.clock.now()
         entries = [entry for entry in await self.store.unfinished() if whose(entry.tester)]
-        if not entries:
-            return
-        closed = [PutJournal(replace(entry, outcome=Outcome.UNKNOWN, ended_at=now, detail=ENDED)) for entry in entries]
-        told = [
-            AddEvent(
-                Event(
-                    entry.tester,
-                    entry.step,
-                    "OutcomeUnknown",
-                    f"{entry.verb} {entry.target}: {ENDED}; the next look decides",
-                    now,
-                    Severity.WARNING,
-                    entry.generation,
-                )
-            )
-            for entry in entries
-        ]
-        limits = longest_limits(entries)
-        rows = await self.store.objects(states=frozenset({ObjectState.INTENDED}))
-        # A call may have been sent just before the end: its limit counts from now.
-        moved = [
-            PutObject(replace(row, deadline=max(row.deadline, now + limit)))
-            for row in rows
-            if (limit := limits.get((row.tester, row.step))) is not None and row.deadline is not None
-        ]
-        await self.store.write(*closed, *moved, *told)
+        if entries:
+            rows = await self.store.objects(states=frozenset({ObjectState.INTENDED}))
+            await self.store.write(*unknown_now(entries, rows, self.clock.now()))
 
     async def follow_fleet(self) -> None:
         """Work with the Fleet that the books tell by now, if it is another one."""

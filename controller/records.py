@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from controller.fresh import FreshenFacts
+from controller.rests import PutRest
 from controller.tokens import DropToken, NoteTokenUse, PutToken
 from reconcilers.facts import OutsideObject, StepFacts
 from reconcilers.secret import Secret
@@ -364,6 +365,7 @@ Change = (
     | PutFacts
     | FreshenFacts
     | DropFacts
+    | PutRest
     | PutCondition
     | DropCondition
     | AddEvent
@@ -389,11 +391,10 @@ class TesterBooks:
 
     record: TesterRecord
     objects: tuple[OutsideObject, ...] = ()
-    facts: Mapping[str, StepFacts] = field(
-        default_factory=dict
-    )  # by step; those of a machine that is no more are left out
+    facts: Mapping[str, StepFacts] = field(default_factory=dict)  # by step; without those of a machine that is no more
     facts_at: Mapping[str, datetime] = field(default_factory=dict)
     conditions: Mapping[str, Condition] = field(default_factory=dict)  # by type
     journal: tuple[JournalEntry, ...] = ()  # unfinished entries only
     sealed: Mapping[str, Secret] = field(default_factory=dict)  # by full name; void ones left out
     forge_owner: str = ""  # the fleet's: whose what we made at Forge is; "" while nothing was made there
+    mark: bytes = b""  # over all of it as it lies there (`controller/store/marks.py`), where that was asked for

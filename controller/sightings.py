@@ -58,11 +58,14 @@ class Sightings:
             if outcome.learnt:
                 facts[outcome.step] = seen
 
-    def rests(self, tester: str, at: datetime, now: datetime) -> None:
-        """Everything of it was seen to be as it was. Whoever never had a whole pass here is not known by that."""
+    def kinds(self, tester: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Of which conditions, and of which steps' facts, it is known when they were seen; each in order."""
+        return tuple(sorted(self._conditions.get(tester, ()))), tuple(sorted(self._facts.get(tester, ())))
+
+    def rests(self, tester: str, at: datetime, now: datetime, seen: tuple[frozenset[str], frozenset[str]]) -> None:
+        """Everything of it was seen to be as it was: `seen`, as `kinds` told when it came to rest."""
         if tester not in self._rests:  # from now on only what there is matters, and that is alike for most of them
-            for kept in (self._conditions, self._facts):
-                kept[tester] = _all_of(frozenset(kept.get(tester, ())))
+            self._conditions[tester], self._facts[tester] = map(_all_of, seen)
         self._rests[tester] = Seen(at, now)
 
     def forget(self, tester: str) -> None:

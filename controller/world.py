@@ -19,13 +19,15 @@ Step = Reconciler[Any]
 
 @dataclass
 class World:
-    """`steps` in graph order; `looks` shared by all passes; `gone`: what `fleet` is already without."""
+    """`steps` in graph order; `looks` shared by all passes; `gone`: what `fleet` is already without; `mark`: over the
+    Fleet, what it was opened with and the program, b"" for one under which nobody's rest is kept."""
 
     fleet: Fleet
     backends: Backends
     looks: Looks
     steps: Sequence[Step]
     gone: Gone = field(default_factory=Gone)
+    mark: bytes = field(default=b"", repr=False)
     users: int = 0
     retired: bool = field(default=False)
 

@@ -68,6 +68,10 @@ class Renewal(Protocol):
     @property
     def due(self) -> datetime: ...
 
+    def kept(self) -> str:
+        """What it is beside its facts, so that `Reconciler.renewal_of` can make it anew after a start. Never a secret."""
+        ...
+
     async def renewed(self, looks: Looks) -> Renewal | None:
         """Do it over. None: it did not come out as before, or cannot be told, and a whole pass must see to it. May raise an
         OutsideError, which means the same."""
@@ -125,6 +129,11 @@ class Reconciler(Protocol[O]):
         """Pure. How what falls due is done over alone; None: only a turn of the step can do it."""
         ...
 
+    def renewal_of(self, kept: str, facts: StepFacts, now: datetime) -> Renewal | None:
+        """Pure. That of before a start, by `Renewal.kept` and the facts that the books have now; None: they do not go
+        together."""
+        ...
+
     async def foresee(self, tester: TesterView, looks: TesterLooks) -> Promise | None:
         """Before anything of a tester is begun: raises Blocked or Rejected when this step could not be done, so that no other
         is. Returns the room that it will take."""
@@ -157,6 +166,9 @@ class Base:
         return None
 
     def renewal(self, desired: DesiredTester, facts: Facts) -> Renewal | None:
+        return None
+
+    def renewal_of(self, kept: str, facts: StepFacts, now: datetime) -> Renewal | None:
         return None
 
     async def foresee(self, tester: TesterView, looks: TesterLooks) -> Promise | None:

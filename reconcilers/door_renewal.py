@@ -6,12 +6,13 @@ when everything else was just compared. What is odd is not judged here: a whole 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 
 from reconcilers.door import gate_facts, proof_digest
-from reconcilers.facts import Facts, GatewayFacts, SignInAppFacts, SignInGateFacts
+from reconcilers.facts import Facts, GatewayFacts, SignInAppFacts, SignInGateFacts, StepFacts
 from reconcilers.intervals import outside_interval
 from reconcilers.looks import Looks
 from reconcilers.proof import Demand, Expect, SignIn, Verdict, outside_demands, prove
@@ -30,6 +31,10 @@ class DoorRenewal:
     paths: Paths
     every: timedelta
     due: datetime
+
+    def kept(self) -> str:
+        """As `Renewal.kept`."""
+        return json.dumps([self.fqdn, self.client_id, self.paths, self.every.total_seconds()])
 
     async def renewed(self, looks: Looks) -> DoorRenewal | None:
         """As `Renewal.renewed`: the path that comes next."""
@@ -55,6 +60,20 @@ def door_renewal(desired: DesiredTester, facts: Facts) -> DoorRenewal | None:
     every = outside_interval(facts)
     paths = _alike(tuple((each.path, each.expect) for each in outside_demands(gateway.fqdn, desired)))
     return DoorRenewal(gate, gateway.fqdn, app.client_id, paths, every, gate.checked_at + every)
+
+
+def kept_renewal(kept: str, facts: StepFacts, now: datetime) -> DoorRenewal | None:
+    """As it was, by the hours of now. None: the door is not well, or its hour was written down before the clock was set back."""
+    if (
+        not isinstance(facts, SignInGateFacts)
+        or not is_well(facts)
+        or facts.checked_at is None
+        or facts.checked_at > now
+    ):
+        return None
+    fqdn, client_id, told, seconds = json.loads(kept)
+    paths, every = _alike(tuple((path, Expect(expect)) for path, expect in told)), timedelta(seconds=seconds)
+    return DoorRenewal(facts, fqdn, client_id, paths, every, facts.checked_at + every)
 
 
 def is_well(gate: SignInGateFacts) -> bool:

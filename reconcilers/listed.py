@@ -21,6 +21,7 @@ KEYS: Mapping[str, Callable[[Any], str]] = {
     "id": lambda row: str(row.id),
     "name": lambda row: str(row.name),
     "vm_id": lambda row: str(row.vm_id),
+    "address": lambda row: str(row.address),
     "gateway_id": lambda row: str(row.gateway_id),
 }
 """By what rows are looked up, and how the word is found in a row."""

@@ -7,12 +7,12 @@ request was *begun*, so that a write made while it was under way is never mistak
 from __future__ import annotations
 
 import asyncio
-import functools
 import secrets
-from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from reconcilers.backends import Backends
@@ -25,6 +25,7 @@ from reconcilers.clock import Clock
 from reconcilers.errors import OutsideError
 from reconcilers.facts import Promise
 from reconcilers.listed import TENANT, Listed, Members, Read, Rows, answer_of
+from reconcilers.questions import ACCOUNTS, OAUTH_APPS, OWNER, Ask, collaborators, rows_asked, tenants, whole_asked
 from reconcilers.secret import Secret
 from specs.catalogue import catalogue
 from specs.fleet import Fleet
@@ -36,6 +37,7 @@ Key = str | tuple[str, Question]
 RELEASES = "forge/releases/"
 RELEASES_PATIENCE = 3.0  # seconds that a pass waits for Forge; later passes find the answer
 RELEASES_RETRY = timedelta(minutes=1)  # after Forge did not tell
+GATHERING = 0.05  # seconds in which a look under way may end, so that one answers all who want a newer one
 NOTHING = question_of(MachineQuery())
 RELEASES_KEPT = timedelta(hours=2)  # after somebody asked last: what Forge told is the answer while it is silent
 
@@ -75,7 +77,6 @@ class Looks:
         )  # the engine lends its own, which outlives these looks
         self._kept: dict[Key, Look[Any]] = {}
         self._kept_until: dict[str, datetime] = {}  # those that are of use beyond the age that `read` allows
-        self._listings: dict[str, Callable[[], Awaitable[Any]]] = {}
         self._swept_at = clock.now()
         self._under_way: dict[Key, tuple[datetime, asyncio.Future[Look[Any]]]] = {}
         self._written: dict[str, datetime] = {}  # by machine: when we last did something there, whatever came of it
@@ -96,39 +97,47 @@ class Looks:
         if kept is not None and floor <= kept.taken_at <= now:
             return kept
         running = self._under_way.get(question)
+        if running is not None and not floor <= running[0] <= now:
+            await asyncio.wait({running[1]}, timeout=GATHERING)
+            return await self._newer(question, floor, ask)
+        # Shielded: one impatient reader must not cancel the look that others wait for.
+        return await asyncio.shield((running or self._begin(question, ask))[1])
+
+    async def _newer(self, question: Key, floor: datetime, ask: Callable[[], Awaitable[T]]) -> Look[T]:
+        """A look that was begun since, by whoever of those that wanted one was the first."""
+        now, kept, running = self.clock.now(), self._kept.get(question), self._under_way.get(question)
+        if kept is not None and floor <= kept.taken_at <= now:
+            return kept
         if running is None or not floor <= running[0] <= now:
             running = self._begin(question, ask)
-        # Shielded: one impatient reader must not cancel the look that others wait for.
         return await asyncio.shield(running[1])
 
-    async def listing(
-        self, question: str, newer_than: datetime | None, ask: Callable[[], Awaitable[T]], max_age: timedelta | None
-    ) -> Look[T]:
-        """As `read`, of what answers for the whole fleet: it can be asked again by its question alone, and is kept for as long
-        as testers at rest are content with it."""
-        self._listings[question] = ask
-        return await self._listing(question, newer_than, max_age)
+    async def listing(self, question: str, newer_than: datetime | None, max_age: timedelta | None) -> Look[Any]:
+        """As `read`, of what answers for the whole fleet (`questions`): it is kept for as long as testers at rest are content
+        with it. Raises what asking raises."""
+        rows = rows_asked(question, self.backends)
+        ask = whole_asked(question, self.backends) if rows is None else partial(self._rows, question, rows)
+        if ask is None:
+            raise ValueError(f"nobody knows how to ask {question!r}")
+        look = await self.read(question, newer_than, ask, max_age)
+        self._kept_until[question] = self.clock.now() + self.resting_age
+        return look
 
-    async def again(self, read: Read, fleet: Fleet) -> datetime | None:
-        """When the look was begun that still answers a question of before as it did then; None: it does not, or nobody asks
-        for it any more. Raises what asking raises."""
+    async def _rows(self, question: str, ask: Ask) -> Rows[Any]:
+        found, known = Rows(await ask()), self.at_hand(question)
+        return known.value if known is not None and known.value == found else found  # with its indexes
+
+    async def again(self, read: Read, fleet: Fleet) -> Look[object]:
+        """What answers a question of before now, and when that look was begun. Raises what asking raises."""
         if read.question.startswith(RELEASES):
             published = await self.published(fleet, read.question.removeprefix(RELEASES))
-            return self.clock.now() if published.newest == read.answer else None
-        if read.question not in self._listings:
-            return None
+            return Look(published.newest, self.clock.now())
         look, now = self._kept.get(read.question), self.clock.now()
         if look is not None and now - self.resting_age <= look.taken_at <= now:  # as nearly always
             self._kept_until[read.question] = now + self.resting_age
         else:
-            look = await self._listing(read.question, None, self.resting_age)
-        told = answer_of(look.value, read.by, read.key)
-        return look.taken_at if told is read.answer or told == read.answer else None
-
-    async def _listing(self, question: str, newer_than: datetime | None, max_age: timedelta | None) -> Look[Any]:
-        look = await self.read(question, newer_than, self._listings[question], max_age)
-        self._kept_until[question] = self.clock.now() + self.resting_age
-        return look
+            look = await self.listing(read.question, None, self.resting_age)
+        return Look(answer_of(look.value, read.by, read.key), look.taken_at)
 
     def at_hand(self, question: str) -> Look[Any] | None:
         """The last look of whatever age, as long as it is kept; nobody is asked."""
@@ -254,33 +263,31 @@ class TesterLooks:
 
     async def accounts(self) -> Listed[Account]:
         """Every account on Forge. Raises OutsideError."""
-        return await self._rows("forge/accounts", self.shared.backends.forge.accounts)
+        return await self._rows(ACCOUNTS)
 
     async def collaborators(self, repository: str) -> Container[str]:
         """Logins, casefolded, of who was given access to a repository (`owner/name`). Raises OutsideError."""
-        owner, _, name = repository.partition("/")
-        ask = functools.partial(self.shared.backends.forge.collaborators, owner, name)
-        return Members(await self._rows(f"forge/collaborators/{repository}", ask), "login")
+        return Members(await self._rows(collaborators(repository)), "login")
 
     async def forge_owner(self) -> str:
         """The account whose token we use; OAuth apps belong to it. No write of ours changes that, so that any look will do."""
-        question, ask = "forge/owner", self.shared.backends.forge.whoami
-        taken = await self.shared.listing(question, None, ask, self.max_age)
-        self._note(Read(question, "", "", taken.value))
-        return taken.value.login
+        taken = await self.shared.listing(OWNER, None, self.max_age)
+        self._note(Read(OWNER, "", "", taken.value))
+        owner: Account = taken.value
+        return owner.login
 
     async def oauth_apps(self) -> Listed[OAuthApp]:
         """Every OAuth app of the token's owner, newest first."""
-        return await self._rows("forge/oauth_apps", self.shared.backends.forge.oauth_apps)
+        return await self._rows(OAUTH_APPS)
 
     async def vms(self, daemon: str) -> Listed[Vm]:
-        return await self._rows(f"{daemon}/vms", self.shared.backends.daemon(daemon).list_vms)
+        return await self._rows(f"{daemon}/vms")
 
     async def gateways(self, daemon: str) -> Listed[Gateway]:
-        return await self._rows(f"{daemon}/gateways", self.shared.backends.daemon(daemon).list_gateways)
+        return await self._rows(f"{daemon}/gateways")
 
     async def nodes(self, daemon: str) -> tuple[Node, ...]:
-        return tuple(await self._rows(f"{daemon}/nodes", self.shared.backends.daemon(daemon).list_nodes))
+        return tuple(await self._rows(f"{daemon}/nodes"))
 
     async def promises(self) -> tuple[Promise, ...]:
         """Room that our books have given away and a readout may not show yet. Never from a cache."""
@@ -295,8 +302,8 @@ class TesterLooks:
     async def tenants(self, engine: str, tenant: str = "") -> EngineTenants:
         """Who is registered at a shared engine, as far as that concerns one of them. Raises Blocked EngineUnknown, Unreachable,
         Transient."""
-        question, ask = f"engine/{engine}/tenants", self.shared.backends.engine(engine).look
-        listed = await self._asked(question, ask)
+        question = tenants(engine)
+        listed: EngineTenants = await self._asked(question)
         self._note(Read(question, TENANT, tenant, answer_of(listed, TENANT, tenant)))
         return listed
 
@@ -328,15 +335,11 @@ class TesterLooks:
         """What the public address answers, now: never from a cache."""
         return dict(await self.shared.backends.outside.probe(fqdn, paths))
 
-    async def _rows(self, question: str, ask: Callable[[], Awaitable[Iterable[T]]]) -> Listed[T]:
-        async def rows() -> Rows[T]:
-            found, known = Rows(await ask()), self.shared.at_hand(question)
-            return known.value if known is not None and known.value == found else found  # with its indexes
+    async def _rows(self, question: str) -> Listed[Any]:
+        return Listed(await self._asked(question), question, self._note)
 
-        return Listed(await self._asked(question, rows), question, self._note)
-
-    async def _asked(self, question: str, ask: Callable[[], Awaitable[T]]) -> T:
-        taken = await self.shared.listing(question, self.newer_than, ask, self.max_age)
+    async def _asked(self, question: str) -> Any:
+        taken = await self.shared.listing(question, self.newer_than, self.max_age)
         self._saw(taken)
         return taken.value
 

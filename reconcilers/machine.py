@@ -96,6 +96,7 @@ class MachineReconciler(Base):
         if found.rebuild < tester.desired.machine.rebuild:
             await self._check_buildable(tester, looks, found.room)
             return found
+        found = replace(found, alike=await _of_one_address(found, tester, looks))
         daemon, _, sid = found.node.partition("/")
         check_node_named(tester.facts.fleet.spec.compute, daemon, sid, _called(tester))
         return await self._asked_once_more(tester, found, looks)
@@ -187,7 +188,7 @@ class MachineReconciler(Base):
         failed = observed.vm.state == FAILED
         if failed or unreached_for(observed, facts) >= facts.fleet.spec.timing.reachable_limit:
             return (replace_unreached(observed, facts, failed=failed),)
-        if observed.vm.state == RUNNING and observed.vm.address:
+        if observed.vm.state == RUNNING and observed.vm.address and not observed.alike:
             return doubles_away(observed, facts)
         return (_coming_up(observed, facts),)
 
@@ -218,7 +219,8 @@ class MachineReconciler(Base):
             rootfs_gb=wanted.rootfs_gb,
             ssh_keys=(*tester.desired.ssh_keys, *own_keys, installer_public_key(tester.facts)),
         )
-        return SeenMachine(place.daemon, await self.backends.daemon(place.daemon).deploy_vm(order), kept=kept)
+        vm = await self.backends.daemon(place.daemon).deploy_vm(order)
+        return SeenMachine(place.daemon, vm, kept=kept, alike=None)
 
     async def _check_buildable(self, tester: TesterView, looks: TesterLooks, freed: Room | None) -> None:
         """Raises what stands in the way of a new machine; `freed` is the room of the one that it would replace."""
@@ -252,9 +254,10 @@ class MachineReconciler(Base):
         return choose(wanted, fleet.compute, nodes, Beside(promised, freed, shunned))
 
     def learn(self, observed: SeenMachine, facts: Facts) -> MachineFacts | None:
-        """Only once it runs and its address is known (lesson 8)."""
+        """Only once it runs and its address is known (lesson 8), and is told of no other machine: what is one tester's would
+        be written on another's."""
         vm = observed.vm
-        if vm.state != RUNNING or not vm.address:
+        if vm.state != RUNNING or not vm.address or observed.alike != ():
             return None
         return MachineFacts(
             daemon=observed.daemon,
@@ -309,6 +312,15 @@ async def _read_all(daemons: Iterable[str], read: ReadNodes) -> dict[str, tuple[
     return nodes
 
 
+async def _of_one_address(found: SeenMachine, tester: TesterView, looks: TesterLooks) -> tuple[str, ...]:
+    """The other machines of which its daemon tells the same address. An address that is recorded is not asked about."""
+    machine, told = tester.facts.get(MachineFacts), found.vm.address
+    if not told or (machine is not None and (machine.key, machine.address) == (found.key, told)):
+        return ()
+    others = [vm for vm in under(await looks.vms(found.daemon), "address", told) if vm.vm_id != found.vm.vm_id]
+    return tuple(sorted(vm.name for vm in others if vm.state not in GONE_STATES))
+
+
 def _row_name(tester: TesterView) -> str:
     row = tester.facts.object
     return row.name if row else vm_name(tester.facts.tester, tester.facts.uid)
@@ -323,10 +335,13 @@ def _state(row: OutsideObject | None) -> ObjectState | None:
 
 
 def _coming_up(observed: SeenMachine, facts: Facts) -> Wait:
-    return Wait(
-        "WaitingForAddress" if observed.vm.state == RUNNING else "MachineStarting",
-        f"machine {observed.vm.name} is {observed.vm.state}"
-        + ("" if observed.vm.address else ", without an address yet"),
-        facts.fleet.spec.timing.deploy_limit,
-        blames=f"compute {observed.daemon}",
-    )
+    vm, system = observed.vm, f"compute {observed.daemon}"
+    reason, text = "MachineStarting", f"machine {vm.name} is {vm.state}"
+    if vm.state == RUNNING:
+        reason = "WaitingForAddress"
+    if not vm.address:
+        text += ", without an address yet"
+    elif observed.alike:
+        reason = "AddressTwice"
+        text = f"{system} tells one address, {vm.address}, for {vm.name} and {', '.join(observed.alike)}: not believed"
+    return Wait(reason, text, facts.fleet.spec.timing.deploy_limit, blames=system)

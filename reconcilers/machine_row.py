@@ -32,6 +32,7 @@ class SeenMachine:
     at    when it was looked at
     kept  the identity of its row, completed; whatever else the engine holds there included
     twins other VMs of its name at the same daemon
+    alike other VMs of which the daemon tells the same address; None: not asked
     """
 
     daemon: str
@@ -39,6 +40,7 @@ class SeenMachine:
     at: datetime | None = field(default=None, compare=False)
     kept: Mapping[str, str] = field(default_factory=dict, compare=False)
     twins: tuple[Vm, ...] = ()
+    alike: tuple[str, ...] | None = ()
 
     @property
     def key(self) -> str:

@@ -27,10 +27,18 @@ from reconcilers.door import (
     wanted_domain,
     wanted_values,
 )
-from reconcilers.door_renewal import DoorRenewal, door_renewal, is_well
+from reconcilers.door_renewal import DoorRenewal, door_renewal, is_well, kept_renewal
 from reconcilers.door_rules import plan_door, plan_first, plan_leaving
 from reconcilers.errors import OutsideError
-from reconcilers.facts import Facts, GatewayFacts, MachineFacts, SignInAppFacts, SignInGateFacts, is_since_cut
+from reconcilers.facts import (
+    Facts,
+    GatewayFacts,
+    MachineFacts,
+    SignInAppFacts,
+    SignInGateFacts,
+    StepFacts,
+    is_since_cut,
+)
 from reconcilers.gateway_routing import GRID_ROUTING, seen_by_the_gate
 from reconcilers.installs import WAITS_FOR_PLACE, last_line
 from reconcilers.intervals import AT_ONCE, outside_interval
@@ -197,6 +205,9 @@ class SignInGateReconciler(Base):
 
     def renewal(self, desired: DesiredTester, facts: Facts) -> DoorRenewal | None:
         return door_renewal(desired, facts)
+
+    def renewal_of(self, kept: str, facts: StepFacts, now: datetime) -> DoorRenewal | None:
+        return kept_renewal(kept, facts, now)
 
     def findings(self, desired: DesiredTester, observed: object, facts: Facts) -> tuple[Finding, ...]:
         """SignInProtected, PublicReachable, InnerProtected."""

@@ -13,4 +13,4 @@ def add_pages(app: FastAPI, window: Window) -> None:
     """Pages and what they carry."""
     app.state.boards = Boards(window)
     for router in (fleet.router, tester.router, lists.router, help.router, static.router):
-        app.include_router(router)
+        app.router.routes.extend(router.routes)

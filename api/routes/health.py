@@ -5,9 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from api.models import Alive, Ready
+from api.operation_names import short_name
 from api.routes.access import Through
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], generate_unique_id_function=short_name)
 
 
 @router.get("/healthz", responses={503: {"model": Alive, "description": "Testers are due, and nobody is taken up."}})

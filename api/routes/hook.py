@@ -20,6 +20,7 @@ from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
+from api.operation_names import short_name
 from api.signatures import HEADERS, is_signed
 from reconcilers.clock import Clock, SystemClock
 from reconcilers.secret import Secret
@@ -51,7 +52,7 @@ REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
     503: {"description": "Too many arrive at once."},
 }
 
-router = APIRouter()
+router = APIRouter(generate_unique_id_function=short_name)
 
 
 class Heard(BaseModel):

@@ -18,6 +18,7 @@ from fastapi.responses import StreamingResponse
 
 from api.access.who import Viewer, viewer_of
 from api.models import Problem
+from api.operation_names import short_name
 from api.routes.access import Through
 from api.window import Window
 from controller.news import News, Piece
@@ -32,7 +33,7 @@ MOST: Final = 200
 MOST_OF_ONE: Final = 50
 """Of them for one person, or one token: nobody keeps the others out."""
 
-router = APIRouter(prefix="/api/v1", tags=["stream"])
+router = APIRouter(prefix="/api/v1", tags=["stream"], generate_unique_id_function=short_name)
 
 After = Annotated[str, Query(max_length=64, description="A position, as a fleet's answer or an event's id tells it.")]
 LastEventId = Annotated[str, Header(max_length=64, description="What a browser sends when it comes back.")]

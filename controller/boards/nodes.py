@@ -28,7 +28,7 @@ _TAKEN: Final = frozenset({ObjectState.INTENDED, ObjectState.EXISTING, ObjectSta
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Of memory (MiB) or disk (GiB). `free`: None while the daemon has not told; then the total is not known either."""
+    """Of memory (MiB) or disk (GiB). `free`: None while the daemon has not told or the node is offline; no total then."""
 
     used: int
     promised: int
@@ -112,7 +112,8 @@ def _board(
     missing = "the daemon does not list this node" if told.at is not None else ""
     memory = sum(each.memory_mb for each in mine), sum(each.memory_mb for each in fresh)
     disk = sum(each.disk_gb for each in mine), sum(each.disk_gb for each in fresh)
-    pools = node.disk_pools_free_gb if node is not None else ()
+    offering = node if node is not None and node.online else None
+    pools = offering.disk_pools_free_gb if offering is not None else ()
     return NodeBoard(
         daemon=daemon.name,
         sid=named.sid,
@@ -122,8 +123,8 @@ def _board(
         online=node.online if node is not None else None,
         read_at=told.at if node is not None else None,
         why=told.why or ("" if node is not None else missing),
-        memory=_room(*memory, node.memory_free_mb if node is not None else None),
-        disk=_room(*disk, sum(pools) if node is not None else None),
+        memory=_room(*memory, offering.memory_free_mb if offering is not None else None),
+        disk=_room(*disk, sum(pools) if offering is not None else None),
         largest_pool=max(pools, default=None),
         testers=_names(mine),
     )

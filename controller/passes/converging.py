@@ -31,7 +31,7 @@ from controller.passes.status import (
 )
 from controller.passes.turn import Turn
 from controller.passes.turns import Turns
-from controller.records import AddRun, Condition, Phase, TesterBooks
+from controller.records import AddRun, Change, Condition, Phase, TesterBooks
 from controller.sightings import Sightings
 from controller.store import SpecChanged, Store
 from controller.world import Step, World
@@ -94,6 +94,8 @@ class Pass:
         self.outdated = False  # the spec has changed since the books were read: nothing more is begun
         self.turns = Turns({step.name: step.needs for step in world.steps}, self.snapshot.version)
         self._news = asyncio.Condition()
+        self._untold: list[Change] = []
+        self._telling = asyncio.Lock()
 
     @property
     def name(self) -> str:
@@ -135,7 +137,8 @@ class Pass:
             self.outcomes[step.name] = replace(outcome, did=did)
             self.turns.end(step.name)
             self._news.notify_all()
-        await self._tell(step, outcome)
+        self._judge(step, outcome)
+        await self._tell()
 
     async def is_outdated(self) -> None:
         """The spec is another one now: whoever waits for a turn of this pass waits no longer."""
@@ -143,19 +146,25 @@ class Pass:
             self.outdated = True
             self._news.notify_all()
 
-    async def _tell(self, step: Step, outcome: StepOutcome) -> None:
-        """A pass may take long: what one step came to is told at once, what all of them come to when it ends."""
+    def _judge(self, step: Step, outcome: StepOutcome) -> None:
         record, now = self.snapshot.record, self.bench.clock.now()
         condition = judge_step(record, self.snapshot.conditions, outcome, now, self.works)
         before = self.told.get(condition.type)
         self.judged[condition.type] = self.told[condition.type] = condition
-        changes = tell_step(record, before, condition, now)
-        if changes and record.phase is not Phase.READY:
-            far = tell_progress(record, self.told, [each.name for each in self.world.steps])
-            changes.append(far)
-            self.snapshot.record = replace(record, phase=far.phase, progress=far.progress, current=far.current)
-        self.has_told = self.has_told or bool(changes)
-        await self.bench.store.write(*changes)
+        self._untold += tell_step(record, before, condition, now)
+        self.has_told = self.has_told or bool(self._untold)
+
+    async def _tell(self) -> None:
+        """A pass may take long: what one step came to is told at once, what all of them come to when it ends. What other steps
+        have come to while the last of it was being written goes along."""
+        async with self._telling:
+            changes, self._untold = self._untold, []
+            record = self.snapshot.record
+            if changes and record.phase is not Phase.READY:
+                far = tell_progress(record, self.told, [each.name for each in self.world.steps])
+                changes.append(far)
+                self.snapshot.record = replace(record, phase=far.phase, progress=far.progress, current=far.current)
+            await self.bench.store.write(*changes)
 
     async def outcome_of(self, name: str) -> StepOutcome | None:
         """How a step's last turn ended in this pass, once it has; None when it takes none now, as in every removal. Of what

@@ -8,7 +8,7 @@ doors are looked at a little early. Facts that were written meanwhile, by anybod
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -63,25 +63,27 @@ class Proofs:
     def are_due(self, now: datetime) -> bool:
         return self._since is not None and not timedelta(0) <= now - self._since < KEPT
 
-    async def flush(self) -> None:
-        """Write down what is kept. What cannot be written is kept on."""
+    async def flush(self, beside: Sequence[Change] = ()) -> bool:
+        """Write down what is kept, and something else that is worth no write of its own. False: it cannot be written, and what is
+        kept is kept on."""
         self._since = None
         kept = list(self._kept.items())
-        for start in range(0, len(kept), AT_ONCE):
-            some = kept[start : start + AT_ONCE]
+        for start in range(0, max(len(kept), 1), AT_ONCE):
+            some, others = kept[start : start + AT_ONCE], () if start else beside
             changes = [FreshenFacts(tester, one.base, one.facts, one.machine, one.at) for (tester, _), one in some]
             try:
-                await self._store.write(*changes)
+                await self._store.write(*others, *changes)
             except StoreError as error:
-                self._since = min(one.at for _, one in some)
+                self._since = min((one.at for _, one in some), default=None)
                 log.warning("proofs are not written down yet: %s", error)
-                return
+                return start > 0
             for key, one in some:
                 newer = self._kept.get(key)
                 if newer is one:
                     del self._kept[key]
                 elif newer is not None and newer.base is one.base:  # seen once more while this was written
                     self._kept[key] = replace(newer, base=one.facts)
+        return True
 
     def _heard(self, changes: tuple[Change, ...]) -> None:
         for change in changes:

@@ -6,20 +6,28 @@ nothing has fallen due. So that much is remembered of it, in a kilobyte or two; 
 is time, the questions are put again and the answers compared. Whatever differs, fails or cannot be told leads to a whole
 pass. What is remembered is forgotten with every change that this process writes of the tester, and a change that others tell of
 asks for a whole pass anyway: it is never queued as a resync.
+
+The same is kept in the store, written down with the hours of proofs, and read again after a start; a kill -9 costs whole passes
+of those who have come to rest last. It is believed only under the mark that this program would make of it now: over itself, the
+program, the Fleet with its credentials, and the tester's books as they lie there, whoever wrote them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import hmac
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from hashlib import blake2b
 
 from controller.fresh import FreshenFacts
 from controller.passes.converging import Pass
+from controller.passes.marks import Marker
 from controller.passes.outcomes import Kind, StepOutcome
 from controller.passes.proofs import Proofs
+from controller.passes.rest import Asked, Rest, answered_again, body_of, kinds_of, rest_of, told_again
 from controller.passes.status import Verdict, says_what_is_told
+from controller.program import program_digest
 from controller.records import (
     AddEvent,
     AddRun,
@@ -30,8 +38,10 @@ from controller.records import (
     PutFacts,
     PutRevision,
     PutSource,
+    TesterRecord,
 )
-from controller.store import SpecChanged, Store
+from controller.rests import KeptRest, PutRest
+from controller.store import SpecChanged, Store, StoreError
 from controller.store.fencing import subjects
 from controller.world import Step, World
 from reconcilers.backends.machine import MachineAddress, Question
@@ -39,52 +49,35 @@ from reconcilers.contract import Renewal
 from reconcilers.errors import OutsideError
 from reconcilers.facts import FactsOfOne, ObjectState, WatchedFacts
 from reconcilers.intervals import spread_of
-from reconcilers.listed import Read
 from reconcilers.looks import Looks, TesterLooks
 from reconcilers.secret import Secret
 from specs.desired import needs_of_secret
+
+log = logging.getLogger("controller")
 
 LATEST = datetime.max.replace(tzinfo=UTC)
 LONGEST = timedelta(days=1)
 """Without a whole pass; up to a quarter less, so that those who came to rest together do not all have theirs at once."""
 
-_NO_MATTER = (AddEvent, AddRun, PutRevision, PutSource, FreshenFacts)
+AT_ONCE = 200  # rows in one write: making one takes a quarter of a millisecond
+
+_NO_MATTER = (AddEvent, AddRun, PutRevision, PutSource, FreshenFacts, PutRest)
 """Changes from which nothing follows for a tester's plan."""
 _OF_ALL = (ClaimForge, NameForgeOwner)
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What a machine was asked, and the digest of its answer."""
-
-    address: MachineAddress
-    question: Question
-    digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Rest:
-    """`until`: then some step's turn is due, or a whole pass (`whole_by`). `renewals`: what falls due and needs neither. `needs`:
-    the secrets that the spec refers to, `secrets`: a mark of their values. `dated`: the spec names a day."""
-
-    world: World
-    since: datetime
-    until: datetime
-    whole_by: datetime
-    renewals: tuple[Renewal, ...]
-    reads: tuple[Read, ...]
-    machine: _Asked
-    needs: tuple[str, ...]
-    secrets: bytes
-    dated: bool
-
-
 class Resting:
-    """By tester. Nothing of it outlives the process."""
+    """By tester."""
 
     def __init__(self, store: Store, proofs: Proofs) -> None:
+        self._store = store
         self._proofs = proofs
+        self._marker = Marker(store.keyring.primary.derived("testers at rest"))
+        self._program = program_digest()
         self._rests: dict[str, Rest] = {}
+        self._kept: dict[str, KeptRest] = {}  # of before the start, until they are looked at
+        self._recalled: set[str] = set()  # those whose rows are being read
+        self._unkept: set[str] = set()  # those that are not written down yet
         store.listeners.append(self._heard)
 
     def __len__(self) -> int:
@@ -92,24 +85,95 @@ class Resting:
 
     def of(self, name: str, world: World, now: datetime) -> Rest | None:
         """What is remembered of a tester, while it may be relied on: a last day comes with midnight."""
-        rest = self._rests.get(name)
+        rest = self._rests.get(name) or self._believed(name, world, now)
         if rest is None or rest.world is not world or not rest.since <= now:
             return None
         return None if rest.dated and rest.since.date() != now.date() else rest
 
     @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(self._rests)
+    def names(self) -> frozenset[str]:
+        return frozenset({*self._rests, *self._kept, *self._recalled})
 
     def discard(self, name: str) -> None:
         self._rests.pop(name, None)
+        self._kept.pop(name, None)
+        self._recalled.discard(name)
+
+    def mark_of_world(self, fleet: str, secrets: Mapping[str, Secret]) -> bytes:
+        """Of a Fleet, and what it was opened with; b"" when it is not known what program this is."""
+        if not self._program:
+            return b""
+        return self._marker.of(self._program, fleet.encode(), mark_of(sorted(secrets), secrets, self._marker))
+
+    def is_recalled(self, name: str) -> bool:
+        """Whether something was kept of it that has not been compared yet."""
+        return name in self._kept
+
+    async def recall(self, names: Collection[str]) -> None:
+        """Read what was kept of these. Whether it is believed is seen when they are looked at."""
+        self._recalled.update(names)
+        found: Mapping[str, KeptRest] = {}
+        try:
+            found = await self._store.rests(names)
+        except StoreError as error:
+            log.warning("whoever was at rest has a whole pass: %s", error)
+        finally:
+            still = self._recalled.intersection(names)  # nothing was written about them meanwhile
+            self._recalled -= still
+        self._kept.update({name: kept for name, kept in found.items() if name in still})
+
+    @property
+    def are_many(self) -> bool:
+        """Whether it is worth a write of its own who has come to rest since the last one."""
+        return len(self._unkept) >= AT_ONCE
+
+    @property
+    def are_left(self) -> bool:
+        return bool(self._unkept)
+
+    def rows(self) -> list[PutRest]:
+        """Those to be written down next; with `unwritten` they are so once more."""
+        names = sorted(self._unkept)[:AT_ONCE]
+        self._unkept.difference_update(names)
+        rows = (self._row(name, rest) for name in names if (rest := self._rests.get(name)) is not None)
+        return [row for row in rows if row is not None]
+
+    def unwritten(self, rows: Iterable[PutRest]) -> None:
+        self._unkept.update(row.tester for row in rows)
+
+    def _row(self, name: str, rest: Rest) -> PutRest | None:
+        try:
+            body = body_of(rest, self._marker)
+        except TypeError:
+            return None
+        return PutRest(name, self._mark(name, body, rest.books, rest.world), body)
+
+    def _believed(self, name: str, world: World, now: datetime) -> Rest | None:
+        """What was kept of a tester, if all that it rests on beside the outside is as it was."""
+        kept = self._kept.pop(name, None)
+        if kept is None or not world.mark:
+            return None
+        if not hmac.compare_digest(kept.mark, self._mark(name, kept.body, kept.books.digest, world)):
+            return None
+        try:
+            rest = rest_of(kept.body, kept.books.digest, kept.books.hours, world, now)
+        except (ValueError, KeyError, TypeError):
+            return None
+        if rest is not None:
+            self._rests[name] = rest
+        return rest
+
+    def _mark(self, name: str, body: str, books: bytes, world: World) -> bytes:
+        return self._marker.of(world.mark, name.encode("utf-8", "surrogatepass"), books, body.encode())
 
     def discard_those(self, names: Iterable[str]) -> None:
         for name in names:
             self.discard(name)
 
-    def note(self, one: Pass, outcomes: Sequence[StepOutcome], verdict: Verdict, secrets: Mapping[str, Secret]) -> None:
-        """A pass has ended."""
+    def note(
+        self, one: Pass, outcomes: Sequence[StepOutcome], verdict: Verdict, secrets: Mapping[str, Secret], books: bytes
+    ) -> None:
+        """A pass has ended. `books`: the mark over those that it began with, b"" for none."""
         self.discard(one.name)
         if not _is_settled(one, outcomes, verdict):
             return
@@ -122,7 +186,7 @@ class Resting:
             return  # a listing was read from end to end: it changes with everybody's
         address, question, digest = machine
         one.world.looks.let_go(address, question)
-        asked = _Asked(replace(address, hidden=()), question, digest)
+        asked = Asked(replace(address, hidden=()), question, digest)
         desired, renewals = one.snapshot.record.desired, _renewals(one)
         needs = tuple(sorted(needs_of_secret(desired)))
         whole_by = one.now + LONGEST * (3 / 4 + spread_of(one.snapshot.record.uid) / 4)
@@ -135,14 +199,18 @@ class Resting:
             reads=tuple(reads.values()),
             machine=asked,
             needs=needs,
-            secrets=mark_of(needs, secrets),
+            secrets=mark_of(needs, secrets, self._marker),
             dated=desired.expires is not None or desired.paused is not None,
+            seen=kinds_of(*one.bench.sightings.kinds(one.name)),
+            books=books,
         )
+        if books and one.world.mark:
+            self._unkept.add(one.name)
 
     async def over_again(self, rest: Rest, name: str, secrets: Mapping[str, Secret], now: datetime) -> Rest | None:
         """Have done over what has fallen due by itself. None: secrets are others, or something came out otherwise, and a whole
         pass must follow."""
-        if mark_of(rest.needs, secrets) != rest.secrets:
+        if mark_of(rest.needs, secrets, self._marker) != rest.secrets:
             return None
         for each in rest.renewals:
             if now < each.due:
@@ -175,47 +243,58 @@ class Resting:
         self._rests[one.name] = replace(rest, since=one.now, until=until, renewals=tuple(renewals.values()))
         return True
 
-    async def is_as_it_was(self, rest: Rest, now: datetime) -> datetime | None:
-        """When the oldest of the looks was begun that say so; None: something differs, or cannot be told."""
+    async def is_as_it_was(self, rest: Rest, name: str, now: datetime) -> tuple[Rest, datetime] | None:
+        """The rest, and when the oldest of the looks was begun that say so; None: something differs, or cannot be told. What is
+        known by its marks only is from now on remembered as ever."""
         looks, asked = rest.world.looks, rest.machine
-        oldest: datetime | None = None
+        reads, oldest = [], LATEST
         try:
             for read in rest.reads:
-                at = await looks.again(read, rest.world.fleet)
-                if at is None:
+                told = await looks.again(read, rest.world.fleet)
+                again = told_again(read, told.value, self._marker)
+                if again is None:
                     return None
-                oldest = at if oldest is None else min(oldest, at)
+                reads.append(again)
+                oldest = min(oldest, told.taken_at)
             answer = await looks.machine(asked.address, asked.question, None)
         except OutsideError:
             return None
-        if answer.value.digest != asked.digest:
+        machine = answered_again(asked, answer.value.digest, self._marker)
+        if machine is None or self._rests.get(name) is not rest:
             return None
+        if machine is not asked:
+            self._rests[name] = rest = replace(rest, reads=tuple(reads), machine=machine)
         if now < rest.until:
             looks.let_go(asked.address, asked.question)
-        return answer.taken_at if oldest is None else min(oldest, answer.taken_at)
+        return rest, min(oldest, answer.taken_at)
 
     def _heard(self, changes: tuple[Change, ...]) -> None:
         for change in changes:
             if isinstance(change, _OF_ALL):
-                self._rests.clear()
+                self.discard_those(self.names)
             elif not isinstance(change, _NO_MATTER):
                 self.discard_those(subjects((change,)))
 
 
-def mark_of(needs: Iterable[str], secrets: Mapping[str, Secret]) -> bytes:
-    """Of the values, for comparing within this process."""
-    mark = blake2b(digest_size=16)
-    for need in needs:
-        value = secrets.get(need)
-        mark.update(f"{need}\0".encode() + (b"-" if value is None else b"+%d\0" % len(value.reveal()) + value.reveal()))
-    return mark.digest()
+def mark_of(needs: Iterable[str], secrets: Mapping[str, Secret], marker: Marker) -> bytes:
+    """Of the values."""
+    told = [(need.encode(), secrets.get(need)) for need in needs]
+    return marker.of(
+        *(part for need, value in told for part in (need, b"-" if value is None else b"+" + value.reveal()))
+    )
+
+
+def may_rest(record: TesterRecord) -> bool:
+    """Whether a pass over it that finds nothing to do could be the last for a while: only then its books are marked."""
+    return record.phase is Phase.READY and not record.leaving
 
 
 def _is_settled(one: Pass, outcomes: Sequence[StepOutcome], verdict: Verdict) -> bool:
     record = one.snapshot.record
     return (
-        verdict.phase is record.phase is Phase.READY
-        and not (verdict.changes or record.leaving or one.has_told or one.snapshot.has_changed)
+        may_rest(record)
+        and verdict.phase is Phase.READY
+        and not (verdict.changes or one.has_told or one.snapshot.has_changed)
         and all(each.kind is Kind.IN_SYNC and not each.did and not each.left_alone for each in outcomes)
         and not one.under_way.any()
         and all(_is_plain(row.state, row.missing_since) for row in one.snapshot.open_rows())

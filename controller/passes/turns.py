@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from controller.passes.graph import MOST_TURNS
+from controller.passes.graph import MOST_TURNS, versions_of
 
 
 @dataclass
@@ -28,10 +28,10 @@ class Turns:
         self._knew[name] = self._needed(name)
 
     def end(self, name: str) -> None:
-        """Who needs it takes another turn when it has learnt something, as the graph has it."""
+        """Who needs it, and began before, takes another turn when it has learnt something, as the graph has it."""
         before = self._under_way.pop(name, None)
         if before is not None and self.version(name) != before:
-            self._due |= {other for other, needs in self.needs.items() if name in needs}
+            self._due |= {other for other, needs in self.needs.items() if name in needs and not self.is_current(other)}
 
     def is_awaited(self, name: str) -> bool:
         """Whether a turn of it is under way, or another one is about to begin."""
@@ -42,4 +42,4 @@ class Turns:
         return self._knew.get(name) == self._needed(name)
 
     def _needed(self, name: str) -> tuple[int, ...]:
-        return tuple(self.version(need) for need in self.needs[name])
+        return versions_of(self.needs[name], self.version)

@@ -213,13 +213,16 @@ class Crew:
         """Their testers are looked at from now on; first those of whom a change has not been seen by any pass."""
         keys = {lease.key for lease in leases if self.keeper.is_ours(lease)}
         self._taking -= keys
+        others = []
         for name in sorted({*names, *self._awaited}):
             if shard_of(name) not in keys:
                 continue
             if name in behind or name in self._awaited:
                 self.engine.queue.add(name)
             else:
-                self.engine.queue.add(name, SPREAD * self.chance.random(), Urgency.FAILING)
+                others.append(name)
+        if others:
+            self._do(self.engine.look_at_first(others, SPREAD))
         self._awaited = {name for name in self._awaited if shard_of(name) in self._taking}
 
     async def _again(self, shards: Collection[int]) -> None:
@@ -238,6 +241,8 @@ class Crew:
             try:
                 await work()
                 return
+            except NotOurs as error:
+                log.info("not done: %s", error)  # by us: the next beat tells
             except StoreError as error:
                 log.warning("not done yet: %s", error)
             await self.clock.sleep(RETRY)

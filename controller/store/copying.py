@@ -10,11 +10,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from controller.store import migrations, reading, sqlite
 from controller.store.address import normal, place_of
 from controller.store.errors import StoreError, readable
-from controller.store.tables import events, leases, metadata, replicas, runs, schema_floor
+from controller.store.tables import events, leases, metadata, replicas, rests, runs, schema_floor
 
 AT_ONCE: Final = 500
 """Rows in one statement."""
-_NOT_COPIED: Final = {leases.name, replicas.name, schema_floor.name}
+_NOT_COPIED: Final = {leases.name, replicas.name, rests.name, schema_floor.name}
 """What is about a database itself."""
 
 

@@ -38,6 +38,7 @@ from controller.records import (
     Unseal,
     Void,
 )
+from controller.rests import PutRest
 from controller.store.database import Work
 from controller.store.errors import StoreError
 from controller.store.rows import owner_of
@@ -81,8 +82,9 @@ def fenced(work: Work[T], lease: Lease) -> Work[T]:
 
 
 def subjects(changes: Iterable[Change]) -> frozenset[str]:
-    """The testers that changes are about; those of the fleet, its source and its people are about none. Nor is FreshenFacts: it
-    replaces only what it was seen of, so that it does no harm whoever writes it."""
+    """The testers that changes are about; those of the fleet, its source and its people are about none. Nor is FreshenFacts,
+    which replaces only what it was seen of, nor PutRest, which is believed only with the books that it was found with: they do
+    no harm whoever writes them."""
     return frozenset(name for change in changes if (name := _subject(change)))
 
 
@@ -106,6 +108,6 @@ def _subject(change: Change) -> str:
             return change.tester
         case PutSource() | PutRevision() | PutFleet() | ClaimForge() | NameForgeOwner():
             return ""
-        case PutToken() | DropToken() | NoteTokenUse() | FreshenFacts():
+        case PutToken() | DropToken() | NoteTokenUse() | FreshenFacts() | PutRest():
             return ""
     assert_never(change)  # whoever adds a kind of change says whose it is: unfenced writes are those of nobody

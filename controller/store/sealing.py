@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from controller.store import keyfile
 from controller.store.errors import SealingError
@@ -57,6 +59,11 @@ class SealingKey:
     @classmethod
     def generate(cls) -> SealingKey:
         return cls.of(urlsafe_b64encode(os.urandom(KEY_BYTES)).decode())
+
+    def derived(self, use: str) -> bytes:
+        """A key for another use, from which nothing follows for this one."""
+        raw = urlsafe_b64decode(self._text.reveal())
+        return HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=b"sealing key for " + use.encode()).derive(raw)
 
     def text(self) -> str:
         """The key itself, to be kept. Not to be shown."""

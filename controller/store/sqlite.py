@@ -15,10 +15,11 @@ import fcntl
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
@@ -27,6 +28,7 @@ from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, StaticPool,
 from controller.store.address import is_in_memory, place_of
 from controller.store.database import Pause, Work, to_the_end
 from controller.store.errors import StoreError
+from controller.store.writing import Making, make_all
 
 BUSY_MS: Final = 15_000
 """How long a write waits for another process's."""
@@ -38,7 +40,6 @@ LEAST_FREE: Final = 256
 
 MOST_TOGETHER: Final = 64
 """Writes in one transaction."""
-
 FOR_WRITING: Final = {"writes": True}
 """Execution option of connections whose transactions take the write lock when they begin."""
 
@@ -50,7 +51,6 @@ class _Asked(Generic[T]):
     """A write that waits for its turn. `outcome`: what came of it, in a tuple, or what it raised."""
 
     work: Work[T]
-    is_begun: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     outcome: tuple[T] | BaseException | None = None
 
@@ -73,6 +73,7 @@ class SqliteDatabase:
         self._reading = ThreadPoolExecutor(READERS, "store-reader")
         self._turn = asyncio.Lock()
         self._asked: deque[_Asked[Any]] = deque()
+        self._answering: asyncio.Task[None] | None = None
 
     async def read(self, ask: Work[T]) -> T:
         return await to_the_end(_in(self._reading, lambda: _ask(self._reader, ask)))
@@ -83,33 +84,42 @@ class SqliteDatabase:
                 return await self._write_with_pause(work, pause)
         mine = _Asked(work)
         self._asked.append(mine)
+        if self._answering is None or self._answering.done():
+            self._answering = asyncio.create_task(self._answer())
         try:
-            async with self._turn:
-                if not mine.is_begun:
-                    await self._write_together()
+            await mine.ended.wait()
         except asyncio.CancelledError:
-            if mine.is_begun:
-                await to_the_end(mine.ended.wait())
-            else:
+            if mine in self._asked:
                 self._asked.remove(mine)
+            else:  # it is begun
+                await to_the_end(mine.ended.wait())
             raise
         return mine.result()
+
+    async def _answer(self) -> None:
+        """Until nothing is asked for. It begins a turn of the loop later: who asks in the same one goes along."""
+        try:
+            while self._asked:
+                async with self._turn:
+                    await self._write_together()
+                await asyncio.sleep(0)
+        finally:
+            _tell(self._asked)
 
     async def _write_together(self) -> None:
         """All that was asked for, as far as it may be, in the order in which it was."""
         some = [self._asked.popleft() for _ in range(min(len(self._asked), MOST_TOGETHER))]
-        for each in some:
-            each.is_begun = True
         try:
             await to_the_end(_in(self._writing, lambda: _all(self._writer, some)))
         finally:
-            for each in some:
-                each.ended.set()
+            _tell(some)
 
     def abandon(self) -> None:
         """Nothing: a file is always there."""
 
     async def aclose(self) -> None:
+        if self._answering is not None:
+            await asyncio.wait({self._answering})
         async with self._turn:
             await to_the_end(_in(self._reading, self._reader.dispose))
             await to_the_end(_in(self._writing, self._writer.dispose))
@@ -239,6 +249,11 @@ def _work(engine: Engine, work: Work[T]) -> T:
         return work(connection)
 
 
+def _tell(asked: Iterable[_Asked[Any]]) -> None:
+    for each in asked:
+        each.ended.set()
+
+
 def _all(engine: Engine, asked: Sequence[_Asked[Any]]) -> None:
     """In one transaction, or else each in its own: who fails must not take the others with him."""
     if len(asked) > 1 and _together(engine, asked):
@@ -255,7 +270,7 @@ def _together(engine: Engine, asked: Sequence[_Asked[Any]]) -> bool:
     try:
         with engine.connect() as connection, connection.begin() as transaction:
             try:
-                results = [each.work(connection) for each in asked]
+                results = _results(connection, asked)
             except Exception:
                 transaction.rollback()
                 return False
@@ -266,6 +281,18 @@ def _together(engine: Engine, asked: Sequence[_Asked[Any]]) -> bool:
     for each, result in zip(asked, results, strict=True):
         each.outcome = (result,)
     return True
+
+
+def _results(connection: Connection, asked: Sequence[_Asked[Any]]) -> list[Any]:
+    """Writes of changes that follow each other are made in one go: a statement for many rows costs little more than for one."""
+    results: list[Any] = []
+    for _, some in groupby((each.work for each in asked), lambda work: isinstance(work, Making)):
+        works = list(some)
+        makings = [work for work in works if isinstance(work, Making)]
+        if makings:
+            make_all(connection, makings)
+        results += [None] * len(makings) if makings else [work(connection) for work in works]
+    return results
 
 
 def _tidy(engine: Engine) -> None:

@@ -22,6 +22,7 @@ from controller.store.tables import (
     fleet_identity,
     journal,
     objects,
+    rests,
     revisions,
     runs,
     sealed,
@@ -61,6 +62,9 @@ PUT_TESTER: Final = _upsert(testers, special={name: _kept_for_the_same(name) for
 
 PUT_FACTS: Final = _upsert(facts, only_if=_HAS_A_ROW)
 """Only while the tester has a row: a late answer must not leave facts to a namesake."""
+
+PUT_REST: Final = _upsert(rests, only_if=_HAS_A_ROW)
+"""Likewise."""
 
 PUT_CONDITION: Final = _upsert(conditions, only_if=f":tester = '{NOBODY}' OR {_HAS_A_ROW}")
 """Only while the tester has a row, or for the fleet itself."""

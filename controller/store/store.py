@@ -17,7 +17,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import URL, Connection, Row
+from sqlalchemy import Connection, Row
 from sqlalchemy.exc import SQLAlchemyError
 
 from controller.records import (
@@ -31,14 +31,15 @@ from controller.records import (
     TesterBooks,
     TesterRecord,
 )
-from controller.store import migrations, pruning, reading, writing
-from controller.store.address import is_in_memory, is_postgres, normal, place_of
+from controller.rests import KeptRest
+from controller.store import marks, migrations, pruning, reading, writing
+from controller.store.address import is_in_memory, normal, place_of
 from controller.store.briefs import Brief, Head, briefs
 from controller.store.database import Database, Work
 from controller.store.errors import SealingError, StoreError, lost_race, readable
 from controller.store.fencing import Fence, fenced
+from controller.store.opening import database_of, fitting_keys
 from controller.store.sealing import Keyring, KeySource
-from controller.store.sqlite import MemoryDatabase, SqliteDatabase
 from controller.store.tables import keepable, metadata
 from controller.tokens import TokenRecord
 from reconcilers.clock import Clock
@@ -92,11 +93,11 @@ class Store:
         place = place_of(address)
         if not is_in_memory(address):
             migrations.upgrade(address)
-        database = _database(address)
+        database = database_of(address)
         try:
             if is_in_memory(address):
                 await database.write(metadata.create_all, None)
-            keyring = await _fitting_keys(database, place, keys)
+            keyring = await fitting_keys(database, place, keys)
         except SQLAlchemyError as error:
             await database.aclose()
             raise readable(place, error) from error
@@ -125,7 +126,7 @@ class Store:
         """
         if not changes:
             return
-        await self._write(lambda connection: writing.make(connection, changes, self._keys_now), changes)
+        await self._write(writing.Making(changes, self._keys_now), changes)
 
     async def prune(self, before: datetime) -> int:
         """Forget history from before a moment: events, journal entries that have ended, conditions of testers that are no more,
@@ -160,13 +161,17 @@ class Store:
 
     # -------------------------------------------------------------------------------------------- reading
 
-    async def books(self, name: str) -> TesterBooks | None:
-        """Everything about one tester, of one moment; None when it has no row.
+    async def books(self, name: str, *, marked: Callable[[TesterRecord], bool] | None = None) -> TesterBooks | None:
+        """Everything about one tester, of one moment; None when it has no row. `marked`: of whom a mark over it is wanted.
 
         Raises StoreError, naming the tester, when its rows do not fit this program, and SealingError when a secret of it
         does not open.
         """
-        return await self._read(lambda connection: self._books(connection, keepable(name)))
+        return await self._read(lambda connection: self._books(connection, keepable(name), marked))
+
+    async def rests(self, names: Collection[str]) -> dict[str, KeptRest]:
+        """What was kept of testers that were at rest, by tester, with a mark over their books as they are."""
+        return await self._read(lambda connection: marks.kept_rests(connection, names))
 
     async def testers(self, names: Collection[str] | None = None) -> tuple[TesterRecord, ...]:
         """By name, those that are being removed included; None: all."""
@@ -308,11 +313,14 @@ class Store:
 
     # -------------------------------------------------------------------------------------------- inside
 
-    def _books(self, connection: Connection, name: str) -> TesterBooks | None:
+    def _books(
+        self, connection: Connection, name: str, marked: Callable[[TesterRecord], bool] | None
+    ) -> TesterBooks | None:
         record = reading.one_tester(connection, name)
         if record is None:
             return None
         facts = reading.facts_about(connection, name)
+        mark = marks.of_books(connection, (name,))[name].digest if marked is not None and marked(record) else b""
         return TesterBooks(
             record=record,
             objects=reading.objects_of(connection, name),
@@ -322,6 +330,7 @@ class Store:
             journal=reading.unfinished_entries(connection, name),
             sealed={row.name: self._opened(row) for row in reading.boxes(connection, name)},
             forge_owner=reading.forge_owner(connection),
+            mark=mark,
         )
 
     def _opened(self, row: Row[Any]) -> Secret:
@@ -375,25 +384,3 @@ def _kept(name: str | None) -> str | None:
 
 def _all_kept(names: Collection[str] | None) -> Collection[str] | None:
     return None if names is None else tuple(map(keepable, names))
-
-
-def _database(url: URL) -> Database:
-    if is_postgres(url):
-        # Only who has a server pays for its driver: it is slow to import.
-        from controller.store.postgres import PostgresDatabase
-
-        return PostgresDatabase(url)
-    return MemoryDatabase(url) if is_in_memory(url) else SqliteDatabase(url)
-
-
-async def _fitting_keys(database: Database, place: str, keys: Keyring | KeySource) -> Keyring:
-    """The keys of a store. Raises SealingError when secrets are sealed with others: better now than at the first use."""
-    empty, needed = await database.read(lambda connection: (reading.is_empty(connection), reading.key_ids(connection)))
-    keyring = keys if isinstance(keys, Keyring) else keys.open(store_is_empty=empty)
-    missing = needed - keyring.ids
-    if missing:
-        raise SealingError(
-            f"The store {place} holds secrets that were sealed with another key: {', '.join(sorted(missing))} is "
-            f"needed, {', '.join(sorted(keyring.ids))} is given. Put the old key back, behind the new one if there is one."
-        )
-    return keyring

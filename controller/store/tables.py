@@ -164,6 +164,15 @@ facts: Final = Table(
 )
 """What steps learnt: JSON of one of reconcilers.facts.FACTS, and the machine that it speaks of ("" for none)."""
 
+rests: Final = Table(
+    "rests",
+    metadata,
+    Column("tester", String, ForeignKey("testers.name", ondelete="CASCADE"), primary_key=True),
+    Column("mark", LargeBinary, nullable=False),
+    Column("body", Text, nullable=False),
+)
+"""What testers at rest rest on (`controller/passes/kept_rest.py`): believed as long as the mark is what it would be now."""
+
 conditions: Final = Table(
     "conditions",
     metadata,

@@ -5,6 +5,7 @@ one statement (or two), however long it is. All of it runs in a transaction that
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
 
@@ -35,6 +36,7 @@ from controller.records import (
     Unseal,
     Void,
 )
+from controller.rests import PutRest
 from controller.store.errors import SpecChanged
 from controller.store.rows import Values, owner_of, tester_values, values
 from controller.store.sealing import Keyring
@@ -55,6 +57,7 @@ from controller.store.statements import (
     PUT_FLEET,
     PUT_JOURNAL,
     PUT_OBJECT,
+    PUT_REST,
     PUT_REVISION,
     PUT_SEALED,
     PUT_SOURCE,
@@ -73,6 +76,7 @@ from controller.store.tables import (
     journal,
     keepable,
     objects,
+    rests,
     revisions,
     runs,
     sealed,
@@ -91,10 +95,36 @@ Handler = Callable[[Connection, Sequence[Any], Ring], None]
 ONE_ROW: Final = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Making:
+    """The work of one write."""
+
+    changes: Sequence[Change]
+    ring: Ring
+
+    def __call__(self, connection: Connection) -> None:
+        make(connection, self.changes, self.ring)
+
+
+def make_all(connection: Connection, works: Sequence[Making]) -> None:
+    """Several writes, one after the other; as one, where it makes no difference."""
+    for ring, some in groupby(works, lambda work: work.ring):
+        make(connection, [change for work in some for change in work.changes], ring)
+
+
 def make(connection: Connection, changes: Iterable[Change], ring: Ring) -> None:
-    """Make the changes in their order."""
-    for kind, run in groupby(changes, type):
-        HANDLERS[kind](connection, tuple(run), ring)
+    """Make the changes in their order; those whose order does not matter, by kind."""
+    for has_place, stretch in groupby(changes, _has_place):
+        for kind, run in groupby(sorted(stretch, key=_place) if has_place else stretch, type):
+            HANDLERS[kind](connection, tuple(run), ring)
+
+
+def _has_place(change: Change) -> bool:
+    return type(change) in PLACES
+
+
+def _place(change: Change) -> int:
+    return PLACES[type(change)]
 
 
 # ------------------------------------------------------------------------------------------------ testers
@@ -115,9 +145,10 @@ def _check_specs(connection: Connection, changes: Sequence[OnlyWhile], _: Ring) 
 
 
 def _set_statuses(connection: Connection, changes: Sequence[SetStatus], _: Ring) -> None:
+    last = {change.tester: change for change in changes}
     rows = [
         {"row": change.tester, **{f"new_{name}": getattr(change, name) for name in STATUS_COLUMNS}}
-        for change in changes
+        for change in last.values()
     ]
     connection.execute(SET_STATUS, rows)
 
@@ -169,6 +200,10 @@ def _freshen_facts(connection: Connection, changes: Sequence[FreshenFacts], _: R
         for change in changes
     ]
     connection.execute(FRESHEN_FACTS, rows)
+
+
+def _put_rests(connection: Connection, changes: Sequence[PutRest], _: Ring) -> None:
+    connection.execute(PUT_REST, [values(rests, change) for change in changes])
 
 
 def _put_conditions(connection: Connection, changes: Sequence[PutCondition], _: Ring) -> None:
@@ -328,6 +363,12 @@ def _owned(change: ClaimForge | NameForgeOwner) -> Values:
     return {"id": ONE_ROW, "forge_owner": change.owner, "since": change.at}
 
 
+PLACES: Final[Mapping[type[Any], int]] = {
+    kind: place for place, kind in enumerate((PutJournal, PutObject, PutFacts, PutCondition, AddEvent, SetStatus))
+}
+"""What passes write all the time. Each has a table of its own, SetStatus columns of its own, and asks of others only whether the
+tester has a row: so it makes no difference in which order kinds of them are made."""
+
 HANDLERS: Final[Mapping[type[Any], Handler]] = {
     PutTester: _put_testers,
     OnlyWhile: _check_specs,
@@ -337,6 +378,7 @@ HANDLERS: Final[Mapping[type[Any], Handler]] = {
     PutFacts: _put_facts,
     FreshenFacts: _freshen_facts,
     DropFacts: _drop_facts,
+    PutRest: _put_rests,
     PutCondition: _put_conditions,
     DropCondition: _drop_conditions,
     AddEvent: _add_events,

@@ -192,7 +192,7 @@ class MachineLook:
 class MachineAnswer:
     """What a machine answered to a look. It is read when somebody wants to know more of it than whether it is as before.
 
-    `digest` is the same for answers from which the same follows, and means nothing outside of this process; b"": not known.
+    `digest` is the same for answers from which the same follows, and is shown to nobody; b"": not known.
     """
 
     __slots__ = ("_read", "digest")

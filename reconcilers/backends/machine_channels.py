@@ -1,9 +1,10 @@
-"""How a script is run over an open connection: in a channel of its own, or by a shell that stays on the machine.
+"""How a script is run over an open connection: by a shell that stays on the machine.
 
 A channel of its own takes three round trips and ten packets each way: the channel, the command, the script, what is printed,
-the exit code and all their ends. For a look that is most of what it costs. So scripts that only read are given, one after
-the other, to a loop in a shell that has stayed since the first of them: a packet there and the answer back. Each is run as it
-always is, by a `sh` and under a time limit of its own; nothing of it is left for the next one but what is on the machine.
+the exit code and all their ends. For a look that is most of what it costs, and as much for the machine. So scripts are given,
+one after the other, to a loop in a shell that has stayed since the first of them: a packet there and the answer back. Each is
+run as it always is, by a `sh` and under a time limit of its own; nothing of it is left for the next one but what is on the
+machine.
 
 Whatever is not as it should be ends that shell: a script that fails or is given up, an answer too long, a word that does not
 come. The next script then gets a new one.
@@ -20,16 +21,16 @@ import asyncssh
 
 from reconcilers.backends.machine_shell import SCRIPT_LIMIT
 
-COMMAND = f"exec timeout -k 5 {SCRIPT_LIMIT} sh"
 OUTPUT_LIMIT = 8 * 1024 * 1024
 ERRORS_KEPT = 64 * 1024
 COMPLAINT_LIMIT = 2.0  # seconds that a script's errors may come after its end
 LOOP = (
     "exec sh -c 'while IFS= read -r word; do case $word in @*)"
-    f' timeout -k 5 {SCRIPT_LIMIT} sh; printf "\\n%s %s\\n" "$word" "$?" ;; esac; done\''
+    f' timeout -k 5 {SCRIPT_LIMIT} sh; rc=$?; printf "\\n%s %s\\n" "$word" "$rc"; [ "$rc" = 0 ] || exit "$rc" ;; esac; done\''
 )
 """Reads a word, has the script that follows run, and says the word again with how that ended. Only the loop knows the word: what
-a script prints cannot pass for its end. Lines that a script which ended early has left unread are passed over."""
+a script prints cannot pass for its end. Lines that a script which ended early has left unread are passed over; after one that
+failed nothing is read any more, since it may have broken off in the middle of a value."""
 _LAST = re.compile(rb"\n(@[0-9a-f]{16}) ([0-9]{1,3})\n\Z")
 _LAST_LENGTH = 23
 
@@ -42,6 +43,10 @@ class Unheard(Cut):
     """Nor did it say a word."""
 
 
+class Unbegun(Unheard):
+    """Nor was anything said to it."""
+
+
 class KeptShell(asyncssh.SSHClientSession[bytes]):
     """Runs one script at a time, until it is closed."""
 
@@ -52,10 +57,12 @@ class KeptShell(asyncssh.SSHClientSession[bytes]):
         self._word = b""
         self._ended: asyncio.Future[int] | None = None
         self.is_open = False
+        self.heard_at = 0.0  # by the loop's clock
 
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
         self._channel = chan
         self.is_open = True
+        self.heard_at = asyncio.get_running_loop().time()
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
         """What comes while nothing is asked was left behind by what a script began: nobody asked for it."""
@@ -85,7 +92,7 @@ class KeptShell(asyncssh.SSHClientSession[bytes]):
         """Run a script that ends by itself; its exit code and what it printed (of one that ended well, as errors, only what had
         come by then). Raises Cut. The shell is of use for another one only if it is still open afterwards."""
         if self._channel is None or not self.is_open:
-            raise Unheard("the shell is closed")
+            raise Unbegun("the shell is closed")
         self._out.clear()
         self._err.clear()
         self._word = b"@" + secrets.token_hex(8).encode()
@@ -95,8 +102,9 @@ class KeptShell(asyncssh.SSHClientSession[bytes]):
             try:
                 self._channel.write(self._word + b"\n" + script + b"exit\n")
             except OSError as error:
-                raise Unheard("the shell was closed") from error
+                raise Unbegun("the shell was closed") from error
             rc = await self._ended
+            self.heard_at = asyncio.get_running_loop().time()
             out = bytes(self._out)
             if rc != 0:  # what it complained of comes by another way, and may come later
                 self._channel.write_eof()
@@ -126,28 +134,3 @@ async def kept_on(link: asyncssh.SSHClientConnection) -> KeptShell:
     shell = KeptShell()
     await link.create_session(lambda: shell, LOOP, encoding=None)
     return shell
-
-
-async def shell_on(link: asyncssh.SSHClientConnection) -> asyncssh.SSHClientProcess[bytes]:
-    """One for a single script. Likewise."""
-    return await link.create_process(COMMAND, encoding=None)
-
-
-async def converse(process: asyncssh.SSHClientProcess[bytes], script: bytes) -> tuple[int, bytes, bytes]:
-    """Give the script, take what it prints. Raises Cut when the connection ends before the script does."""
-    process.stdin.write(script)
-    process.stdin.write_eof()
-    out, err = await asyncio.gather(_read(process.stdout), _read(process.stderr))
-    await process.wait_closed()
-    if process.returncode is None:
-        raise Cut("the connection was lost")
-    return process.returncode, out, err
-
-
-async def _read(stream: asyncssh.SSHReader[bytes]) -> bytes:
-    found = bytearray()
-    while piece := await stream.read(1 << 16):
-        found += piece
-        if len(found) > OUTPUT_LIMIT:
-            raise Cut(f"it printed more than {OUTPUT_LIMIT >> 20} MiB")
-    return bytes(found)

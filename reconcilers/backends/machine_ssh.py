@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import asyncssh
 from python_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError
@@ -18,7 +17,7 @@ from python_socks.async_.asyncio import Proxy
 
 from reconcilers.backends.limits import Call, Gate
 from reconcilers.backends.machine import MachineAddress
-from reconcilers.backends.machine_channels import Cut, KeptShell, Unheard, converse, kept_on, shell_on
+from reconcilers.backends.machine_channels import Cut, KeptShell, Unbegun, Unheard, kept_on
 from reconcilers.backends.machine_shell import ANSWER_LIMIT, Ran
 from reconcilers.errors import Blocked, OutcomeUnknown, OutsideError, Transient, Unreachable
 from reconcilers.secret import Secret
@@ -26,7 +25,8 @@ from reconcilers.secret import Secret
 CONNECT_LIMIT = 20.0  # seconds, the login included
 CHANNEL_LIMIT = 15.0  # seconds until a kept connection must have opened a channel
 CONNECTS_AT_ONCE = 128  # the others wait: after an outage thousands come back one after the other
-SCRIPTS_PER_MACHINE = 8  # servers allow ten channels on one connection by default, and one is kept for looks
+SCRIPTS_PER_MACHINE = 8  # servers allow ten channels on one connection by default, and a shell may stay beside these
+WARM = 2.0  # seconds: a shell that was heard of as lately is given what writes, and is not too many beside others
 KEEPALIVE = 20  # seconds between signs of life while a script runs; three missed ones end the connection
 SUSPECT = 60.0  # seconds without a script: a connection that idle may have died unnoticed, and is given
 SHORT_LIMIT = 5.0  # seconds to show itself alive, since meanwhile a place of the others is held
@@ -36,8 +36,6 @@ MOST_FILES = 65_536
 CIPHERS = "^aes256-gcm@openssh.com,aes128-gcm@openssh.com"
 """Asked for first, the usual ones after them: a look over ChaCha20, asyncssh's first choice, costs us twice as much, since its
 every packet is put together from three ciphers in Python."""
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -61,6 +59,9 @@ class _Connection:
     leads_to: tuple[str, int, str]
 
 
+_Kept = tuple[_Connection, KeptShell]
+
+
 @dataclass
 class _Line:
     """What we hold of one machine: a connection that is being opened or is open, its places, and how many use or want one."""
@@ -68,7 +69,7 @@ class _Line:
     opening: asyncio.Task[_Connection] | None = None
     users: int = 0
     used_at: float = 0.0  # when a script ended last, by the loop's clock
-    kept: tuple[_Connection, KeptShell] | None = None  # a shell that nobody uses just now
+    kept: list[_Kept] = field(default_factory=list)  # shells that nobody uses just now; the one used last comes last
     places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SCRIPTS_PER_MACHINE))
 
 
@@ -105,43 +106,33 @@ class SshShell:
             await self._connected(address, line)
             call = Call(_system(address), name, writing)
             async with self._gate.passing(call):
-                run = self._in_own if writing else self._in_kept
-                return await run(address, line, call, script)
+                return await self._told(address, line, call, script)
 
-    async def _in_own(self, address: MachineAddress, line: _Line, call: Call, script: bytes) -> Ran:
-        """In a channel that ends with it, so that all of its outcome is known."""
-        connection, process = await self._channel(address, line, shell_on)
-        try:
-            async with self._conversation(address, line, connection, call):
-                return Ran(*await converse(process, script), connection.host_key)
-        finally:
-            process.close()
-
-    async def _in_kept(self, address: MachineAddress, line: _Line, call: Call, script: bytes) -> Ran:
-        """In the shell that was kept. One that turns out to be dead is replaced, once: what only reads may be begun twice."""
+    async def _told(self, address: MachineAddress, line: _Line, call: Call, script: bytes) -> Ran:
+        """By a shell that was kept. One that turns out to be dead is replaced, once: what only reads may be begun twice, and what
+        writes when nothing of it has left. Else that is given only to a shell which is warm or new: it has just been heard of."""
         connection = await self._connected(address, line)
-        kept, line.kept = line.kept, None  # whoever comes meanwhile has another one made
-        if kept is not None and kept[0] is connection:
-            with contextlib.suppress(Unheard):
+        kept = _idle_shell(line, connection, only_warm=call.writing)
+        if kept is not None:
+            try:
                 return await self._asked(address, line, kept, call, script)
-        kept = await self._channel(address, line, kept_on)
+            except Unheard as error:
+                if call.writing and not isinstance(error, Unbegun):
+                    raise _lost(address, call, error) from error
+        kept = await self._opened(address, line)
         try:
             return await self._asked(address, line, kept, call, script)
         except Unheard as error:
             raise _lost(address, call, error) from error
 
-    async def _asked(
-        self, address: MachineAddress, line: _Line, kept: tuple[_Connection, KeptShell], call: Call, script: bytes
-    ) -> Ran:
+    async def _asked(self, address: MachineAddress, line: _Line, kept: _Kept, call: Call, script: bytes) -> Ran:
         connection, shell = kept
         try:
             async with self._conversation(address, line, connection, call):
                 return Ran(*await shell.run(script), connection.host_key)
         finally:
-            if shell.is_open and line.kept is None:
-                line.kept = kept
-            else:
-                shell.close()
+            if shell.is_open:
+                line.kept.append(kept)
 
     @contextlib.asynccontextmanager
     async def _conversation(
@@ -189,15 +180,13 @@ class SshShell:
         lines, self._lines = list(self._lines.values()), {}
         await asyncio.gather(*(_close(line) for line in lines))
 
-    async def _channel(
-        self, address: MachineAddress, line: _Line, opened: Callable[[asyncssh.SSHClientConnection], Awaitable[T]]
-    ) -> tuple[_Connection, T]:
+    async def _opened(self, address: MachineAddress, line: _Line) -> _Kept:
         """A shell that waits for its script. A kept connection that turns out to be dead is replaced, once: so far
         nothing of ours was run."""
         connection = await self._connected(address, line)
         try:
             async with asyncio.timeout(SHORT_LIMIT if _idle(line) > SUSPECT else CHANNEL_LIMIT):
-                return connection, await opened(connection.link)
+                return connection, await kept_on(connection.link)
         except (TimeoutError, OSError, asyncssh.Error) as error:
             if isinstance(error, asyncssh.ChannelOpenError) and not connection.link.is_closed():
                 raise Transient(f"it opens no more channels ({error.reason})", system=_system(address)) from error
@@ -205,7 +194,7 @@ class SshShell:
         connection = await self._connected(address, line)
         try:
             async with asyncio.timeout(CHANNEL_LIMIT):
-                return connection, await opened(connection.link)
+                return connection, await kept_on(connection.link)
         except (TimeoutError, OSError, asyncssh.Error) as error:
             connection.link.abort()
             raise Unreachable("it lets us in, but opens no shell", system=_system(address)) from error
@@ -317,6 +306,18 @@ def _usable(opening: asyncio.Task[_Connection], address: MachineAddress) -> bool
     return not opening.result().link.is_closed() and opening.result().leads_to == _place(address)
 
 
+def _idle_shell(line: _Line, connection: _Connection, *, only_warm: bool) -> _Kept | None:
+    """The one that was used last. Others are ended once they are cold: work comes in bursts, and looks ask one at a time."""
+    now = asyncio.get_running_loop().time()
+    usable = [each for each in line.kept if each[0] is connection and each[1].is_open]
+    warm = [each for each in usable if now - each[1].heard_at < WARM]
+    line.kept = warm or usable[-1:]
+    for _, shell in usable:
+        if all(shell is not each for _, each in line.kept):
+            shell.close()
+    return line.kept.pop() if warm or (usable and not only_warm) else None
+
+
 def _idle(line: _Line) -> float:
     """Seconds since a script ended on it."""
     return asyncio.get_running_loop().time() - line.used_at if line.used_at else 0.0
@@ -331,7 +332,7 @@ def _alive(line: _Line) -> bool:
 
 
 async def _close(line: _Line) -> None:
-    opening, line.opening, line.kept = line.opening, None, None
+    opening, line.opening, line.kept = line.opening, None, []
     if opening is None:
         return
     if not opening.done():

@@ -20,6 +20,7 @@ from controller.running import Controller
 from controller.tokens import DropToken
 from reconcilers.backends.forge_sign_in import Person
 from tests.api.access_rig import BASE, FORGE, PAGE, Rig, windows
+from tests.api.sockets import said
 from tests.controller.fakes import FLEET, ManualClock
 
 NEWS = SetStatus("alice", Phase.FAILING, 1, "", 1, None)
@@ -235,23 +236,6 @@ async def served(controller: Controller, clock: ManualClock) -> AsyncIterator[in
     finally:
         stop.set()
         await serving
-
-
-async def said(port: int, *pieces: bytes, closes: bool = True) -> bytes:
-    """What the server says to bytes until it hangs up."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    answer = b""
-    try:
-        async with asyncio.timeout(30):
-            for piece in pieces:
-                writer.write(piece)
-                await writer.drain()
-            answer = await (reader.read() if closes else reader.readuntil(b"\r\n\r\n"))
-    except ConnectionError:
-        pass
-    finally:
-        writer.close()
-    return answer
 
 
 HEAD = b"%s %s HTTP/1.1\r\nHost: 127.0.0.1\r\n"

@@ -16,6 +16,7 @@ from api import logs, patience
 from api.server import bound, make_app, place, serve
 from api.window import Window
 from controller.running import Controller
+from tests.api.sockets import said
 
 CLEAR = "\x1b[2J"
 HOST = b"Host: 127.0.0.1\r\n"
@@ -40,22 +41,6 @@ async def port(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> Async
     finally:
         stop.set()
         await serving
-
-
-async def said(port: int, sent: bytes) -> bytes:
-    """All that the server says to it until it hangs up."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    answer = b""
-    try:
-        async with asyncio.timeout(30):
-            writer.write(sent)
-            while piece := await reader.read(100_000):
-                answer += piece
-    except ConnectionError:
-        pass
-    finally:
-        writer.close()
-    return answer
 
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n"

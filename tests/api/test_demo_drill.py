@@ -27,6 +27,7 @@ from examples.simulator.records import Fault
 from reconcilers.backends.limits import Call, Gate
 from reconcilers.clock import Clock, SystemClock
 from reconcilers.steps import all_steps
+from tests.api.conftest import Terminal
 
 DEATH = Death("bob", "machine", "create machine bob_1", "deploy_vm", "after")
 NOW = 1_000_000.0
@@ -60,11 +61,10 @@ def test_every_step_can_be_crashed_at() -> None:
     assert tuple(step.name for step in all_steps(cast(Any, None))) == STEPS
 
 
-async def test_a_wrong_step_or_profile_begins_nothing(tmp_path: Path) -> None:
+def test_a_wrong_step_or_profile_begins_nothing(tmp_path: Path, testerctl: Terminal) -> None:
     for option, word, known in (("--crash-at", "machines", "sign_in_app"), ("--faults", "wild", "none, mild, rough")):
-        code, output = await demo(tmp_path / "demo", option, word)
-        assert code == 1
-        assert known in " ".join(output.split())
+        assert testerctl("demo", "--state", tmp_path / "demo", option, word, "--listen", "127.0.0.1:0") == 1
+        assert known in " ".join(f"{testerctl.out} {testerctl.err}".split())
         assert not (tmp_path / "demo").exists()
 
 

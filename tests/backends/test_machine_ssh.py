@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import asyncssh
@@ -16,127 +12,13 @@ import pytest
 from reconcilers.backends.limits import Gate
 from reconcilers.backends.machine import JobState, MachineAddress, MachineQuery
 from reconcilers.backends.machine_client import ShellMachines
-from reconcilers.backends.machine_question import _template
-from reconcilers.backends.machine_shell import Ran
 from reconcilers.backends.machine_ssh import SshShell, openssh_form
 from reconcilers.clock import SystemClock
 from reconcilers.errors import Blocked, OutcomeUnknown, Transient, Unreachable
 from reconcilers.secret import Secret
+from tests.backends.ssh_server import KEY, Server, Until, at, over_ssh, server, shell_of
 
-Until = Callable[..., Awaitable[None]]
-KEY = asyncssh.generate_private_key("ssh-ed25519")
-
-
-@dataclass
-class Server:
-    """An SSH server that runs commands in a machine's home directory."""
-
-    home: Any
-    keys: list[asyncssh.SSHKey] = field(default_factory=lambda: [asyncssh.generate_private_key("ssh-ed25519")])
-    allowed: set[str] = field(default_factory=lambda: {openssh_form(KEY)})
-    logins: int = 0
-    running: list[asyncio.subprocess.Process] = field(default_factory=list)
-    links: list[asyncssh.SSHServerConnection] = field(default_factory=list)
-    ciphers: tuple[str, ...] = ()
-    _listener: asyncssh.SSHAcceptor | None = None
-    port: int = 0
-
-    async def start(self) -> None:
-        server = self
-
-        class Door(asyncssh.SSHServer):
-            def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-                server.links.append(conn)
-
-            def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-                return username == "root" and openssh_form(key) in server.allowed
-
-            def public_key_auth_supported(self) -> bool:
-                return True
-
-            def auth_completed(self) -> None:
-                server.logins += 1
-
-        self._listener = await asyncssh.listen(
-            "127.0.0.1",
-            self.port,
-            server_factory=Door,
-            server_host_keys=self.keys,
-            process_factory=self._serve,
-            encoding=None,
-            encryption_algs=self.ciphers,
-        )
-        self.port = self._listener.get_port()
-
-    async def _serve(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
-        child = await asyncio.create_subprocess_exec(
-            f"{self.home.tools}/sh",
-            *("-c", process.command or ""),
-            env=self.home.environment,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
-        self.running.append(child)
-        feeding = asyncio.create_task(_pumped(process.stdin, child.stdin))
-        await asyncio.gather(_pumped(child.stdout, process.stdout), _pumped(child.stderr, process.stderr))
-        for number in (1, 2):  # as a server does: who still writes is ended
-            pipe = child._transport.get_pipe_transport(number)  # type: ignore[attr-defined]
-            pipe.close()
-        status = await child.wait()
-        feeding.cancel()
-        with contextlib.suppress(OSError):  # the caller may be gone
-            process.exit(status)
-
-    def cut(self) -> None:
-        """Break every connection, as a network does."""
-        for link in self.links:
-            link.abort()
-        self.links.clear()
-
-    async def stop(self) -> None:
-        self.cut()
-        if self._listener is not None:
-            self._listener.close()
-            await self._listener.wait_closed()
-        for child in self.running:
-            if child.returncode is None:
-                with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
-                    os.killpg(child.pid, signal.SIGKILL)
-                await child.wait()
-
-
-async def _pumped(source: Any, sink: Any) -> None:
-    """As it comes, until there is no more, or nobody takes it any more."""
-    with contextlib.suppress(OSError, asyncssh.Error):
-        while piece := await source.read(1 << 16):
-            sink.write(piece)
-            await sink.drain()
-    with contextlib.suppress(OSError):
-        sink.write_eof()
-
-
-@pytest.fixture
-async def server(furnished: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
-    monkeypatch.setattr("reconcilers.backends.machine_question._template", _template.__wrapped__)
-    monkeypatch.setattr("reconcilers.backends.machine_look.COMMAND_TIME", 1)  # what hangs here hangs on purpose
-    here = Server(furnished)
-    await here.start()
-    yield here
-    await here.stop()
-
-
-@pytest.fixture
-async def over_ssh() -> AsyncIterator[ShellMachines]:
-    key = Secret(KEY.export_private_key())
-    machines = ShellMachines(SshShell(key, Gate("machines", SystemClock(), in_flight=8, per_second=100)))
-    yield machines
-    await machines.aclose()
-
-
-def at(server: Server, host_key: str | None = None) -> MachineAddress:
-    return MachineAddress("compute1/0001", "127.0.0.1", port=server.port, host_key=host_key)
+__all__ = ["over_ssh", "server"]
 
 
 async def test_one_connection_is_opened_once_and_kept(server: Server, over_ssh: ShellMachines) -> None:
@@ -166,7 +48,10 @@ async def test_the_cheap_cipher_is_asked_for_first_and_any_usual_one_will_do(
         await server.stop()
 
 
-async def test_a_connection_that_broke_while_idle_is_replaced(server: Server, over_ssh: ShellMachines) -> None:
+async def test_a_connection_that_broke_while_idle_is_replaced(
+    server: Server, over_ssh: ShellMachines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconcilers.backends.machine_ssh.WARM", 0.0)  # it has been idle for long
     await over_ssh.look(at(server), MachineQuery())
     server.cut()
     await over_ssh.stop_service(at(server), "hero_books")
@@ -324,11 +209,6 @@ async def test_a_key_that_is_none_says_so_without_showing_it() -> None:
     assert "nonsense" not in str(caught.value) + repr(caught.value.__cause__)
 
 
-def shell_of(machines: ShellMachines) -> SshShell:
-    assert isinstance(machines.shell, SshShell)
-    return machines.shell
-
-
 async def test_of_too_many_connections_the_one_idle_for_longest_is_closed(server: Server) -> None:
     key = Secret(KEY.export_private_key())
     machines = ShellMachines(SshShell(key, Gate("machines", SystemClock()), most=2))
@@ -362,88 +242,3 @@ async def test_an_idle_connection_gives_no_signs_of_life(server: Server, over_ss
     (line,) = shell_of(over_ssh)._lines.values()
     assert line.opening is not None
     assert line.opening.result().link._keepalive_timer is None
-
-
-# ---------------------------------------------------------------------------------------------------- the shell that stays
-
-
-async def said(machines: ShellMachines, server: Server, script: str, *, writing: bool = False) -> Ran:
-    return await shell_of(machines).run(at(server), script.encode(), name="look", writing=writing)
-
-
-async def test_what_only_reads_is_told_to_one_shell_that_stays_and_a_write_has_its_own(
-    server: Server, over_ssh: ShellMachines
-) -> None:
-    for word in ("one", "two", "three"):
-        assert (await said(over_ssh, server, f"echo {word}\n")).out == f"{word}\n".encode()
-    assert len(server.running) == 1
-    await said(over_ssh, server, "echo four\n", writing=True)
-    assert len(server.running) == 2
-    assert (await over_ssh.look(at(server), MachineQuery())).supervisor_up
-    assert len(server.running) == 2
-
-
-ENDS: dict[str, tuple[str, int, bytes, bytes | None]] = {
-    "with its last line": ("echo a; echo b >&2\n", 0, b"a\n", None),
-    "without a last newline": ("printf x\n", 0, b"x", None),
-    "early and well": ("echo a; exit 0\n" + "echo left\n" * 3000, 0, b"a\n", b""),
-    "early and badly": ("echo a; echo b >&2; exit 3\n" + "echo left\n" * 3000, 3, b"a\n", b"b\n"),
-    "not understood": ("echo a\nno such ( thing\n", 2, b"a\n", None),
-    "killed": ("echo a; kill -9 $$\necho left\n", 137, b"a\n", None),
-    "with what looks like an end": ("printf '\\n@0123456789abcdef 0\\n'\n", 0, b"\n@0123456789abcdef 0\n", b""),
-}
-
-
-@pytest.mark.parametrize("end", ENDS)
-async def test_a_script_is_told_apart_from_the_next_however_it_ends(
-    server: Server, over_ssh: ShellMachines, end: str
-) -> None:
-    script, *expected, err = ENDS[end]
-    for _ in range(2):
-        async with asyncio.timeout(20):
-            ran = await said(over_ssh, server, script)
-            assert [ran.rc, ran.out] == expected
-            assert err is None or ran.err == err
-            assert (await said(over_ssh, server, "echo fine\n")).out == b"fine\n"
-    assert server.logins == 1
-
-
-async def test_nothing_of_a_script_is_left_for_the_next(server: Server, over_ssh: ShellMachines) -> None:
-    before = await said(over_ssh, server, "umask; pwd; env | sort; set +o\n")
-    await said(over_ssh, server, "umask 027; cd /; A=1; export A; set -e; N=x\n")
-    assert (await said(over_ssh, server, "umask; pwd; env | sort; set +o\n")).out == before.out
-    assert len(server.running) == 1
-
-
-async def test_a_shell_that_has_gone_meanwhile_is_replaced(
-    server: Server, over_ssh: ShellMachines, until: Until
-) -> None:
-    await over_ssh.look(at(server), MachineQuery())
-    (shell,) = server.running
-    os.killpg(shell.pid, signal.SIGKILL)
-    await shell.wait()
-    assert (await over_ssh.look(at(server), MachineQuery())).supervisor_up
-    assert (server.logins, len(server.running)) == (1, 2)
-
-
-async def test_a_look_whose_answer_never_began_is_begun_once_more(
-    server: Server, over_ssh: ShellMachines, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The network went away while the connection was idle, and nobody said so."""
-    await over_ssh.look(at(server), MachineQuery())
-    monkeypatch.setattr("reconcilers.backends.machine_ssh.SUSPECT", -1.0)
-    monkeypatch.setattr("reconcilers.backends.machine_ssh.SHORT_LIMIT", 0.2)
-    server.links[0]._transport.pause_reading()  # type: ignore[union-attr]
-    assert (await over_ssh.look(at(server), MachineQuery())).supervisor_up
-    assert (server.logins, len(server.running)) == (2, 2)
-
-
-async def test_an_answer_without_an_end_is_cut_off(
-    server: Server, over_ssh: ShellMachines, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("reconcilers.backends.machine_channels.OUTPUT_LIMIT", 1 << 16)
-    with pytest.raises(Transient) as caught:
-        await said(over_ssh, server, "yes | head -c 300000\n")
-    assert caught.value.reason == "ConnectionLost"
-    assert (await said(over_ssh, server, "echo fine\n")).out == b"fine\n"
-    assert server.logins == 1

@@ -64,9 +64,8 @@ class Lived:
 class Site:
     """The machines, as steps reach them."""
 
-    server: Loopback
     shell: SshShell
-    numbers: Mapping[str, int]
+    machines: Mapping[str, MachineAddress]
     looks: int = 0
 
     async def done(self, tester: str) -> frozenset[str]:
@@ -74,12 +73,8 @@ class Site:
         return _done_by(await self.run(tester, LOOK, "look", writing=False))
 
     async def run(self, tester: str, text: str, name: str, *, writing: bool) -> tuple[Frame, ...]:
-        where = address(self.numbers[tester])
-        machine = MachineAddress(
-            f"bench/{tester}", where, user=self.server.user, host_key=self.server.host_key, port=self.server.port
-        )
         nonce = new_nonce()
-        ran = await self.shell.run(machine, whole(text, nonce), name=name, writing=writing)
+        ran = await self.shell.run(self.machines[tester], whole(text, nonce), name=name, writing=writing)
         answer = frames(ran.out, nonce)
         if answer is None:
             raise RuntimeError(f"{name} did not come to its end: {ran.err.decode()}")
@@ -157,7 +152,7 @@ async def ours(server: Loopback, work: Work, number: int, sample: Sample, root: 
         sites: list[Site] = []
 
         def machines(key: Secret, gate: Gate, installs: int) -> ShellMachines:
-            site = Site(server, SshShell(Secret(server.key.read_bytes()), gate), {c.name: c.number for c in copies})
+            site = Site(SshShell(Secret(server.key.read_bytes()), gate), _machines(server, copies))
             last = work.rows[-1][-1]
             steps.extend(
                 Commanded(name, needs, work.text(name), site, name == last) for name, needs in work.commands.items()
@@ -181,6 +176,15 @@ async def ours(server: Loopback, work: Work, number: int, sample: Sample, root: 
         controller.stop.set()
         await running
         return found
+
+
+def _machines(server: Loopback, copies: Sequence[Copy]) -> dict[str, MachineAddress]:
+    """By tester."""
+    user, host_key, port = server.user, server.host_key, server.port
+    return {
+        one.name: MachineAddress(f"bench/{one.name}", address(one.number), user=user, host_key=host_key, port=port)
+        for one in copies
+    }
 
 
 def _done_by(answer: tuple[Frame, ...]) -> frozenset[str]:

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -326,6 +327,12 @@ class Outside(httpx.AsyncBaseTransport):
         self._pages = self._accounts(copies)
         self._rpc = self._listings(copies)
         self._apps = self._all_apps(copies)
+
+    def anew(self) -> Outside:
+        """The same for another life: nobody is connected."""
+        other = copy(self)
+        other.calls, other.cpu, other.listeners, other._seen = Counter(), 0.0, [], set()
+        return other
 
     # -- over HTTP
 

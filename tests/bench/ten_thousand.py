@@ -22,8 +22,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from datetime import timedelta
 from pathlib import Path
@@ -47,6 +47,7 @@ from tests.worlds.options import _trust
 from tests.worlds.source import QuietFolder, by_clock
 
 RESYNC = timedelta(minutes=5)
+DOWN = timedelta(seconds=30)  # between two lives
 SIZES = (100, 1_000, 10_000)
 MIB = 1 << 20
 
@@ -93,6 +94,7 @@ class Lived:
 
     testers: int
     cold: Span
+    again: Span  # the same in the next life, after a stop
     rest: Span
     before: int
     resident: int
@@ -104,6 +106,7 @@ class Fleet:
 
     def __init__(self, places: Places, outside: Outside, store: Store, clock: Clock, **options: Any) -> None:
         self.places, self.outside, self.store, self.clock = places, outside, store, clock
+        self.options = options
         self.controller = Controller(places, store, clock, random.Random(1), options=self._options(), **options)
 
     def _options(self) -> Options:
@@ -112,6 +115,13 @@ class Fleet:
 
         names = ("forge", "outside", "mail", "compute compute1")
         return Options(transports=dict.fromkeys(names, self.outside), machines=machines, trust=_trust)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        running = asyncio.ensure_future(self.controller.run())
+        yield
+        self.controller.stop.set()
+        await running
 
     async def span(self, until: Callable[[], bool] | timedelta, poll: float = 0.5) -> Span:
         """From now until a function says so, or for a time."""
@@ -163,35 +173,54 @@ async def fleet_of(
         yield Fleet(places, Outside(sample, copies, asyncio.sleep), store, chosen, **options)
 
 
-async def lived(sample: Sample, number: int, root: Path, profile: cProfile.Profile | None = None) -> Lived:
+@dataclass(frozen=True)
+class Profiles:
+    """Laid beside each other under `path` and the name of the part; "": nowhere."""
+
+    path: str
+
+    @contextmanager
+    def of(self, part: str) -> Iterator[None]:
+        if not self.path:
+            yield
+            return
+        profile = cProfile.Profile(time.process_time)
+        with profile:
+            yield
+        profile.dump_stats(f"{self.path}.{part}")
+
+
+async def lived(sample: Sample, number: int, root: Path, profiles: Profiles) -> Lived:
+    """Two lives: the first knows nobody, the second begins where the first one was stopped."""
     async with fleet_of(sample, number, root) as fleet:
         before = resident()
-        running = asyncio.ensure_future(fleet.controller.run())
-        cold = await fleet.span(fleet.all_known)
-        await fleet.span(RESYNC * 1.5)
-        with profile or nullcontext():
-            rest = await fleet.span(RESYNC * 2)
-        found = Lived(number, cold, rest, before, resident(), await fleet.edited(number // 2))
-        fleet.controller.stop.set()
-        await running
-        return found
+        async with fleet.running():
+            with profiles.of("first"):
+                cold = await fleet.span(fleet.all_known)
+            await fleet.span(RESYNC * 1.5)
+            with profiles.of("rest"):
+                rest = await fleet.span(RESYNC * 2)
+            kept = resident()
+    await fleet.clock.sleep(DOWN)
+    async with opened_store(fleet.places, fleet.clock) as store:
+        second = Fleet(fleet.places, fleet.outside.anew(), store, fleet.clock, **fleet.options)
+        async with second.running():
+            with profiles.of("again"):
+                again = await second.span(second.all_known)
+            return Lived(number, cold, again, rest, before, kept, await second.edited(number // 2))
 
 
 def one_size(number: int, profile: str = "") -> Lived:
     with tempfile.TemporaryDirectory(prefix="bench-rest-") as root:
         sample = run(sampled(Path(root) / "sample"))
-        watched = cProfile.Profile(time.process_time) if profile else None
-        found = run(lived(sample, number, Path(root) / "fleet", watched))
-        if watched is not None:
-            watched.dump_stats(profile)
-        return found
+        return run(lived(sample, number, Path(root) / "fleet", Profiles(profile)))
 
 
 def in_a_process_of_its_own(number: int) -> Lived:
     command = [sys.executable, "-m", "tests.bench.ten_thousand", "--only", str(number)]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     read = json.loads(told.splitlines()[-1])
-    return Lived(**{**read, "cold": Span(**read["cold"]), "rest": Span(**read["rest"])})
+    return Lived(**{**read, **{part: Span(**read[part]) for part in ("cold", "again", "rest")}})
 
 
 def told(found: list[Lived], floors: Floors) -> Report:
@@ -200,8 +229,6 @@ def told(found: list[Lived], floors: Floors) -> Report:
     for one in found:
         name, rest, cold, looks = f"{one.testers:,} testers", one.rest, one.cold, one.rest.passes
         whole = 100 * rest.with_sockets(floors.ssh, floors.tls) / rest.virtual
-        start = cold.with_sockets(floors.sign_in, floors.tls)
-        of = "start until all are known"
         goals = (8.0, 350.0, 60.0) if one.testers == SIZES[-1] else (None, None, None)
         report.add(Figure(f"{name}: share of a core at rest, as measured", rest.share, "%", looks))
         report.add(
@@ -211,9 +238,11 @@ def told(found: list[Lived], floors: Floors) -> Report:
         report.add(Figure(f"{name}: processor for a look and all beside it", rest.each, "ms", looks))
         report.add(Figure(f"{name}: memory at rest", one.resident / MIB, "MiB", goal=goals[1]))
         report.add(Figure(f"{name}: of it before the controller began", one.before / MIB, "MiB"))
-        report.add(Figure(f"{name}: {of}, processor as measured", cold.cpu, "s", cold.passes))
-        report.add(Figure(f"{name}: {of}, with SSH and TLS at their floors", start, "s", cold.passes, goal=goals[2]))
-        report.add(Figure(f"{name}: {of}, waits for the outside meanwhile", cold.virtual, "s", cold.passes))
+        for of, span, goal in (("first start", cold, None), ("start after a stop", one.again, goals[2])):
+            of, start = f"{name}: {of}, until all are known", span.with_sockets(floors.sign_in, floors.tls)
+            report.add(Figure(f"{of}: processor as measured", span.cpu, "s", span.passes))
+            report.add(Figure(f"{of}: with SSH and TLS at their floors", start, "s", span.passes, goal=goal))
+            report.add(Figure(f"{of}: waits for the outside meanwhile", span.virtual, "s", span.passes))
         report.add(Figure(f"{name}: processor from a changed file to its intake", 1000 * one.intake, "ms"))
     flat = [one.rest.each for one in found]
     for one in found[:-1]:
@@ -234,7 +263,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.ten_thousand", description="A fleet at rest.")
     parser.add_argument("--testers", type=int, nargs="*", default=SIZES)
     parser.add_argument("--only", type=int, help="one size, in this process, as JSON")
-    parser.add_argument("--profile", default="", help="where to lay a profile of the time at rest")
+    parser.add_argument("--profile", default="", help="where to lay profiles of the starts and of the time at rest")
     parser.add_argument("--json", type=Path)
     for each in fields(Floors):
         parser.add_argument(f"--{each.name.replace('_', '-')}", type=float, default=each.default)

@@ -171,6 +171,7 @@ async def test_room_is_used_promised_or_free_and_nothing_twice(store: Store) -> 
     assert (first.disk.used, first.disk.promised, first.disk.free, first.largest_pool) == (60, 60, 1400, 820)
     assert first.testers == ("alice", "fresh")
     assert (second.memory.used, second.online, third.online) == (0, True, False)
+    assert (third.memory.free, third.disk.free, third.largest_pool) == (None, None, None), "nobody can be placed there"
 
 
 async def test_a_silent_daemon_is_told_and_nothing_made_up(store: Store) -> None:

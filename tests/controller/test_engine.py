@@ -320,7 +320,7 @@ async def test_who_is_most_urgent_is_decided_when_a_pass_can_begin(one: Rig, mon
         return None
 
     monkeypatch.setattr(one.engine, "look", noted)
-    monkeypatch.setattr(one.engine, "look_at_all", _nobody)
+    monkeypatch.setattr(one.engine, "look_at_first", _nobody)
     async with running(one), asyncio.timeout(20):
         one.engine.queue.add("alice")
         await begun.wait()

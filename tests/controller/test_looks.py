@@ -100,6 +100,26 @@ async def test_what_was_begun_before_a_write_does_not_do_after_it(looks: Looks, 
     assert (await looks.read("vms", None, asked.ask)).value == 2
 
 
+async def test_those_who_want_a_newer_look_than_the_one_under_way_get_one_together(
+    looks: Looks, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconcilers.looks.GATHERING", 60.0)
+    asked = Asked()
+    early = asyncio.ensure_future(looks.read("vms", None, asked.ask))
+    await asked.begun(1)
+    late = []
+    for _ in range(3):
+        clock.pass_by(SECOND)
+        late.append(asyncio.ensure_future(looks.read("vms", clock.now(), asked.ask)))
+        await asyncio.sleep(0)
+    asked.answer(1)
+    await asked.begun(2)
+    asked.answer(2)
+    async with asyncio.timeout(5):
+        assert [(await each).value for each in (early, *late)] == [1, 2, 2, 2]
+    assert len(asked.answers) == 2
+
+
 async def test_a_reader_that_gives_up_spoils_nothing_for_the_others(looks: Looks) -> None:
     asked = Asked()
     impatient = asyncio.ensure_future(looks.read("vms", None, asked.ask))
@@ -127,18 +147,19 @@ async def test_a_failure_is_told_to_all_who_wait_and_not_kept(looks: Looks) -> N
 async def test_a_tester_demands_newer_looks_after_its_own_write_and_knows_their_age(
     looks: Looks, clock: ManualClock
 ) -> None:
-    asked = Asked()
+    asked, question = Asked(), "forge/owner"
+    looks.backends = SimpleNamespace(forge=SimpleNamespace(whoami=asked.ask))  # type: ignore[assignment]
     mine = TesterLooks(looks)
-    first = asyncio.ensure_future(mine._asked("vms", asked.ask))
+    first = asyncio.ensure_future(mine._asked(question))
     await asked.begun(1)
     asked.answer(1)
     assert await first == 1
     taken = clock.now()
     clock.pass_by(SECOND)
-    assert await mine._asked("vms", asked.ask) == 1
+    assert await mine._asked(question) == 1
     assert mine.oldest == taken
     mine.demand_newer()
-    second = asyncio.ensure_future(mine._asked("vms", asked.ask))
+    second = asyncio.ensure_future(mine._asked(question))
     await asked.begun(2)
     asked.answer(2)
     assert await second == 2

@@ -31,7 +31,7 @@ class ListedStep(FakeStep):
     async def observe(self, tester: TesterView, looks: TesterLooks) -> Seen | None:
         async def ask() -> None: ...
 
-        await looks._asked("listing", ask)
+        looks._saw(await looks.shared.read("listing", looks.newer_than, ask, looks.max_age))
         return await super().observe(tester, looks)
 
     def learn(self, observed: Seen, facts: Facts) -> StepFacts | None:
@@ -187,11 +187,12 @@ def test_what_was_written_down_after_the_pass_was_seen_then() -> None:
 def test_what_a_pass_leaves_alone_is_as_old_as_the_rest_before_it() -> None:
     sightings, rested = Sightings(), START + MINUTE
     parts = [condition(START), condition(START, "Gateway")]
-    sightings.rests("alice", START, START)
-    assert seen_at(sightings, *parts) == {"Machine": None, "Gateway": None}, "without a whole pass nothing is known"
+    sightings.rests("alice", START, START, (frozenset({"Machine"}), frozenset()))
+    assert seen_at(sightings, *parts) == {"Machine": START, "Gateway": None}, "as when it came to rest, before a start"
     sightings.note("alice", [outcome("machine", START), outcome("gateway", START)], START)
     for _ in range(2):
-        sightings.rests("alice", rested, rested)
+        seen = tuple(map(frozenset, sightings.kinds("alice")))
+        sightings.rests("alice", rested, rested, (seen[0], seen[1]))
         assert seen_at(sightings, *parts) == {"Machine": rested, "Gateway": rested}
     alone = replace(outcome("gateway", None), left_alone=True)
     sightings.note("alice", [outcome("machine", START + 2 * MINUTE), alone], START + 2 * MINUTE)

@@ -87,7 +87,7 @@ async def test_lesson_40_a_removal_keeps_trying_more_slowly_stays_visible_and_ne
         assert w.books()["disabled_accounts"] == ["alice"]
         await w.run_for(timedelta(hours=5))
         await w.restart()
-        await w.run_for(timedelta(hours=13))
+        await w.run_for(timedelta(hours=10))
         for method, why in (("delete_vm", "502"), ("delete_webgateway", "restart required")):
             tries = calls(w, method)
             pauses = [after - before for before, after in pairwise(tries)]

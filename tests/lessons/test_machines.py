@@ -92,6 +92,30 @@ async def test_lesson_08_a_machine_that_no_listing_shows_is_not_forgotten(tmp_pa
         assert (orders(w), len(vms(w))) == (1, 1)
 
 
+@in_virtual_time
+async def test_lesson_08_an_address_told_for_two_machines_is_believed_for_none(tmp_path: Path) -> None:
+    """What is one tester's would be written on the other's machine, and both public names would lead there."""
+    async with world(tmp_path, ["alice"], fleet=LEAN) as w:
+        await condition_is(w, "alice", "MachineAccess", "True")
+        first = the_vm(w)
+        w.write("carol")
+        await w.until(lambda: len(vms(w)) == 2, "a second VM")
+        (second,) = [vm for vm in vms(w).values() if vm is not first]
+        its_own, second.mycelium_ip = second.mycelium_ip, first.mycelium_ip
+        await condition_is(w, "carol", "Machine", "AddressTwice")
+        told_carol = (await w.conditions("carol"))["Machine"].message
+        assert f"{first.mycelium_ip}, for {second.name} and {first.name}" in told_carol
+        await w.run_for(timedelta(seconds=90))
+        assert len(list(w.world.grid.gateways())) == 1
+        assert (await w.conditions("alice"))["MachineAccess"].status == "True", "what was known is still so"
+        second.mycelium_ip = its_own
+        await condition_is(w, "carol", "MachineAccess", "True")
+        await condition_is(w, "carol", "Gateway", "True")
+        pointing = {gateway.backends[0] for _, gateway in w.world.grid.gateways()}
+        assert pointing == {f"http://[{vm.mycelium_ip}]:9988" for vm in vms(w).values()}
+        assert orders(w) == 2
+
+
 # ------------------------------------------------------------------ 9: an id is a daemon's
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from reconcilers.backends.engines import EngineTenants
 from reconcilers.backends.forge import Account
 from reconcilers.listed import TENANT, Listed, Members, Read, Rows, answer_of, under
-from reconcilers.looks import Looks, TesterLooks
+from reconcilers.looks import Look, Looks, TesterLooks
 from tests.controller.fakes import ManualClock
 
 ALICE, BOB = Account(1, "Alice", "a@example.org"), Account(2, "bob", "b@example.org")
@@ -77,11 +77,12 @@ async def test_a_question_is_put_again_by_what_was_noted() -> None:
     mine = TesterLooks(looks)
     under(await mine.accounts(), "login", "bob")
     (read,) = mine.reads.values()
-    assert await looks.again(read, fleet) == clock.now()
+    assert await looks.again(read, fleet) == Look((BOB,), clock.now())
     clock.pass_by(timedelta(minutes=5))
     forge.held = (ALICE, BOB, TWIN)
-    assert await looks.again(read, fleet) is None
+    assert await looks.again(read, fleet) == Look((BOB, TWIN), clock.now())
     forge.held = (BOB,)
     clock.pass_by(timedelta(minutes=5))
-    assert await looks.again(read, fleet) == clock.now()
-    assert await looks.again(Read("nobody/asked", "", "", ()), fleet) is None
+    anew = Looks(backends, clock, timedelta(seconds=30))
+    assert await anew.again(read, fleet) == Look((BOB,), clock.now()), "though nobody has asked for it before"
+    assert forge.asked == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -158,6 +159,28 @@ def test_what_is_done_about_a_machine(name: str) -> None:
     assert brief(step().plan(a_tester(), observed, begun())) == expected
 
 
+TOLD_FOR: dict[str, tuple[Vm, Facts, list[str], bool]] = {
+    "nobody else": (vm(vm_id="13", address="4bb::2", name="bob_1"), begun(), [], True),
+    "another one as well": (vm(vm_id="13", name="bob_1"), begun(), ["wait AddressTwice"], False),
+    "another one that is gone": (vm("deleted", vm_id="13", name="bob_1"), begun(), [], True),
+    "another one, and it was ours before": (vm(vm_id="13", name="bob_1"), known(), [], True),
+}
+
+
+@pytest.mark.parametrize("name", TOLD_FOR)
+async def test_an_address_is_learnt_only_while_it_is_told_for_one_machine(name: str) -> None:
+    other, facts, expected, learnt = TOLD_FOR[name]
+    ours = replace(facts, object=known().object)
+    observed = await seen(world(FakeDaemon([vm(), other], nodes=ROOMY["gent"])), ours)
+    assert observed is not None
+    assert brief(step().plan(a_tester(), observed, ours)) == expected
+    assert (step().learn(observed, ours) is not None) is learnt
+
+
+def test_an_address_in_the_answer_to_a_create_is_compared_with_the_others_first() -> None:
+    assert step().learn(SeenMachine("gent", vm(), alike=None), begun()) is None
+
+
 def test_a_deploy_is_an_operation_with_the_daemons_limit_and_tells_its_size() -> None:
     (action,) = actions(step().plan(a_tester(), None, begun()))
     assert action.effect is Effect.CREATE
@@ -267,7 +290,7 @@ async def test_the_order_bears_all_keys_and_the_daemons_own_node_id(installer_ke
     (order,) = daemons["gent"].ordered
     assert order.node_sid == "0001"
     assert order.ssh_keys == (*desired.ssh_keys, public)
-    assert made == SeenMachine("gent", vm("provisioning", ""))
+    assert made == SeenMachine("gent", vm("provisioning", ""), alike=None)
     assert step().learn(made, facts) is None, "its address is not known yet"
 
 

@@ -1,6 +1,7 @@
 """Replicas under faults at the size of a fleet: real processes, a real PostgreSQL, and a world that bears hundreds of testers.
 
-    python -m tests.replicas.crowd [--testers 200] [--replicas 3] [--faults 12] [--seed 1] [--speed 60] [--keep FOLDER]
+    python -m tests.replicas.crowd [--testers 200] [--replicas 3] [--faults 12] [--seed 1] [--speed 60] [--seconds 0]
+        [--keep FOLDER]
 
 While all testers come up, and specs are added, edited and removed, whatever may befall replicas befalls them, drawn from the
 seed: kill -9, SIGSTOP for longer and for less than the lease, cut off from the database by a relay, SIGTERM, sessions ended by
@@ -8,30 +9,26 @@ the server, and the server itself restarted, as after a crash and in order. In t
 once, no mail was sent twice, no door ever stood open, nobody is forgotten, and no call was begun by a replica after the
 database had given its lease to another.
 
-The world runs in a thread of its own, on a loop whose time runs `speed` times as fast as ours. It looks at all doors every
-quarter of a second instead of at every change, which hundreds of testers make too many of.
+With `--seconds` it ends before the end: what befalls them goes on for so long, and only what must never have been is judged.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import concurrent.futures
 import json
 import random
-import selectors
 import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psycopg
 import yaml
@@ -40,25 +37,15 @@ from sqlalchemy import make_url
 from controller.places import Places, opened_store
 from controller.records import Phase
 from controller.replicas.shares import Rhythm
-from examples.simulator import invariants
-from examples.simulator.clock import WorldClock
 from examples.simulator.server import Addresses
-from examples.simulator.world import World
 from reconcilers.clock import SystemClock
-from reconcilers.secret import Secret
 from tests.e2e.rig import ENGINES_AND_MAIL, SYSTEMS, TIMING, fleet_document, tester_document
 from tests.postgres import Postgres, serving_postgres
 from tests.reconcilers.data import merged
-from tests.replicas.crowd_wire import Counters
+from tests.replicas.crowd_world import Somewhere
 from tests.replicas.fleet import HISTORY, OURS, Replica, Replicas
 from tests.replicas.relay import Relay, relay
-from tests.worlds.addresses import addresses_of
 from tests.worlds.files import prepared
-from tests.worlds.ground import Yard
-from tests.worlds.options import options_of
-from tests.worlds.wire import WorldTransport
-
-T = TypeVar("T")
 
 CREATES = ("/api/v1/admin/users", "/api/v1/user/applications/oauth2", "deploy_vm", "deploy_webgateway")
 AT_LEISURE = {
@@ -75,118 +62,7 @@ AT_LEISURE = {
     "backoffCeiling": "5s",
 }
 LIMIT = 32  # calls in flight at each system
-DOORS_EVERY = 0.25  # real seconds
 FORGOTTEN = 120.0  # real seconds: two resyncs
-
-
-# ---------------------------------------------------------------------------------------------------- the world
-
-
-class _Hasty(selectors.DefaultSelector):
-    """Waits for so much less."""
-
-    speed = 1.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        return super().select(None if timeout is None else timeout / self.speed)
-
-
-class HastyLoop(asyncio.SelectorEventLoop):
-    """A loop whose time runs so many times as fast as ours."""
-
-    def __init__(self, speed: float) -> None:
-        self._speed, self._began = speed, time.monotonic()
-        selector = _Hasty()
-        selector.speed = speed
-        super().__init__(selector)
-
-    def time(self) -> float:
-        return (time.monotonic() - self._began) * self._speed
-
-
-class Somewhere:
-    """A world in a thread of its own, behind a socket."""
-
-    def __init__(self, root: Path, seed: int, speed: float) -> None:
-        self.socket = root / "world.sock"
-        self._loop = HastyLoop(speed)
-        self._ready: concurrent.futures.Future[None] = concurrent.futures.Future()
-        self._root, self._seed = root, seed
-        self._over = asyncio.Event()
-        self.cpu = 0.0
-        self._thread = threading.Thread(target=self._run, name="world")
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_until_complete(self._live())
-        except BaseException as error:
-            if not self._ready.done():
-                self._ready.set_exception(error)
-            raise
-        finally:
-            self.cpu = time.thread_time()
-
-    async def _live(self) -> None:
-        self.world = world = World(seed=self._seed, clock=WorldClock(1.0))
-        for node in (node for daemon in world.state.daemons.values() for node in daemon.nodes):
-            node.memory_mb_total *= 10_000  # room is not what this is about
-            for pool in node.pools:
-                pool.gb_total *= 10_000
-        self.addresses: Addresses = addresses_of(world, self._root)
-        self.yard = Yard(world)
-        key = Secret(Path(self.addresses.installer_key_file).read_bytes())
-        self.counters = Counters(self.yard, WorldTransport(world), key)
-        self.systems = tuple(options_of(self.yard, self.counters.transport).transports)
-        self._looking = asyncio.ensure_future(self._look_at_doors())
-        server = await asyncio.start_unix_server(self.counters.serve, self.socket, limit=1 << 24)
-        self._ready.set_result(None)
-        await self._over.wait()
-        server.close()
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-
-    async def _look_at_doors(self) -> None:
-        watch, changed = invariants.watch, self.world.changed
-        dirty = False
-
-        def note(world: World) -> None:
-            nonlocal dirty
-            dirty = True
-
-        assert changed
-        invariants.watch = note
-        try:
-            while True:
-                await asyncio.sleep(DOORS_EVERY * self._loop._speed)
-                if dirty:
-                    dirty = False
-                    watch(self.world)
-        finally:
-            invariants.watch = watch
-
-    async def ask(self, what: Callable[[], T]) -> T:
-        """The world, in its own thread."""
-
-        async def asked() -> T:
-            return what()
-
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked(), self._loop))
-
-    @contextmanager
-    def living(self) -> Iterator[Somewhere]:
-        self._thread.start()
-        self._ready.result()
-        try:
-            yield self
-        finally:
-            self._loop.call_soon_threadsafe(self._over.set)
-            self._thread.join()
-
-
-# ---------------------------------------------------------------------------------------------------- the crowd
 
 
 @dataclass
@@ -309,7 +185,11 @@ class Crowd(Replicas):
         records = [record for record in await self.store.testers() if record.name in self.wanted]
         ready = sum(one.phase is Phase.READY for one in records)
         log, violations, asked = await self.somewhere.ask(
-            lambda: (len(self.somewhere.world.log), len(self.somewhere.world.violations), len(self.somewhere.counters.begun))
+            lambda: (
+                len(self.somewhere.world.log),
+                len(self.somewhere.world.violations),
+                len(self.somewhere.counters.begun),
+            )
         )
         late = len(await self.begun_too_late())
         return (
@@ -338,29 +218,35 @@ class Crowd(Replicas):
             row = await (await admin.execute("SELECT count(*) FROM lease_history")).fetchone()
         return int(row[0]) if row else 0
 
-    async def faults_in_the_world(self) -> list[str]:
-        """What must not be so in the end, or must never have been."""
+    async def what_must_never_be(self) -> list[str]:
         found = [f"begun too late: {call}" for call in await self.begun_too_late()]
-        return found + await self.somewhere.ask(self._of_the_world)
+        return found + await self.somewhere.ask(self._wrongs)
 
-    def _of_the_world(self) -> list[str]:
-        world, counters, many = self.somewhere.world, self.somewhere.counters, len(self.wanted)
-        books, ever = world.books(), self.wanted | self.removed
-        found = [f"violation: {each}" for each in books["violations"]]
-        stands = {kind: books[kind] for kind in ("vms", "gateways")} | {"apps": len(books["apps"])}
-        found += [f"{count} {kind} stand for {many} testers" for kind, count in stands.items() if count != many]
-        done = [one for one in world.log.writes() if one.status < 300 and one.method not in ("PATCH", "DELETE")]
-        made = Counter(kind for one in done for kind in CREATES if kind in f"{one.method} {one.what}")
-        found += [
-            f"{made[kind]} times {kind} for {len(ever)} testers"
-            for kind in CREATES
-            if not many <= made[kind] <= len(ever)
-        ]
-        mails = Counter(to for mail in books["mailbox"] for to in mail["to"])
+    def _wrongs(self) -> list[str]:
+        """Of the world's."""
+        made, mails, ever = self._made(), self._mails(), len(self.wanted | self.removed)
+        found = [f"violation: {each}" for each in self.somewhere.world.books()["violations"]]
+        found += [f"{made[kind]} times {kind} for {ever} testers" for kind in CREATES if made[kind] > ever]
         found += [f"{count} mails to {to}" for to, count in mails.items() if count > 1]
-        found += [f"no mail to {name}" for name in sorted(self.wanted) if not mails[f"{name}@example.org"]]
-        found += [f"{count} calls at once at {what}" for what, count in counters.most.items() if what and count > LIMIT]
-        return found
+        most = self.somewhere.counters.most.items()
+        return found + [f"{count} calls at once at {what}" for what, count in most if what and count > LIMIT]
+
+    def what_is_missing(self) -> list[str]:
+        """When everybody is Ready, and who was removed is gone. Asked in the world's thread."""
+        books, many, made, mails = self.somewhere.world.books(), len(self.wanted), self._made(), self._mails()
+        stands = {kind: books[kind] for kind in ("vms", "gateways")} | {"apps": len(books["apps"])}
+        found = [f"{count} {kind} stand for {many} testers" for kind, count in stands.items() if count != many]
+        found += [f"{made[kind]} times {kind} for {many} testers" for kind in CREATES if made[kind] < many]
+        return found + [f"no mail to {name}" for name in sorted(self.wanted) if not mails[f"{name}@example.org"]]
+
+    def _made(self) -> Counter[str]:
+        """How many of each kind, ever."""
+        writes = self.somewhere.world.log.writes()
+        done = [one for one in writes if one.status < 300 and one.method not in ("PATCH", "DELETE")]
+        return Counter(kind for one in done for kind in CREATES if kind in f"{one.method} {one.what}")
+
+    def _mails(self) -> Counter[str]:
+        return Counter(to for mail in self.somewhere.world.books()["mailbox"] for to in mail["to"])
 
 
 def _fleet(addresses: Addresses, **over: Any) -> dict[str, Any]:
@@ -433,7 +319,22 @@ async def all_befalls_them(
     forgotten = await crowd.looked_at_again(max(limit, FORGOTTEN))
     found = [f"nobody looks after {each}" for each in sorted(forgotten)]
     found += [f"never ended: {entry}" for entry in await crowd.store.unfinished()]
-    return found + await crowd.faults_in_the_world()
+    found += await crowd.what_must_never_be()
+    return found + await crowd.somewhere.ask(crowd.what_is_missing)
+
+
+async def some_befalls_them(crowd: Crowd, replicas: int, seconds: float, say: Callable[[str], None]) -> list[str]:
+    """For so long; what must never have been by then. Who is on the way is left there."""
+    for _ in range(replicas):
+        await crowd.begin()
+    end = asyncio.get_running_loop().time() + seconds
+    while asyncio.get_running_loop().time() < end:
+        await asyncio.sleep(crowd.chance.uniform(0, 10))
+        crowd.people_change()
+        told = await crowd.something_befalls_somebody()
+        say(f"{told}; {await crowd.stands()}")
+    await crowd.bury_who_could_not_begin()
+    return await crowd.what_must_never_be()
 
 
 async def main(asked: argparse.Namespace) -> list[str]:
@@ -446,7 +347,10 @@ async def main(asked: argparse.Namespace) -> list[str]:
 
     try:
         async with crowd_of(root, asked.testers, asked.seed, asked.speed) as crowd:
-            found = await all_befalls_them(crowd, asked.replicas, asked.faults, asked.limit, say)
+            if asked.seconds:
+                found = await some_befalls_them(crowd, asked.replicas, asked.seconds, say)
+            else:
+                found = await all_befalls_them(crowd, asked.replicas, asked.faults, asked.limit, say)
             most = {what: count for what, count in crowd.somewhere.counters.most.items() if what}
             say(f"{dict(crowd.told)}; leases taken {await crowd.takings()} times; most calls at once when calm: {most}")
             late = [call["late by"] for call in await crowd.begun_too_late()]
@@ -464,6 +368,7 @@ if __name__ == "__main__":
     parser.add_argument("--faults", type=int, default=12)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--speed", type=float, default=60)
+    parser.add_argument("--seconds", type=float, default=0, help="end after so many, whoever is on the way")
     parser.add_argument("--limit", type=float, default=1800, help="seconds to wait for anything")
     parser.add_argument("--keep", default="", help="a folder in which logs stay")
     sys.exit(1 if asyncio.run(main(parser.parse_args())) else 0)

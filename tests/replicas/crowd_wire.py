@@ -151,7 +151,11 @@ class Way:
         number, answer = next(self._numbers), asyncio.get_running_loop().create_future()
         self._asked[number] = answer
         lease = LEASE.get()
-        told = {"at": time.time(), "under": (lease.key, lease.epoch) if lease is not None else None, "process": os.getpid()}
+        told = {
+            "at": time.time(),
+            "under": (lease.key, lease.epoch) if lease is not None else None,
+            "process": os.getpid(),
+        }
         self._writer.write(_frame((number, told, *what)))
         try:
             return await answer

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import psycopg
 import pytest
+from sqlalchemy import text
 
 from controller.news import Kind, Topic
 from controller.records import AddEvent, Change, PutTester
@@ -169,6 +170,21 @@ async def test_who_is_stopped_in_the_middle_of_a_write_is_not_waited_for(postgre
             await taker.raise_epochs([3], "them")
     assert await taker.raise_epochs([3], "them") == {3: 2}
     await taker.aclose()
+
+
+async def test_no_transaction_stays_open_so_that_the_server_can_tidy_up(shared: tuple[Store, LockSession]) -> None:
+    """Rows that are dead stay for as long as any transaction might still see them."""
+    store, taker = shared
+    for number in range(3):
+        await asyncio.gather(store.write(AddEvent(an_event(f"{number}"))), store.events(), store.books("alice"))
+    held = (await taker.beat()).me
+    open_ones = text(
+        "SELECT query FROM pg_stat_activity WHERE (application_name = 'tester-controller' OR pid = :held) "
+        "AND pid <> pg_backend_pid() AND (xact_start IS NOT NULL OR backend_xmin IS NOT NULL)"
+    ).bindparams(held=held)
+    assert await store._read(lambda connection: connection.execute(open_ones).all()) == []
+    limit = text("SHOW idle_in_transaction_session_timeout")
+    assert await store._read(lambda connection: connection.scalar(limit)) == "5s"
 
 
 async def test_what_one_says_all_others_hear_also_after_the_line_was_cut(postgres_url: str) -> None:

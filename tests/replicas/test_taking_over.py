@@ -7,9 +7,10 @@ import random
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
-from controller.queue import Queue
+from controller.queue import Queue, Urgency
 from controller.replicas.crew import Crew
 from controller.replicas.shares import shard_of
 from controller.store import Keyring, Store, StoreError
@@ -66,6 +67,10 @@ class Halfway:
 
     def discard_those(self, names: object) -> None:
         """Nobody rests."""
+
+    async def look_at_first(self, names: list[str], within: timedelta) -> None:
+        for name in names:
+            self.queue.add(name, within / 2, Urgency.FAILING)
 
     async def follow_fleet(self) -> None:
         self.followed.append(now())

@@ -22,7 +22,8 @@ from pathlib import Path
 from controller.passes.outcomes import AN_ADMIN, THE_SPEC
 from controller.passes.status import STALLED
 from controller.queue import Urgency
-from controller.records import Change, Condition, FreshenFacts, Phase, Status, TesterRecord
+from controller.records import Change, Condition, Phase, Status, TesterRecord
+from controller.rests import QUIET
 from controller.store import KeySource, Store, StoreError
 from examples.simulator.invariants import doubles
 from reconcilers.facts import ObjectState
@@ -280,7 +281,7 @@ async def _quiet(rig: Rig) -> None:
     quiet, changes = 0, list[Change]()
 
     def committed(made: tuple[Change, ...]) -> None:
-        changes.extend(each for each in made if not isinstance(each, FreshenFacts))
+        changes.extend(each for each in made if not isinstance(each, QUIET))
 
     rig.store.listeners.append(committed)
     for _ in range(ROUNDS):

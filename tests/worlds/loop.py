@@ -132,6 +132,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def create_task(  # type: ignore[override]
         self, coro: Any, *, name: str | None = None, context: contextvars.Context | None = None
     ) -> asyncio.Task[Any]:
+        if self.is_closed():
+            coro.close()  # it is refused
         task: asyncio.Task[Any] = super().create_task(coro, name=name, context=context)
         life = _life.get() if context is None else context.get(_life)
         if life is not None:
@@ -180,12 +182,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         try:
             self._unmourned()
             self.close()
+            asyncio._set_running_loop(self)  # closed: it refuses what they begin now, which another loop would keep
             for task, _ in self._graves:
                 with contextlib.suppress(Exception, asyncio.CancelledError):
                     task.get_coro().close()  # not when somebody lets go of it, in the midst of something else
             self._graves.clear()
             gc.collect()
         finally:
+            asyncio._set_running_loop(None)
             sys.unraisablehook = heard
 
     def _unmourned(self) -> None:

@@ -54,7 +54,8 @@ import yaml
 
 from controller.intake import Revision, Taken
 from controller.places import Places
-from controller.records import Change, Condition, Event, FreshenFacts, Phase, TesterRecord
+from controller.records import Change, Condition, Event, Phase, TesterRecord
+from controller.rests import QUIET
 from controller.running import Controller
 from controller.store import KeySource, Store
 from examples.simulator.log import Entry
@@ -268,14 +269,14 @@ class Rig:
         return changed
 
     async def settled(self, within: timedelta = PATIENCE) -> None:
-        """Until two passes over everybody have gone by without a writing call, and without a commit but of when something was
-        last proven: each proof has its own time, so that hardly two passes in a row may go by without one."""
+        """Until two passes over everybody have gone by without a writing call, and without a commit but of who rests and
+        when something was last proven: each proof has its own time, so that hardly two passes in a row may go by without one."""
         count = len(await self.store.testers())
         news, before, passes = 0, (-1, -1), 0
 
         def committed(changes: tuple[Change, ...]) -> None:
             nonlocal news
-            news += not all(isinstance(change, FreshenFacts) for change in changes)
+            news += not all(isinstance(change, QUIET) for change in changes)
 
         def holds() -> bool:
             nonlocal before, passes

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from controller.records import FreshenFacts
+from controller.rests import QUIET
 from tests.lessons.conftest import LEAN
 from tests.reconcilers.data import ADMIN_KEY, OTHER_KEY, OWN_KEY
 from tests.worlds.loop import in_virtual_time
@@ -121,4 +121,4 @@ async def test_one_listing_serves_everybody_and_settled_is_quiet(tmp_path: Path)
         assert len(asked) >= 3
         assert min(later.time - earlier.time for earlier, later in pairwise(asked)) >= 30
         assert w.writes(since) == []
-        assert {type(change) for change in changes} <= {FreshenFacts}  # when a door and an engine were proven last
+        assert {type(change) for change in changes} <= {*QUIET}  # when a door and an engine were proven last

@@ -6,6 +6,7 @@ import os
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,9 +25,9 @@ def thoughts(w: Rig) -> list[str]:
     found: list[str] = []
     books = w.store.books
 
-    async def noted(name: str) -> TesterBooks | None:
+    async def noted(name: str, **more: Any) -> TesterBooks | None:
         found.append(name)
-        return await books(name)
+        return await books(name, **more)
 
     w.store.books = noted  # type: ignore[method-assign]
     return found

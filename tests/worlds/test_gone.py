@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from examples.simulator.invariants import accepting
-from tests.e2e.rig import FEW
+from tests.lessons.conftest import WITH_ENGINES
 from tests.worlds.loop import in_virtual_time
 from tests.worlds.rig import Rig, world
 
@@ -49,7 +49,7 @@ async def taken(w: Rig, what: str, names: list[str]) -> None:
 
 @in_virtual_time
 async def test_a_daemon_that_is_gone_for_good(tmp_path: Path) -> None:
-    async with world(tmp_path, ["alice"], fleet=FEW, daemons=2) as w:
+    async with world(tmp_path, ["alice"], fleet=WITH_ENGINES, daemons=2) as w:
         await w.ready("alice")
         dead, compute = place(w), named_in_the_fleet(w, "compute")
         others = [each for each in compute if each["name"] != dead]
@@ -80,7 +80,7 @@ async def test_a_daemon_that_is_gone_for_good(tmp_path: Path) -> None:
 
 @in_virtual_time
 async def test_an_engine_is_retired_and_then_taken_out(tmp_path: Path) -> None:
-    async with world(tmp_path, ["alice"], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], fleet=WITH_ENGINES) as w:
         await w.ready("alice")
         assert accepting(w.world, "alice") == ["embedder", "voice"]
         embedder, voice = named_in_the_fleet(w, "engines")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from examples.simulator.invariants import accepting, stale_tenants
-from tests.e2e.rig import FEW
+from tests.lessons.conftest import WITH_ENGINES
 from tests.worlds.loop import in_virtual_time
 from tests.worlds.rig import Rig, world
 
@@ -54,7 +54,7 @@ async def nothing_of_hers_is_left(w: Rig) -> None:
 
 @in_virtual_time
 async def test_a_removed_file_takes_everything_of_its_tester_access_first_and_can_come_back(tmp_path: Path) -> None:
-    async with world(tmp_path, {"alice": AT_ONCE, "carol": {}}, fleet=FEW) as w:
+    async with world(tmp_path, {"alice": AT_ONCE, "carol": {}}, fleet=WITH_ENGINES) as w:
         await w.ready("alice", "carol")
         await w.settled()
         assert accepting(w.world, "alice") == accepting(w.world, "carol") == EVERY_ENGINE

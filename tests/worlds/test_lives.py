@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from controller.records import Change, FreshenFacts, PutCondition
+from controller.rests import QUIET
 from controller.store.store import AFTER_COMMIT
 from examples.simulator.invariants import accepting, doubles, stale_tenants
 from tests.lessons.conftest import LEAN, WITH_ENGINES
@@ -63,7 +64,7 @@ async def test_three_testers_come_to_life_and_all_is_quiet(tmp_path: Path) -> No
         writes, changes = len(w.writes()), changes_of(w)
         await w.run_for(timedelta(hours=1))
         assert len(w.writes()) == writes
-        assert {type(change) for change in changes} <= {FreshenFacts}  # when a door and an engine were proven last
+        assert {type(change) for change in changes} <= {*QUIET}  # when a door and an engine were proven last
         assert doubles(w.world) == stale_tenants(w.world) == []
         deployed = next(line for line in (await w.trace()).splitlines() if "deploy_vm" in line)
         assert 55 <= float(deployed.split()[0]) <= 65  # virtual seconds until it answered
@@ -118,8 +119,12 @@ async def test_a_removed_tester_goes_whole_and_the_others_stay(tmp_path: Path) -
         await w.ready("alice")
 
 
-@pytest.mark.parametrize("after", [0.5, 30, 62, 76, 230, 260])
-@pytest.mark.parametrize("graceful", [False, True])
+# `make crash-points` kills it at every boundary of its life.
+ENDS = [(after, True) for after in (0.5, 30, 62, 76, 230, 260)] + [(62, False), (230, False)]
+MORE_ENDS = [pytest.param(after, False, marks=pytest.mark.long) for after in (0.5, 30, 76, 260)]
+
+
+@pytest.mark.parametrize(("after", "graceful"), [*ENDS, *MORE_ENDS])
 def test_ended_in_mid_work_and_begun_again_it_ends_the_same(tmp_path: Path, after: float, graceful: bool) -> None:
     async def life() -> None:
         async with world(tmp_path, ["alice"], fleet=LEAN) as w:

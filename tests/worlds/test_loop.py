@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -181,3 +182,34 @@ def test_what_was_about_to_run_at_the_end_of_a_life_does_not() -> None:
         assert did == []
 
     run(main())
+
+
+@pytest.mark.parametrize("begin", [asyncio.ensure_future, asyncio.create_task])
+def test_what_the_dead_still_had_in_mind_is_left_with_no_other_loop(
+    begin: Callable[..., asyncio.Future[None]], recwarn: pytest.WarningsRecorder
+) -> None:
+    """It would be told of there, some day, as a coroutine that was never awaited."""
+    begun: list[asyncio.Future[None]] = []
+
+    async def last_will() -> None: ...
+
+    async def mortal() -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            begun.append(begin(last_will()))
+
+    async def main() -> None:
+        life = Life()
+        life.run(mortal())
+        await asyncio.sleep(1)
+        life.end()
+
+    another = asyncio.new_event_loop()
+    asyncio.set_event_loop(another)
+    try:
+        run(main())
+    finally:
+        asyncio.set_event_loop(None)
+        another.close()
+    assert (begun, recwarn.list) == ([], [])

@@ -13,7 +13,7 @@ from controller.quarantine import Quarantined
 from controller.queries import Queries
 from examples.simulator.records import App, Vm
 from reconcilers.facts import ObjectState
-from tests.e2e.rig import FEW
+from tests.lessons.conftest import LEAN
 from tests.worlds.loop import in_virtual_time, run
 from tests.worlds.rig import Rig, world
 from tests.worlds.watch import Watch
@@ -77,7 +77,7 @@ def test_a_lost_one_that_appears_after_all_is_told_for_the_grace_and_goes(tmp_pa
     async def life() -> None:
         late = {**FIRST[step], "kind": "listing_omits", "times": None, "until": timedelta(minutes=40)}
         faults = [{**CALLS[step], "kind": "timeout_after_effect", "times": 1}, late]
-        async with world(tmp_path, ["alice"], faults=faults, fleet=FEW) as w:
+        async with world(tmp_path, ["alice"], faults=faults, fleet=LEAN) as w:
             watch = Watch(w)
             await w.ready("alice", within=HOUR)
             assert len(stands(w, step)) == 2
@@ -119,7 +119,7 @@ def twin(w: Rig, step: str, made: datetime) -> str:
 @pytest.mark.parametrize("step", ["machine", "sign_in_app"])
 def test_a_twin_made_after_our_create_began_goes_after_the_grace(tmp_path: Path, step: str) -> None:
     async def life() -> None:
-        async with world(tmp_path, ["alice"], fleet=FEW) as w:
+        async with world(tmp_path, ["alice"], fleet=LEAN) as w:
             watch = Watch(w)
             await w.ready("alice")
             await w.settled()
@@ -146,7 +146,7 @@ def test_a_strangers_look_alike_is_told_and_never_touched(tmp_path: Path, step: 
     """It has our very name, and was there before our create began. Not even when its tester leaves, or ours has gone."""
 
     async def life() -> None:
-        async with world(tmp_path, ["alice"], fleet=FEW) as w:
+        async with world(tmp_path, ["alice"], fleet=LEAN) as w:
             watch = Watch(w)
             await w.ready("alice")
             await w.settled()
@@ -157,7 +157,7 @@ def test_a_strangers_look_alike_is_told_and_never_touched(tmp_path: Path, step: 
             before = next(
                 app.client_secret for app in w.world.state.forge.apps if str(app.id) == other or step == "machine"
             )
-            await w.run_for(timedelta(hours=3))
+            await w.run_for(HOUR)
             assert (await told(w))[0].since == one.since
             assert other in stands(w, step)
             if step == "sign_in_app":
@@ -177,7 +177,7 @@ def test_a_strangers_look_alike_is_told_and_never_touched(tmp_path: Path, step: 
 
 @in_virtual_time
 async def test_a_twin_that_is_ours_goes_with_its_tester(tmp_path: Path) -> None:
-    async with world(tmp_path, ["alice"], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], fleet=LEAN) as w:
         await w.ready("alice")
         twin(w, "machine", w.clock.now())
         twin(w, "sign_in_app", w.clock.now())

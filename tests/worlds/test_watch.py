@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -22,6 +23,8 @@ from tests.worlds.rig import Rig, world
 from tests.worlds.watch import RULES, Watch
 from tests.worlds.watch_things import TWIN_PASSES
 from tests.worlds.wire import RESEND, daemon_host
+
+FLEET: dict[str, Any] = {**FEW, "timing": {"poll": "10s"}}  # releases as often as usual: their hours excuse a write
 
 LATER = timedelta(minutes=2)
 
@@ -154,7 +157,7 @@ BESIDE: Mapping[str, tuple[str, ...]] = {"MailedTwice": ("MailedTooSoon",)}
 async def test_a_violation_of_every_kind_is_found(tmp_path: Path) -> None:
     """In the books and the world of a controller that does nothing any more."""
     assert set(CRIMES) == set(RULES)
-    async with world(tmp_path, ["alice"], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], fleet=FLEET) as w:
         watch = Watch(w)
         await w.ready("alice")
         await w.settled()
@@ -176,7 +179,7 @@ async def test_a_violation_of_every_kind_is_found(tmp_path: Path) -> None:
 
 @in_virtual_time
 async def test_a_twin_that_nobody_declares_is_found(tmp_path: Path) -> None:
-    async with world(tmp_path, ["alice"], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], fleet=FLEET) as w:
         watch = Watch(w)
         await w.ready("alice")
         w.kill()
@@ -203,7 +206,7 @@ async def ask_to_delete(w: Rig, watch: Watch) -> None:
 @in_virtual_time
 async def test_a_machine_may_go_if_its_tester_was_out_of_the_folder_when_the_daemon_was_asked(tmp_path: Path) -> None:
     """What is put back while the daemon works is no fault of ours; what is put back before is."""
-    async with world(tmp_path, ["alice"], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], fleet=FLEET) as w:
         watch = Watch(w)
         await w.ready("alice")
         w.kill()
@@ -220,7 +223,7 @@ async def test_a_machine_may_go_if_its_tester_was_out_of_the_folder_when_the_dae
 
 @in_virtual_time
 async def test_no_machine_is_asked_away_whose_tester_is_in_the_folder(tmp_path: Path) -> None:
-    async with world(tmp_path, ["alice"], fleet=FEW) as w:
+    async with world(tmp_path, ["alice"], fleet=FLEET) as w:
         watch = Watch(w)
         await w.ready("alice")
         w.kill()
@@ -232,7 +235,7 @@ async def test_no_machine_is_asked_away_whose_tester_is_in_the_folder(tmp_path: 
 @in_virtual_time
 async def test_lives_as_they_should_be_are_clean(tmp_path: Path) -> None:
     """Cold, killed in the middle, drifted, with a new release, built anew, removed and put back."""
-    async with world(tmp_path, ["alice", "carol"], fleet=FEW) as w:
+    async with world(tmp_path, ["alice", "carol"], fleet=FLEET) as w:
         watch = Watch(w)
         await w.run_for(timedelta(seconds=100))
         await w.restart()

@@ -65,6 +65,30 @@ async def test_who_depends_on_a_change_takes_another_turn() -> None:
     assert turns == {"a": 1, "b": 2}
 
 
+async def test_who_began_when_a_change_was_known_takes_no_other_turn() -> None:
+    news, known, turns = asyncio.Event(), set[str](), Counter[str]()
+    b_has_ended = asyncio.Event()
+
+    async def turn(name: str) -> None:
+        turns[name] += 1
+        if name == "b":
+            b_has_ended.set()
+            return
+        known.add("a")
+        news.set()
+        async with asyncio.timeout(5):
+            await b_has_ended.wait()
+
+    await run_graph(
+        {"a": (), "b": ("a",)},
+        can_run=lambda n: n == "a" or "a" in known,
+        turn=turn,
+        version=lambda n: int(n in known),
+        news=news,
+    )
+    assert turns == {"a": 1, "b": 1}
+
+
 async def test_nobody_waits_for_the_end_of_a_turn_whose_facts_are_known() -> None:
     news, known, b_is_there = asyncio.Event(), set[str](), asyncio.Event()
 

@@ -39,6 +39,7 @@ class Course:
         ("+app +gate -gate app", False, False),  # told before the one that learnt it has ended
         ("+app +gate -gate app -app", True, False),
         ("+app +gate app -app -gate", True, False),
+        ("+app app +gate -app -gate", False, True),  # it knew of it when it began
         ("+app +gate -gate app -app +gate", True, True),
         ("+app +gate -gate app -app +gate -gate", False, True),
         ("+app +gate -gate -app", False, True),

@@ -33,6 +33,7 @@ from controller.records import (
     Unseal,
     Void,
 )
+from controller.rests import PutRest
 from controller.store import Store, migrations
 from controller.store.address import normal
 from reconcilers.facts import ObjectState
@@ -56,6 +57,8 @@ FACTS = machine_facts()
 
 USES: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "the books of a tester": lambda store: store.books("alice"),
+    "the books of a tester, marked": lambda store: store.books("alice", marked=lambda record: True),
+    "what testers rested on": lambda store: store.rests(["alice", "bob"]),
     "one tester": lambda store: store.tester("alice"),
     "who is behind": lambda store: store.behind(),
     "objects of a step": lambda store: store.objects("machine", STATES),
@@ -77,6 +80,7 @@ USES: dict[str, Callable[[Store], Awaitable[Any]]] = {
         PutFacts("alice", FACTS, "", NOON),
         FreshenFacts("alice", FACTS, FACTS, "", NOON),
         DropFacts("alice", "machine"),
+        PutRest("alice", b"", ""),
         PutCondition(a_condition()),
         DropCondition("alice", "Ready"),
         AddEvent(an_event("once")),
@@ -109,7 +113,9 @@ def watched() -> Iterator[list[tuple[str, Any]]]:
 
 @pytest.mark.parametrize("use", USES)
 async def test_it_reads_no_large_table_from_end_to_end(store: Store, any_database_url: str, use: str) -> None:
-    await store.write(PutTester(a_tester()), PutObject(an_object()), AddEvent(an_event("before")))
+    await store.write(
+        PutTester(a_tester()), PutObject(an_object()), AddEvent(an_event("before")), PutRest("alice", b"", "")
+    )
     with watched() as sent:
         await USES[use](store)
     asked = [(statement, told) for statement, told in sent if _is_query(statement)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -41,6 +42,21 @@ async def put(database: SqliteDatabase, number: int, *, then: Exception | None =
     return await database.write(work, None)
 
 
+async def under_way(database: SqliteDatabase, go_on: threading.Event) -> asyncio.Task[int]:
+    """A write of 0 that has begun: who asks now goes with the next."""
+    loop, begun = asyncio.get_running_loop(), asyncio.Event()
+
+    def work(connection: Connection) -> int:
+        loop.call_soon_threadsafe(begun.set)
+        go_on.wait(60)
+        connection.execute(text("insert into kept values (0)"))
+        return 0
+
+    writing = asyncio.create_task(database.write(work, None))
+    await begun.wait()
+    return writing
+
+
 async def kept(database: SqliteDatabase) -> list[int]:
     return list(await database.read(lambda connection: connection.scalars(text("select n from kept order by n")).all()))
 
@@ -73,8 +89,11 @@ async def test_a_commit_that_fails_fails_for_all_and_is_not_tried_again(
         raise OSError("the disk is gone")
 
     event.listen(database._writer, "commit", refused)
-    first = asyncio.ensure_future(put(database, 0))
-    found = await asyncio.gather(first, *(put(database, each) for each in (1, 2, 3)), return_exceptions=True)
+    go_on = threading.Event()
+    asked = [await under_way(database, go_on), *(asyncio.ensure_future(put(database, each)) for each in (1, 2, 3))]
+    await asyncio.sleep(0)  # these wait
+    go_on.set()
+    found = await asyncio.gather(*asked, return_exceptions=True)
     event.remove(database._writer, "commit", refused)
     assert all(isinstance(each, OSError) for each in found)
     assert commits.count("refused") == 2
@@ -85,10 +104,24 @@ async def test_a_commit_that_fails_fails_for_all_and_is_not_tried_again(
 async def test_who_is_cancelled_before_its_turn_writes_nothing_and_later_is_seen_to_the_end(
     database: SqliteDatabase,
 ) -> None:
-    tasks = [asyncio.ensure_future(put(database, each)) for each in range(4)]
-    await asyncio.sleep(0)  # the first is under way, the others wait
+    go_on = threading.Event()
+    tasks = [await under_way(database, go_on), *(asyncio.ensure_future(put(database, each)) for each in (1, 2, 3))]
+    await asyncio.sleep(0)  # these wait
     tasks[0].cancel()
     tasks[2].cancel()
+    await asyncio.sleep(0)
+    go_on.set()
     found = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(each) for each in found] == [asyncio.CancelledError, int, asyncio.CancelledError, int]
     assert await kept(database) == [0, 1, 3]
+
+
+async def test_what_was_asked_for_is_written_before_the_file_is_let_go_of(
+    database: SqliteDatabase, tmp_path: Path
+) -> None:
+    other = SqliteDatabase(normal(f"sqlite:///{tmp_path}/some.db"))
+    asked = [asyncio.ensure_future(put(other, each)) for each in range(3)]
+    await asyncio.sleep(0)
+    await other.aclose()
+    assert [await each for each in asked] == [0, 1, 2]
+    assert await kept(database) == [0, 1, 2]
