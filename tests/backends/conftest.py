@@ -71,7 +71,7 @@ case "$1 $2" in
   [ ! -e "$HOME/mangle" ] || set -- 1 2 3 4 5 "$6" "mangled"
   printf '%s' "$7" >"$dir/$file"; printf '%s' "$6" >"$dir/$file.name" ;;
 "secret get") file="$HOME/store/$(place "$4")/$(place "$5")"
-  [ ! -e "$HOME/hang" ] || exec sleep 60
+  if [ -e "$HOME/hang" ]; then while [ -e "$HOME/hang" ]; do sleep 0.05; done; exit 1; fi
   [ -e "$file" ] || exit 1; cat "$file" ;;
 "secret list") for file in "$HOME/store/$(place "$4")"/*.name; do [ ! -e "$file" ] || { cat "$file"; echo; }; done ;;
 "secret delete") dir="$HOME/store/$(place "$4")"; file=$(place "$5"); rm -f "$dir/$file" "$dir/$file.name" ;;
