@@ -94,7 +94,8 @@ class Server:
         self.links.clear()
 
     async def stop(self) -> None:
-        (self.home.path / "hang").unlink(missing_ok=True)  # a script under its time limit is in no group that we could end
+        hung = self.home.path / "hang"
+        hung.unlink(missing_ok=True)  # a script under its time limit is in no process group that we could end
         self.cut()
         if self._listener is not None:
             self._listener.close()
