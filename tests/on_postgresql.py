@@ -148,7 +148,7 @@ class InlinePostgres:
 def stores_on_postgresql() -> Iterator[None]:
     """All of it, for the whole run."""
     patch = pytest.MonkeyPatch()
-    usual = store._database
+    usual = store.database_of
 
     def database(url: URL) -> Database:
         from tests.worlds.loop import VirtualLoop
@@ -158,7 +158,7 @@ def stores_on_postgresql() -> Iterator[None]:
 
     patch.setattr(Places, "url", property(lambda self: self.database_url or SERVER.database_of(self.state)))
     patch.setattr(api.books, "has_books", lambda where: bool(where.database_url) or SERVER.has(where.state))
-    patch.setattr(store, "_database", database)
+    patch.setattr(store, "database_of", database)
     yield
     patch.undo()
     SERVER.held.close()

@@ -167,8 +167,8 @@ class Pass:
             await self.bench.store.write(*changes)
 
     async def outcome_of(self, name: str) -> StepOutcome | None:
-        """How a step's last turn ended in this pass, once it has; None when it takes none now, as in every removal. Of what
-        it needs something else may be known since: then it was not in sync with that."""
+        """How a step's last turn ended in this pass, once it has and the books say so; None when it takes none now, as in
+        every removal. Of what it needs something else may be known since: then it was not in sync with that."""
         if self.snapshot.record.leaving:
             return None
         step = self.world.step(name)
@@ -176,6 +176,7 @@ class Pass:
             await self._news.wait_for(
                 lambda: self._has_ended(name) or bool(self.lacking(step)) or self.left_alone(step) or self.outdated
             )
+        await self._tell()
         outcome = self.outcomes.get(name)
         if outcome is None or outcome.kind is not Kind.IN_SYNC or self.turns.is_current(name):
             return outcome

@@ -62,6 +62,14 @@ STORIES = {
         {FLEET % "30s"}}}
         fate +0:05:27..+0:15:13 start_races - {{"times": 2}}
     """,
+    "a letter before the books say why": f"""
+        seed 87
+        testers 2
+        span 10800
+        hour 7
+        {FLEET % "30s"}}}
+        fate +0:02:37..+0:23:24 token_revoked -
+    """,
     "two machines are lost at once": f"""
         seed 60025
         testers 2

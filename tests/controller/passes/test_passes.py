@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from dataclasses import replace
 from datetime import timedelta
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 
 from controller.passes.acting import Draining
-from controller.records import PutTester, Severity
+from controller.passes.converging import Pass
+from controller.passes.outcomes import Kind, in_sync
+from controller.records import Change, PutCondition, PutTester, Severity
 from controller.store import Store
 from reconcilers.actions import Action, Step, Wait
 from reconcilers.errors import Blocked, OutcomeUnknown, Rejected, Transient
@@ -301,3 +304,33 @@ async def test_a_tester_that_is_blocked_writes_nothing_until_something_changes(o
         one.clock.pass_by(timedelta(minutes=1))
         await one.run_pass()
     assert one.store.commits == commits
+
+
+async def test_who_asks_how_a_step_ended_is_told_once_the_books_say_it(
+    one: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it begins for that reason stands in the books behind the reason, also when the telling waits for another one."""
+    books, world = await one.store.books("alice"), one.engine._world
+    assert books is not None
+    assert world is not None
+    running = Pass(books, {}, world, one.engine._bench, ())
+    go_on, written = asyncio.Event(), list[Change]()
+
+    async def slow(*changes: Change) -> None:
+        await go_on.wait()
+        written.extend(changes)
+
+    monkeypatch.setattr(one.store, "write", slow)
+    for step in ("account", "machine"):
+        running.turns.begin(step)
+    ended = [asyncio.create_task(running.came_to(world.step(step), in_sync(step))) for step in ("account", "machine")]
+    asked = asyncio.create_task(running.outcome_of("machine"))
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert not asked.done()
+    go_on.set()
+    told = await asked
+    assert told is not None
+    assert told.kind is Kind.IN_SYNC
+    assert "Machine" in {each.condition.type for each in written if isinstance(each, PutCondition)}
+    await asyncio.gather(*ended)
