@@ -97,6 +97,7 @@ REASONS: dict[str, Callable[[Rig, pytest.MonkeyPatch], Any]] = {
 }
 
 
+@pytest.mark.on_a_file
 @in_virtual_time
 async def test_it_has_a_whole_pass_when(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(tmp_path, {"alice": OWN}, fleet=LEAN) as w:
