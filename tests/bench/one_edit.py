@@ -84,8 +84,8 @@ async def one_edit(fleet: Fleet, number: int, tell: Tell) -> float:
     before = await store.tester(one.name)
     known: list[bool] = []
 
-    async def read(name: str) -> TesterBooks | None:
-        found = await books(name)
+    async def read(name: str, **more: Any) -> TesterBooks | None:
+        found = await books(name, **more)
         if name == one.name and found is not None and before is not None:
             known.append(found.record.generation > before.generation)
         return found
