@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -76,17 +76,20 @@ def noted(controller: Controller, path: Path) -> None:
     controller.crew._leaving = leaving  # type: ignore[method-assign]
 
 
-async def live(told: dict[str, Any]) -> None:
+async def live(told: dict[str, Any], **more: Any) -> None:
+    """One replica until it is told to end. `more`: what its controller is given besides."""
     places = Places(Path(told["folder"]), Path(told["state"]), told["url"])
     rhythm = Rhythm(*(timedelta(seconds=told[part]) for part in ("lease", "beat", "margin")))
     async with working_store(places, SystemClock()) as store:
-        controller = Controller(places, store, replicas=rhythm)
+        controller = Controller(places, store, replicas=rhythm, **more)
         noted(controller, Path(told["calls"]))
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, controller.stop.set)
         await controller.run()
 
 
-def main() -> None:
+def serve(live: Callable[[dict[str, Any]], Coroutine[Any, Any, None]]) -> None:
+    """For each line a life, in a process of its own, whose number is told."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
     for line in sys.stdin:
         told = json.loads(line)
         child = os.fork()
@@ -98,9 +101,8 @@ def main() -> None:
             logging.basicConfig(
                 level=logging.INFO, format="%(asctime)s.%(msecs)03d %(levelname)s %(message)s", datefmt="%H:%M:%S"
             )
-            logging.getLogger("apscheduler").setLevel(logging.WARNING)
-            logging.getLogger("asyncssh").setLevel(logging.WARNING)
-            logging.getLogger("httpx").setLevel(logging.WARNING)
+            for noisy in ("apscheduler", "asyncssh", "httpx"):
+                logging.getLogger(noisy).setLevel(logging.WARNING)
             code = 0
             try:
                 asyncio.run(live(told))
@@ -112,5 +114,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
-    main()
+    serve(live)
