@@ -241,7 +241,7 @@ class Engine:
             await self._write_down()
 
     async def _write_down(self) -> bool:
-        """When what was seen, and who has come to rest. False: it cannot be written now."""
+        """When what was seen, and who has come to rest. False: of the latter nothing can be written now."""
         rows = self.resting.rows()
         written = await self.proofs.flush(rows)
         if not written:
@@ -271,7 +271,7 @@ class Engine:
             secrets = await self._secrets_of(books)
             one = Pass(books, secrets, world, self._bench, under_way, is_resync)
             await write_off(one.snapshot, world.gone, under_way, self.clock.now())
-            if rest is not None and await self.resting.renewed(rest, one):
+            if rest is not None and await self.resting.with_due_turns(rest, one):
                 return spread(world.fleet.spec.timing.resync, self.chance)
             wait = await (remove(one) if books.record.leaving else converge(one))
             if one.ended is not None:
@@ -290,7 +290,7 @@ class Engine:
         try:
             found = await self.resting.is_as_it_was(rest, name, self.clock.now())
             secrets = {**self._world_of[1], **await self.references.resolve(rest.needs)} if self._world_of else {}
-            again = await self.resting.over_again(found[0], name, secrets, self.clock.now()) if found else None
+            again = await self.resting.renewed(found[0], name, secrets, self.clock.now()) if found else None
         finally:
             await world.leave()
         rest, now = again, self.clock.now()

@@ -1,7 +1,8 @@
 """When what is told of a tester was last seen to be so (law 11), in the memory of the controller that runs.
 
 The books tell when something changed. A pass that finds everything as it was writes nothing (law 8), so that it was looked
-at is kept here only. It begins empty: until the first pass, and for whoever reads the books alone, it is not known.
+at is kept here only. It begins empty: until the first pass or comparison at rest,
+and for whoever reads the books alone, it is not known.
 """
 
 from __future__ import annotations

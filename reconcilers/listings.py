@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from reconcilers import questions
 from reconcilers.looks import Looks
 from specs.fleet import Fleet
 
@@ -48,10 +49,10 @@ def _questions(fleet: Fleet) -> Mapping[tuple[str, str], str]:
     """As `TesterLooks` puts them."""
     spec = fleet.spec
     return {
-        **{(MACHINE, each.name): f"{each.name}/vms" for each in spec.compute},
-        **{(GATEWAY, each.name): f"{each.name}/gateways" for each in spec.compute},
-        (APP, "Forge"): "forge/oauth_apps",
-        **{(TENANT, each.name): f"engine/{each.name}/tenants" for each in spec.engines},
+        **{(MACHINE, each.name): questions.vms(each.name) for each in spec.compute},
+        **{(GATEWAY, each.name): questions.gateways(each.name) for each in spec.compute},
+        (APP, "Forge"): questions.OAUTH_APPS,
+        **{(TENANT, each.name): questions.tenants(each.name) for each in spec.engines},
     }
 
 

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+from reconcilers import questions
 from reconcilers.backends import Backends
 from reconcilers.backends.compute import Gateway, Node, Vm
 from reconcilers.backends.engines import EngineTenants
@@ -99,17 +100,16 @@ class Looks:
         running = self._under_way.get(question)
         if running is not None and not floor <= running[0] <= now:
             await asyncio.wait({running[1]}, timeout=GATHERING)
-            return await self._newer(question, floor, ask)
-        # Shielded: one impatient reader must not cancel the look that others wait for.
-        return await asyncio.shield((running or self._begin(question, ask))[1])
+        return await self._newer(question, floor, ask)
 
     async def _newer(self, question: Key, floor: datetime, ask: Callable[[], Awaitable[T]]) -> Look[T]:
-        """A look that was begun since, by whoever of those that wanted one was the first."""
+        """One that is at hand or under way, or else a new one: of those that want it the first begins it."""
         now, kept, running = self.clock.now(), self._kept.get(question), self._under_way.get(question)
         if kept is not None and floor <= kept.taken_at <= now:
             return kept
         if running is None or not floor <= running[0] <= now:
             running = self._begin(question, ask)
+        # Shielded: one impatient reader must not cancel the look that others wait for.
         return await asyncio.shield(running[1])
 
     async def listing(self, question: str, newer_than: datetime | None, max_age: timedelta | None) -> Look[Any]:
@@ -281,13 +281,13 @@ class TesterLooks:
         return await self._rows(OAUTH_APPS)
 
     async def vms(self, daemon: str) -> Listed[Vm]:
-        return await self._rows(f"{daemon}/vms")
+        return await self._rows(questions.vms(daemon))
 
     async def gateways(self, daemon: str) -> Listed[Gateway]:
-        return await self._rows(f"{daemon}/gateways")
+        return await self._rows(questions.gateways(daemon))
 
     async def nodes(self, daemon: str) -> tuple[Node, ...]:
-        return tuple(await self._rows(f"{daemon}/nodes"))
+        return tuple(await self._rows(questions.nodes(daemon)))
 
     async def promises(self) -> tuple[Promise, ...]:
         """Room that our books have given away and a readout may not show yet. Never from a cache."""

@@ -25,6 +25,18 @@ def tenants(engine: str) -> str:
     return f"engine/{engine}/tenants"
 
 
+def vms(daemon: str) -> str:
+    return f"{daemon}/vms"
+
+
+def gateways(daemon: str) -> str:
+    return f"{daemon}/gateways"
+
+
+def nodes(daemon: str) -> str:
+    return f"{daemon}/nodes"
+
+
 def rows_asked(question: str, backends: Backends) -> Ask | None:
     """How a question is put that is answered with rows; None: it is none of those. Raises Blocked DaemonUnknown."""
     match question.split("/"):

@@ -17,6 +17,7 @@ from reconcilers.errors import OutsideError
 from reconcilers.facts import ObjectState, Promise
 from reconcilers.looks import Look
 from reconcilers.placement import not_shown_yet
+from reconcilers.questions import nodes
 from specs.fleet import ComputeDaemon
 from specs.fleet import Node as NamedNode
 
@@ -89,8 +90,8 @@ async def _told(world: World, daemon: ComputeDaemon) -> _Told:
     """The shared listing; what was known last while the daemon is silent."""
     if daemon.gone:
         return _Told({}, None, "gone for good, as the Fleet says")
-    question = f"{daemon.name}/nodes"
-    asked = world.looks.read(question, None, world.backends.daemon(daemon.name).list_nodes)
+    question = nodes(daemon.name)
+    asked = world.looks.listing(question, None, None)
     why = ""
     try:
         look: Look[tuple[Node, ...]] | None = await asyncio.wait_for(asked, PATIENCE.total_seconds())

@@ -64,8 +64,8 @@ class Proofs:
         return self._since is not None and not timedelta(0) <= now - self._since < KEPT
 
     async def flush(self, beside: Sequence[Change] = ()) -> bool:
-        """Write down what is kept, and something else that is worth no write of its own. False: it cannot be written, and what is
-        kept is kept on."""
+        """Write down what is kept, and something else that is worth no write of its own. Whether `beside` is written; proofs
+        that cannot be are kept on."""
         self._since = None
         kept = list(self._kept.items())
         for start in range(0, max(len(kept), 1), AT_ONCE):

@@ -207,7 +207,7 @@ class Resting:
         if books and one.world.mark:
             self._unkept.add(one.name)
 
-    async def over_again(self, rest: Rest, name: str, secrets: Mapping[str, Secret], now: datetime) -> Rest | None:
+    async def renewed(self, rest: Rest, name: str, secrets: Mapping[str, Secret], now: datetime) -> Rest | None:
         """Have done over what has fallen due by itself. None: secrets are others, or something came out otherwise, and a whole
         pass must follow."""
         if mark_of(rest.needs, secrets, self._marker) != rest.secrets:
@@ -224,7 +224,7 @@ class Resting:
             self._rests[name] = rest = replace(rest, since=now, renewals=renewals)
         return rest
 
-    async def renewed(self, rest: Rest, one: Pass) -> bool:
+    async def with_due_turns(self, rest: Rest, one: Pass) -> bool:
         """Have only those steps take a turn that have something due, where nothing else differs. False: a whole pass must
         follow. Raises Draining, StoreError."""
         self.discard(one.name)

@@ -171,7 +171,7 @@ rests: Final = Table(
     Column("mark", LargeBinary, nullable=False),
     Column("body", Text, nullable=False),
 )
-"""What testers at rest rest on (`controller/passes/kept_rest.py`): believed as long as the mark is what it would be now."""
+"""What testers at rest rest on (`controller/passes/rest.py`): believed as long as the mark is what it would be now."""
 
 conditions: Final = Table(
     "conditions",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import resource
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +39,7 @@ from specs.desired import DesiredTester
 from specs.fleet import Fleet
 from tests.bench.converge_work import Work, check_done
 from tests.bench.loopback import Loopback, address
+from tests.bench.report import cpu
 from tests.bench.settled import Copy, Outside, Sample, spec_of
 from tests.worlds.files import prepared
 from tests.worlds.options import _trust
@@ -170,9 +170,9 @@ async def ours(server: Loopback, work: Work, number: int, sample: Sample, root: 
         await controller.first_fleet()
         await watch.until_ready(copies[number:])
         looks, commits, passes = sites[-1].looks, store.commits, controller.engine.passes
-        wall, cpu = await watch.until_ready(copies[:number])
+        wall, used = await watch.until_ready(copies[:number])
         check_done(server, work, number)
-        found = Lived(wall, cpu, sites[-1].looks - looks, store.commits - commits, controller.engine.passes - passes)
+        found = Lived(wall, used, sites[-1].looks - looks, store.commits - commits, controller.engine.passes - passes)
         controller.stop.set()
         await running
         return found
@@ -208,7 +208,7 @@ class _Watch:
 
     def _taken(self, _revision: Revision, taken: Taken) -> None:
         if taken.changed:
-            self._accepted = time.perf_counter(), _cpu()
+            self._accepted = time.perf_counter(), cpu()
 
     async def until_ready(self, copies: Sequence[Copy]) -> tuple[float, float]:
         """Seconds by the wall and of our processor, from the accepted specs on."""
@@ -221,9 +221,4 @@ class _Watch:
             while not self._ready.issuperset(one.name for one in copies):
                 self._news.clear()
                 await self._news.wait()
-        return time.perf_counter() - self._accepted[0], _cpu() - self._accepted[1]
-
-
-def _cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+        return time.perf_counter() - self._accepted[0], cpu() - self._accepted[1]

@@ -13,7 +13,6 @@ import asyncio
 import gc
 import heapq
 import json
-import resource
 import subprocess
 import tempfile
 import time
@@ -27,7 +26,7 @@ from controller.queue import NOW, Queue, Urgency
 from controller.records import Change, Condition, PutCondition, Status
 from controller.store import Store
 from reconcilers.clock import SystemClock
-from tests.bench.report import PEERS, Report, median, peer_versions
+from tests.bench.report import PEERS, Report, cpu, median, peer_versions
 
 UNIT = "us CPU an object"
 LATER = timedelta(seconds=0.2)
@@ -110,7 +109,7 @@ async def _round(
 ) -> float:
     queue = Queue(SystemClock())
     gc.collect()
-    began = _cpu()
+    began = cpu()
     for name in names:
         queue.add(name, after, Urgency.CHANGED)
     for _ in names:
@@ -119,7 +118,7 @@ async def _round(
         queue.done(name)
     if store is not None and changes:
         await store.write(*changes)
-    return 1e6 * (_cpu() - began) / len(names)
+    return 1e6 * (cpu() - began) / len(names)
 
 
 async def in_tasks(number: int, rounds: int) -> list[float]:
@@ -133,7 +132,7 @@ async def in_tasks(number: int, rounds: int) -> list[float]:
             queue.done(name)
 
         gc.collect()
-        began = _cpu()
+        began = cpu()
         for name in names:
             queue.add(name, NOW, Urgency.CHANGED)
         for _ in names:
@@ -141,7 +140,7 @@ async def in_tasks(number: int, rounds: int) -> list[float]:
             tasks.add(task)
             task.add_done_callback(tasks.discard)
         await asyncio.wait(tasks)
-        found.append(1e6 * (_cpu() - began) / number)
+        found.append(1e6 * (cpu() - began) / number)
     return found
 
 
@@ -156,14 +155,14 @@ async def bare(number: int, rounds: int) -> list[float]:
         heap: list[tuple[float, int, str]] = []
         there = asyncio.Event()
         gc.collect()
-        began = _cpu()
+        began = cpu()
         for count, name in enumerate(names):
             heapq.heappush(heap, (time.monotonic(), count, name))
             there.set()
         while heap:
             await there.wait()
             await handled(heapq.heappop(heap)[2])
-        found.append(1e6 * (_cpu() - began) / number)
+        found.append(1e6 * (cpu() - began) / number)
     return found
 
 
@@ -172,11 +171,6 @@ def kopf(mode: str, number: int) -> list[float]:
     words = [str(PEERS / "bin/python"), str(PEER), mode, str(number)]
     told = subprocess.run(words, capture_output=True, text=True, check=True, timeout=600, stdin=subprocess.DEVNULL)
     return [float(each) for each in json.loads(told.stdout.splitlines()[-1])]
-
-
-def _cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

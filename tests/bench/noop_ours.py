@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
-import resource
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -25,14 +24,15 @@ from controller.queue import NOW, Queue, Urgency
 from controller.running import Controller
 from reconcilers.backends.limits import Gate
 from reconcilers.backends.machine import MachineAddress
-from reconcilers.backends.machine_channels import COMMAND, KeptShell, kept_on
+from reconcilers.backends.machine_channels import KeptShell, kept_on
 from reconcilers.backends.machine_client import ShellMachines
-from reconcilers.backends.machine_shell import Ran
+from reconcilers.backends.machine_shell import SCRIPT_LIMIT, Ran
 from reconcilers.backends.machine_ssh import SshShell, import_key
 from reconcilers.backends.opening import Options
 from reconcilers.facts import MachineAccessFacts
 from reconcilers.secret import Secret
 from tests.bench.loopback import Loopback, address
+from tests.bench.report import cpu
 from tests.bench.settled import Copy, Outside, Sample, filled
 from tests.worlds.files import prepared
 from tests.worlds.options import _trust
@@ -41,6 +41,7 @@ from tests.worlds.source import QuietFolder
 STEP = timedelta(seconds=61)
 """Between two rounds, by the controller's clock: longer than any look is kept."""
 AT_ONCE = 64  # of the bare loop
+COMMAND = f"exec timeout -k 5 {SCRIPT_LIMIT} sh"  # a channel of its own for each look
 
 
 class SteeredClock:
@@ -142,11 +143,11 @@ async def ours(sample: Sample, number: int, server: Loopback, root: Path, rounds
         ended = _Ended(engine.queue)
 
         async def measured() -> Round:
-            before = (_cpu(), time.perf_counter(), calls["look"], outside.calls.total(), store.commits)
+            before = (cpu(), time.perf_counter(), calls["look"], outside.calls.total(), store.commits)
             await ended.of(number)
-            cpu, wall = _cpu() - before[0], time.perf_counter() - before[1]
+            used, wall = cpu() - before[0], time.perf_counter() - before[1]
             return Round(
-                cpu, wall, calls["look"] - before[2], outside.calls.total() - before[3], store.commits - before[4]
+                used, wall, calls["look"] - before[2], outside.calls.total() - before[3], store.commits - before[4]
             )
 
         async def again(*, forget: bool = False, close: bool = False) -> Round:
@@ -212,18 +213,18 @@ async def bare(server: Loopback, script: bytes, number: int, rounds: int, cipher
 
     for _ in range(rounds):
         gc.collect()
-        began = _cpu()
+        began = cpu()
         links = await asyncio.gather(*map(connected, range(number)))
         await asyncio.gather(*map(asked, links))
-        found.cold.append(_cpu() - began)
-        began = _cpu()
+        found.cold.append(cpu() - began)
+        began = cpu()
         await asyncio.gather(*map(asked, links))
-        found.warm.append(_cpu() - began)
+        found.warm.append(cpu() - began)
         shells = await asyncio.gather(*map(kept_on, links))
         await asyncio.gather(*map(told, shells))
-        began = _cpu()
+        began = cpu()
         await asyncio.gather(*map(told, shells))
-        found.kept.append(_cpu() - began)
+        found.kept.append(cpu() - began)
         for link in links:
             link.abort()
         await asyncio.gather(*(link.wait_closed() for link in links))
@@ -245,8 +246,3 @@ def _machine(server: Loopback, one: Copy) -> MachineAddress:
 
 async def _at_once(_seconds: float) -> None:
     """Whoever is outside answers at once."""
-
-
-def _cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -97,6 +98,12 @@ class Report:
         where = file if file is not None else FOLDER / f"{self.part}.json"
         where.parent.mkdir(parents=True, exist_ok=True)
         where.write_text(json.dumps(self.as_json(), indent=1) + "\n")
+
+
+def cpu() -> float:
+    """Seconds of the processor that this process has taken so far."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
 
 
 def machine() -> dict[str, Any]:
