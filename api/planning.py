@@ -11,7 +11,7 @@ from api.books import books_or_none
 from api.complaint import Complaint
 from api.worlds import opened_world
 from controller.engine import fleet_references
-from controller.in_use import kept_to_what_is_used
+from controller.in_use import kept_to_what_is_used, last_good_fleet
 from controller.passes.preview import Preview, preview
 from controller.places import Places
 from controller.records import TesterBooks, TesterRecord
@@ -23,7 +23,6 @@ from reconcilers.clock import Clock
 from reconcilers.secret import Secret
 from specs.desired import needs_of_secret
 from specs.errors import SpecError
-from specs.fleet import Fleet
 from specs.loading import Loaded, load_folder
 from specs.suggest import nearest
 
@@ -49,8 +48,7 @@ async def plan_folder(where: Places, names: tuple[str, ...], clock: Clock) -> Fo
     """Raises Complaint when there is no usable Fleet, or nobody of a name; StoreError, OutsideError as they come."""
     async with books_or_none(where, clock) as store:
         records = {record.name: record for record in await store.testers()}
-        known = await store.fleet()
-        last = Fleet.from_books(known[0]) if known else None
+        last = await last_good_fleet(store)
         loaded = load_folder(where.folder, clock.now().date(), frozenset(records), last)
         loaded = await kept_to_what_is_used(loaded, store)
         if loaded.fleet is None:

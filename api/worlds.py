@@ -8,6 +8,7 @@ from pathlib import Path
 
 from api.complaint import Complaint
 from controller.engine import fleet_references
+from controller.in_use import last_good_fleet
 from controller.references import References
 from controller.running import open_world
 from controller.store import Store
@@ -46,8 +47,11 @@ def _lacking(error: Blocked, folder: Path) -> Complaint | None:
 
 
 async def stored_fleet(store: Store) -> Fleet:
-    """The Fleet that the controller took in last. Raises Complaint when it never did."""
-    known = await store.fleet()
-    if known is None:
-        raise Complaint("The controller has not read a usable Fleet yet, so nobody has a machine.")
-    return Fleet.from_books(known[0])
+    """The Fleet that the controller took in last. Raises Complaint when it never did, or another program did."""
+    fleet = await last_good_fleet(store)
+    if fleet is None:
+        raise Complaint(
+            "The controller has not read a Fleet yet that this program understands: start `testerctl run` of this version, or "
+            "use the testerctl of the version that runs."
+        )
+    return fleet

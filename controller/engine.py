@@ -10,9 +10,8 @@ from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from controller.backoff import Failures, spread
+from controller.in_use import last_good_fleet
 from controller.intake import Revision, Taken, take_in
 from controller.meters import Meters
 from controller.passes.acting import Draining, where
@@ -156,15 +155,6 @@ class Engine:
         text = f"what is made at Forge belongs to {named} from now on, as spec.forge.owner says"
         event = Event("", "fleet", "ForgeOwnerNamed", f"{text} (before: {known})" if known else text, now)
         await self.store.write(NameForgeOwner(named, now), AddEvent(event))
-
-    async def last_fleet(self) -> Fleet | None:
-        """The last good Fleet that any source gave; None too when this program does not understand it any more."""
-        known = await self.store.fleet()
-        try:
-            return None if known is None else Fleet.from_books(known[0])
-        except ValidationError as error:
-            log.error("the last good Fleet is not understood any more (%d errors)", error.error_count())
-            return None
 
     async def run(self) -> None:
         """Work until `stop`. Raises StoreError when the store cannot be read at the start."""
@@ -335,14 +325,14 @@ class Engine:
 
     async def follow_fleet(self) -> None:
         """Work with the Fleet that the books tell by now, if it is another one."""
-        fleet = await self.last_fleet()
+        fleet = await last_good_fleet(self.store)
         if fleet is not None:
             await self.adopt(fleet)
 
     async def _adopt_last_fleet(self) -> None:
         """While the source gives no Fleet, the last good one stays in force."""
         async with self._adopting:
-            fleet = await self.last_fleet() if self._world is None else None
+            fleet = await last_good_fleet(self.store) if self._world is None else None
             if fleet is not None:
                 await self._adopt(fleet)
 

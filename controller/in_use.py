@@ -8,6 +8,7 @@ Fleet, and once nobody uses any more what is left out, the next reading of the s
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from typing import TypeVar
 
@@ -19,6 +20,8 @@ from specs.fleet import Fleet
 from specs.fleet_use import InUse, LeftOut, check_left_out, left_out
 from specs.loading import Loaded
 
+log = logging.getLogger("controller")
+
 STANDING = (MachineFacts.step, GatewayFacts.step)
 OPEN = frozenset(ObjectState) - {ObjectState.GONE}
 ON_ITS_WAY = frozenset({ObjectState.INTENDED, ObjectState.RETIRING})  # a lost one without a place was never sent
@@ -26,7 +29,7 @@ ON_ITS_WAY = frozenset({ObjectState.INTENDED, ObjectState.RETIRING})  # a lost o
 
 async def kept_to_what_is_used(loaded: Loaded, store: Store) -> Loaded:
     """The revision, with its Fleet refused when it leaves out what testers use. Raises StoreError."""
-    last = await _last_good(store)
+    last = await last_good_fleet(store)
     if not loaded.readable or loaded.fleet is None or last is None:
         return loaded
     left = left_out(last, loaded.fleet)
@@ -36,12 +39,13 @@ async def kept_to_what_is_used(loaded: Loaded, store: Store) -> Loaded:
     return await asyncio.to_thread(loaded.refusing, findings, last) if findings else loaded
 
 
-async def _last_good(store: Store) -> Fleet | None:
-    """None too when this program does not understand it any more: then there is nothing to keep."""
+async def last_good_fleet(store: Store) -> Fleet | None:
+    """That any source gave; None too when this program does not understand it any more. Raises StoreError."""
     known = await store.fleet()
     try:
         return None if known is None else Fleet.from_books(known[0])
-    except ValidationError:
+    except ValidationError as error:
+        log.error("the last good Fleet is not understood any more (%d errors)", error.error_count())
         return None
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from controller.chores import Chore, Timetable, scheduled
 from controller.engine import Engine
 from controller.fleet_troubles import FleetTroubles
+from controller.in_use import last_good_fleet
 from controller.intake import Revision, Taken
 from controller.orphans import Orphans
 from controller.places import Places, opened_store
@@ -215,7 +216,7 @@ class Controller:
             return
 
     async def _known(self) -> tuple[frozenset[str], Fleet | None]:
-        return frozenset(await self.store.names()), await self.engine.last_fleet()
+        return frozenset(await self.store.names()), await last_good_fleet(self.store)
 
     async def _in_force(self) -> str:
         source = await self.store.source()

@@ -137,7 +137,7 @@ class Pass:
             self.outcomes[step.name] = replace(outcome, did=did)
             self.turns.end(step.name)
             self._news.notify_all()
-        self._judge(step, outcome)
+        self._judge(outcome)
         await self._tell()
 
     async def is_outdated(self) -> None:
@@ -146,7 +146,7 @@ class Pass:
             self.outdated = True
             self._news.notify_all()
 
-    def _judge(self, step: Step, outcome: StepOutcome) -> None:
+    def _judge(self, outcome: StepOutcome) -> None:
         record, now = self.snapshot.record, self.bench.clock.now()
         condition = judge_step(record, self.snapshot.conditions, outcome, now, self.works)
         before = self.told.get(condition.type)

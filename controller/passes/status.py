@@ -117,8 +117,8 @@ def judge_pass(
     ready = _ready(record, old.get(READY), steps, found, now)
     stalled = _stalled(record, old.get(STALLED), steps, outcomes, now)
     conditions = [*steps, *found, ready, stalled, *_lasting(record, old.get(LASTING), now, works.timing)]
-    phase = _phase(record, outcomes, steps, ready, now)
-    next_look = _next_look(record, outcomes, steps, ready, now, works)
+    phase = _phase(record, outcomes, ready, now)
+    next_look = _next_look(outcomes, steps, now, works)
     changes = [*_condition_changes(record, old, conditions, now)]
     changes += _unsaid(record, old, {condition.type for condition in conditions}, outcomes, now)
     changes += _status_change(record, outcomes, steps, phase, now)
@@ -249,9 +249,7 @@ def _stalled(
     return _plain(record, old, STALLED, Status.FALSE, "Moving", "nothing waits for a person", now)
 
 
-def _phase(
-    record: TesterRecord, outcomes: Sequence[StepOutcome], steps: Sequence[Condition], ready: Condition, now: datetime
-) -> Phase:
+def _phase(record: TesterRecord, outcomes: Sequence[StepOutcome], ready: Condition, now: datetime) -> Phase:
     kinds = {outcome.kind for outcome in outcomes}
     if record.leaving:
         left = any(outcome.kind is not Kind.IN_SYNC for outcome in outcomes)
@@ -276,10 +274,8 @@ def is_paused(record: TesterRecord, now: datetime) -> bool:
 
 
 def _next_look(
-    record: TesterRecord,
     outcomes: Sequence[StepOutcome],
     steps: Sequence[Condition],
-    ready: Condition,
     now: datetime,
     works: Clockwork,
 ) -> timedelta:

@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import Final
 
 from controller.engine import Engine, fleet_references
-from controller.in_use import kept_to_what_is_used
+from controller.in_use import kept_to_what_is_used, last_good_fleet
 from controller.passes.preview import Preview, preview
 from controller.records import TesterBooks, TesterRecord
 from controller.sources.git import TreeReader
@@ -143,7 +143,7 @@ class PullRequests:
     async def _plan(self, world: World, folder: Folder, sha: str) -> PullPlan:
         store, now = self.engine.store, self.engine.clock.now()
         records = {record.name: record for record in await store.testers()}
-        last = await self.engine.last_fleet()
+        last = await last_good_fleet(store)
         loaded = await asyncio.to_thread(load_folder_content, folder, now.date(), frozenset(records), last)
         loaded = await kept_to_what_is_used(loaded, store)
         made = PullPlan(sha, self.mirror.repository.branch, errors=tuple(map(str, loaded.errors)))

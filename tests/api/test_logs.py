@@ -260,6 +260,12 @@ async def test_following_goes_on_while_the_machine_is_away(
 # ------------------------------------------------------------------------------------------------ the command
 
 
+async def test_a_fleet_of_another_program_is_told_in_words(controller: Controller) -> None:
+    await controller.store.write(PutFleet('{"kind": "of old"}', "r1"))
+    with pytest.raises(Complaint, match="not read a Fleet yet that this program understands"):
+        await stored_fleet(controller.store)
+
+
 async def test_the_command_opens_the_fleet_that_was_taken_in_last(
     controller: Controller,
     world: World,
@@ -274,7 +280,7 @@ async def test_the_command_opens_the_fleet_that_was_taken_in_last(
         yield world
 
     monkeypatch.setattr(logs, "opened_world", opening)
-    with pytest.raises(Complaint, match="has not read a usable Fleet yet"):
+    with pytest.raises(Complaint, match="not read a Fleet yet that this program understands"):
         await logs._logs("alice", None, controller.places, Output.TEXT, follow=False)
     await controller.store.write(PutFleet(FLEET.model_dump_json(by_alias=True), "r1"))
     assert await stored_fleet(controller.store) == FLEET

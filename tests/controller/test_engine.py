@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from controller.in_use import last_good_fleet
 from controller.intake import Revision
 from controller.places import Places
 from controller.queue import Urgency
@@ -230,7 +231,7 @@ async def test_a_new_fleet_at_the_start_is_not_replaced_by_the_last_one(
 
 async def test_a_last_fleet_that_is_not_understood_any_more_does_not_end_the_controller(one: Rig) -> None:
     await one.store.write(PutFleet('{"kind": "of old"}', "r0"))
-    assert await one.engine.last_fleet() is None
+    assert await last_good_fleet(one.store) is None
 
 
 async def test_who_was_taken_in_is_looked_at_though_the_fleet_could_not_be_taken(one: Rig) -> None:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from controller.engine import Engine
+from controller.in_use import last_good_fleet
 from controller.intake import Revision, Taken
 from controller.records import PutFacts, PutObject
 from controller.store import Store
@@ -69,7 +70,7 @@ class Town:
 
     async def read(self) -> Taken:
         known = frozenset(record.name for record in await self.store.testers())
-        loaded = load_folder(self.folder, self.clock.now().date(), known, await self.engine.last_fleet())
+        loaded = load_folder(self.folder, self.clock.now().date(), known, await last_good_fleet(self.store))
         return await self.engine.take_in(Revision("folder", str(loaded.files), loaded))
 
     async def has(self, tester: str, step: str, state: ObjectState = ObjectState.EXISTING, **identity: str) -> None:
@@ -77,7 +78,7 @@ class Town:
 
     async def daemons(self) -> list[str]:
         """Of the last good Fleet."""
-        last = await self.engine.last_fleet()
+        last = await last_good_fleet(self.store)
         assert last is not None
         return [daemon.name for daemon in last.spec.compute]
 

@@ -9,6 +9,7 @@ import httpx
 from api.server import make_app
 from api.window import Window
 from controller.checkup.doctor import Finding, examine
+from controller.in_use import last_good_fleet
 from controller.references import References
 from tests.worlds.rig import Rig
 
@@ -46,7 +47,7 @@ async def asked(w: Rig, path: str) -> Any:
 
 async def doctor(w: Rig) -> list[Finding]:
     """What `testerctl doctor` finds about the Fleet in the folder."""
-    fleet = await w.controller.engine.last_fleet()
+    fleet = await last_good_fleet(w.controller.store)
     assert fleet is not None
     secrets = await References(w.store, w.places.folder).resolve(fleet.spec.secrets())
     return list(await examine(fleet, secrets, w.clock, w.options()))

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from controller.in_use import last_good_fleet
 from examples.simulator.invariants import accepting
 from tests.lessons.conftest import WITH_ENGINES
 from tests.worlds.loop import in_virtual_time
@@ -41,7 +42,7 @@ async def taken(w: Rig, what: str, names: list[str]) -> None:
     """Until the Fleet that is worked with names these, and nothing else of the kind."""
 
     async def holds() -> bool:
-        last = await w.controller.engine.last_fleet()
+        last = await last_good_fleet(w.controller.store)
         return last is not None and [each.name for each in getattr(last.spec, what)] == names
 
     await w.until(holds, f"the Fleet with {what} {names}")
