@@ -184,12 +184,12 @@ class Engine:
             for name in some:
                 self.queue.add(name, within * self.chance.random(), Urgency.FAILING)
 
-    async def look_at_all(self, within: timedelta, urgency: Urgency = Urgency.RESYNC) -> None:
-        """Queue every tester, spread over the given time: a net under lost wake-ups."""
+    async def look_at_all(self, within: timedelta) -> None:
+        """Queue every tester that has no time of its own, spread over the given time: a net under lost wake-ups."""
         for name in sorted(await self.store.names()):
             after = within * self.chance.random()
-            if urgency is not Urgency.RESYNC or name not in self.queue:  # who has a time has no need of an earlier one
-                self.queue.add(name, after, urgency)
+            if name not in self.queue:
+                self.queue.add(name, after, Urgency.RESYNC)
 
     async def stop(self) -> None:
         """End passes at their next safe point; what does not get there in seconds is cancelled and journalled as unknown."""

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
-
-from controller.fresh import FreshenFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +26,6 @@ class PutRest:
     tester: str
     mark: bytes
     body: str
-
-
-QUIET: Final = (FreshenFacts, PutRest)
-"""What is written now and then though nothing is another than it was (law 8)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,33 +53,32 @@ class DoorRenewal:
 def door_renewal(desired: DesiredTester, facts: Facts) -> DoorRenewal | None:
     """Of a door with which all is well; None: it is looked at in every pass."""
     gate, gateway, app = gate_facts(facts), facts.get(GatewayFacts), facts.get(SignInAppFacts)
-    if gateway is None or app is None or not is_well(gate) or gate.checked_at is None:
+    well_at = seen_well_at(gate)
+    if gateway is None or app is None or well_at is None:
         return None
     if gate.proven != proof_digest(desired, facts):
         return None
     every = outside_interval(facts)
     paths = _alike(tuple((each.path, each.expect) for each in outside_demands(gateway.fqdn, desired)))
-    return DoorRenewal(gate, gateway.fqdn, app.client_id, paths, every, gate.checked_at + every)
+    return DoorRenewal(gate, gateway.fqdn, app.client_id, paths, every, well_at + every)
 
 
 def kept_renewal(kept: str, facts: StepFacts, now: datetime) -> DoorRenewal | None:
     """As it was, by the hours of now. None: the door is not well, or its hour was written down before the clock was set back."""
-    if (
-        not isinstance(facts, SignInGateFacts)
-        or not is_well(facts)
-        or facts.checked_at is None
-        or facts.checked_at > now
-    ):
+    if not isinstance(facts, SignInGateFacts):
+        return None
+    well_at = seen_well_at(facts)
+    if well_at is None or well_at > now:
         return None
     fqdn, client_id, told, seconds = json.loads(kept)
     paths, every = _alike(tuple((path, Expect(expect)) for path, expect in told)), timedelta(seconds=seconds)
-    return DoorRenewal(facts, fqdn, client_id, paths, every, facts.checked_at + every)
+    return DoorRenewal(facts, fqdn, client_id, paths, every, well_at + every)
 
 
-def is_well(gate: SignInGateFacts) -> bool:
-    """Proven, open, seen from outside, and nothing is odd with it."""
-    seen = gate.proven and gate.public and gate.listening and gate.checked_at is not None
-    return bool(seen) and not (gate.let_in or gate.cut or gate.unrouted)
+def seen_well_at(gate: SignInGateFacts) -> datetime | None:
+    """The last look from outside at a door that is proven and open. None: it is not, or something is odd with it."""
+    seen = gate.proven and gate.public and gate.listening
+    return gate.checked_at if seen and not (gate.let_in or gate.cut or gate.unrouted) else None
 
 
 @lru_cache(maxsize=64)

@@ -27,7 +27,7 @@ from reconcilers.door import (
     wanted_domain,
     wanted_values,
 )
-from reconcilers.door_renewal import DoorRenewal, door_renewal, is_well, kept_renewal
+from reconcilers.door_renewal import DoorRenewal, door_renewal, kept_renewal, seen_well_at
 from reconcilers.door_rules import plan_door, plan_first, plan_leaving
 from reconcilers.errors import OutsideError
 from reconcilers.facts import (
@@ -218,8 +218,8 @@ class SignInGateReconciler(Base):
 
 def _next_proof(facts: Facts) -> datetime:
     """When one path is looked at from outside again; while not all is well with the door, it is looked at in every pass."""
-    gate = gate_facts(facts)
-    return gate.checked_at + outside_interval(facts) if is_well(gate) and gate.checked_at is not None else AT_ONCE
+    well_at = seen_well_at(gate_facts(facts))
+    return well_at + outside_interval(facts) if well_at is not None else AT_ONCE
 
 
 def _is_being_installed(look: MachineLook) -> bool:

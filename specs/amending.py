@@ -15,7 +15,8 @@ from types import MappingProxyType
 
 from specs.checks import check_dates
 from specs.documents import FileContent, parse_file
-from specs.loading import Loaded, claims_of
+from specs.fleet import Fleet
+from specs.loading import Loaded, Reading, claims_of
 from specs.memory import LoadedTester
 
 
@@ -24,8 +25,8 @@ def amended(before: Loaded, files: Mapping[str, bytes], now: date) -> tuple[Load
 
     Itself, and nobody, when they are as they were. None: it must be judged as a whole.
     """
-    reading = before.reading
-    if reading is None or reading.now != now or before.fleet is None or before.refused is not None:
+    reading, fleet = before.reading, before.fleet
+    if reading is None or reading.now != now or fleet is None or before.refused is not None:
         return None
     hashes = {file: hashlib.sha256(data).hexdigest() for file, data in files.items()}
     edited = [file for file in files if reading.hashes.get(file) != hashes[file]]
@@ -35,8 +36,8 @@ def amended(before: Loaded, files: Mapping[str, bytes], now: date) -> tuple[Load
     testers: dict[str, LoadedTester] = {}
     for file in edited:
         old = reading.contents.get(file)
-        sound = _sound(before, old, contents[file]) if old is not None else None
-        if sound is None:
+        sound = _sound(reading, fleet, old, contents[file]) if old is not None else None
+        if sound is None or not sound.keys() <= before.testers.keys():
             return None
         testers |= sound
     loaded = replace(
@@ -48,21 +49,20 @@ def amended(before: Loaded, files: Mapping[str, bytes], now: date) -> tuple[Load
     return replace(loaded, reading=kept), frozenset(testers)
 
 
-def _sound(before: Loaded, old: FileContent, new: FileContent) -> dict[str, LoadedTester] | None:
+def _sound(reading: Reading, fleet: Fleet, old: FileContent, new: FileContent) -> dict[str, LoadedTester] | None:
     """The testers of one file; None when the edit may concern others."""
-    reading, fleet = before.reading, before.fleet
     earlier = {each.name: each for each in old.testers}
     later = {each.name: each for each in new.testers}
     plain = all(not (each.errors or each.fleets or each.broken_names or each.broken_fleet) for each in (old, new))
     once = len(earlier) == len(old.testers) and len(later) == len(new.testers)
-    if reading is None or fleet is None or not plain or not once or earlier.keys() != later.keys():
+    if not plain or not once or earlier.keys() != later.keys():
         return None
     found = {}
     for name, each in later.items():
         judgement = reading.memory.judged_beside(each, fleet)
         alike = claims_of(each.model).keys() == claims_of(earlier[name].model).keys()
         is_late = name not in reading.known and check_dates(each.model, reading.now)
-        if name not in before.testers or not alike or is_late or judgement.sound is None:
+        if not alike or is_late or judgement.sound is None:
             return None
         found[name] = judgement.sound
     return found

@@ -155,11 +155,6 @@ def _judge(reading: Reading, last_fleet: Fleet | None, refusals: tuple[Finding, 
     )
 
 
-def names_in_broken(loaded: Loaded) -> frozenset[str]:
-    """Every tester that something broken is known to hold: it stays at its last good spec."""
-    return frozenset(name for names in loaded.broken.values() for name in names)
-
-
 def _fleet(contents: Iterable[FileContent]) -> tuple[Fleet | None, list[SpecError]]:
     """The one sound Fleet of this revision. None when there is none, or more than one: nobody can tell which is meant."""
     found = [each for content in contents for each in content.fleets]

@@ -27,7 +27,7 @@ from typing import Any
 from controller.queue import Urgency
 from controller.records import TesterBooks
 from controller.sources.source import Known
-from reconcilers.backends.machine import MachineAddress, MachineQuery
+from reconcilers.backends.machine import MachineAddress, Question
 from reconcilers.clock import Clock, SystemClock
 from tests.bench.one_edit_sources import Pushed, Switched, rung
 from tests.bench.report import Figure, Report, versions
@@ -94,8 +94,8 @@ async def one_edit(fleet: Fleet, number: int, tell: Tell) -> float:
         if whose == number and not called.done() and any(known):
             called.set_result(time.perf_counter())
 
-    async def at_hand(address: MachineAddress, query: MachineQuery, newer_than: datetime | None) -> Any:
-        answer = await machine(address, query, newer_than)
+    async def at_hand(address: MachineAddress, question: Question, newer_than: datetime | None) -> Any:
+        answer = await machine(address, question, newer_than)
         if address.key == one.key:
             heard(number)
         return answer

@@ -23,7 +23,6 @@ from controller.passes.outcomes import AN_ADMIN, THE_SPEC
 from controller.passes.status import STALLED
 from controller.queue import Urgency
 from controller.records import Change, Condition, Phase, Status, TesterRecord
-from controller.rests import QUIET
 from controller.store import KeySource, Store, StoreError
 from examples.simulator.invariants import doubles
 from reconcilers.facts import ObjectState
@@ -31,7 +30,7 @@ from tests.worlds.canaries import Canaries, asked_at, canaries
 from tests.worlds.edits import Asked, Desk, Edit
 from tests.worlds.loop import START, VirtualClock, run
 from tests.worlds.mishaps import Mishap, fate
-from tests.worlds.rig import Rig, world
+from tests.worlds.rig import QUIET, Rig, world
 from tests.worlds.story import SECOND, Kill, Story, line_of, names_of
 from tests.worlds.trace import trace_of
 from tests.worlds.watch import Watch
@@ -287,7 +286,8 @@ async def _quiet(rig: Rig) -> None:
     for _ in range(ROUNDS):
         changes.clear()
         calls = len(rig.world.log)
-        await rig.controller.engine.look_at_all(timedelta(0), Urgency.FAILING)  # now, and at everything
+        for name in await rig.store.names():
+            rig.controller.engine.queue.add(name, timedelta(0), Urgency.FAILING)  # now, and at everything
         await asyncio.sleep(ROUND)
         await _alive(rig)
         written = [*map(repr, changes), *(f"{each.system} {each.method} {each.what}" for each in rig.writes(calls))]
