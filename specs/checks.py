@@ -23,18 +23,26 @@ from specs.tester import Tester, TesterSpec
 
 def check_tester(tester: Tester, fleet: Fleet, catalogue: Catalogue) -> tuple[Finding, ...]:
     """Every rule that the tester breaks. The Fleet must be sound (specs.fleet_checks)."""
-    spec = effective(tester, fleet)
+    return (*check_own(tester, fleet), *check_choices(tester.spec, fleet, catalogue))
+
+
+def check_own(tester: Tester, fleet: Fleet) -> tuple[Finding, ...]:
+    """The rules that hang on who it is."""
+    return (*_account(tester, fleet), *_of_others(tester))
+
+
+def check_choices(own: TesterSpec, fleet: Fleet, catalogue: Catalogue) -> tuple[Finding, ...]:
+    """The rules that hang on what it chooses: whoever chooses the same breaks the same."""
+    spec = effective(own, fleet)
     chosen = chosen_components(spec.components, fleet, catalogue)
     return (
-        *_account(tester, fleet),
-        *check_choice(tester.spec, ("spec",), fleet, catalogue),
-        *_default_set(tester, spec, fleet),
-        *_needs(tester, chosen, catalogue),
-        *_not_chosen(tester.spec, chosen, catalogue),
-        *_public_paths(tester.spec, chosen, catalogue),
+        *check_choice(own, ("spec",), fleet, catalogue),
+        *_default_set(own, spec, fleet),
+        *_needs(own, chosen, catalogue),
+        *_not_chosen(own, chosen, catalogue),
+        *_public_paths(own, chosen, catalogue),
         *_settings_agree(spec, chosen, catalogue),
-        *_borrowed(tester.spec, fleet),
-        *_of_others(tester),
+        *_borrowed(own, fleet),
     )
 
 
@@ -76,16 +84,16 @@ def _account(tester: Tester, fleet: Fleet) -> Iterator[Finding]:
         yield Finding((*at, "passwordReset"), problem, "take it out; the person resets it at Forge")
 
 
-def _default_set(tester: Tester, spec: TesterSpec, fleet: Fleet) -> Iterator[Finding]:
+def _default_set(own: TesterSpec, spec: TesterSpec, fleet: Fleet) -> Iterator[Finding]:
     """A set that nobody wrote down but that is missing from the Fleet."""
     name = spec.components.set
-    written = "set" in tester.spec.components.model_fields_set
+    written = "set" in own.components.model_fields_set
     if not written and name not in fleet.spec.component_sets:
         yield Finding(("spec", "components", "set"), f"the Fleet has no set {name!r}", "choose one that it has")
 
 
-def _needs(tester: Tester, chosen: tuple[str, ...], catalogue: Catalogue) -> Iterator[Finding]:
-    remove = tester.spec.components.remove
+def _needs(own: TesterSpec, chosen: tuple[str, ...], catalogue: Catalogue) -> Iterator[Finding]:
+    remove = own.components.remove
     for name in chosen:
         for need in catalogue[name].needs:
             if need in chosen:

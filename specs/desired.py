@@ -1,6 +1,7 @@
 """From a tester, the Fleet and the catalogue to the explicit desired state that reconcilers are given. Pure."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from specs.catalogue import Catalogue, Component, start_order
 from specs.checks import check_tester
@@ -33,6 +34,7 @@ __all__ = [
     "DesiredTester",
     "DesiredWelcome",
     "desire",
+    "desire_alike",
     "desire_sound",
     "digest",
     "needs_of_secret",
@@ -49,15 +51,13 @@ def desire(tester: Tester, fleet: Fleet, catalogue: Catalogue) -> DesiredTester:
 
 def desire_sound(tester: Tester, fleet: Fleet, catalogue: Catalogue) -> DesiredTester:
     """The same for a tester that was checked already (`check_tester`) and breaks no rule."""
-    spec = effective(tester, fleet)
+    spec = effective(tester.spec, fleet)
     chosen = {name: catalogue[name] for name in chosen_components(spec.components, fleet, catalogue)}
     admins = tuple(admin.account for admin in fleet.spec.admins)
     tester_keys = () if spec.keys.ssh == "required" else spec.keys.ssh
     admin_keys = [key for admin in fleet.spec.admins for key in admin.ssh_keys]
     return DesiredTester(
-        name=tester.name,
-        account=_account(tester),
-        allowlist=_unique([tester.account, *admins, *spec.allowlist]),
+        **_own(tester, fleet),
         admins=admins,
         ssh_keys=_unique_keys([*admin_keys, *tester_keys]),
         ssh_key_required=spec.keys.ssh == "required",
@@ -70,11 +70,27 @@ def desire_sound(tester: Tester, fleet: Fleet, catalogue: Catalogue) -> DesiredT
         channel=spec.version.channel,
         updates=spec.version.updates,
         machine=_machine(spec),
-        address=spec.address,
         welcome=_welcome(spec, fleet),
-        expires=spec.expires,
-        paused=spec.paused,
     )
+
+
+def desire_alike(tester: Tester, fleet: Fleet, like: DesiredTester) -> DesiredTester:
+    """The same for a tester who chooses what another does under this Fleet: `like` is that one's."""
+    return like.model_copy(update=_own(tester, fleet))
+
+
+def _own(tester: Tester, fleet: Fleet) -> dict[str, Any]:
+    """What hangs on who it is."""
+    spec = tester.spec
+    others = spec if "allowlist" in spec.model_fields_set else fleet.spec.defaults
+    return {
+        "name": tester.name,
+        "account": _account(tester),
+        "allowlist": _unique([tester.account, *(admin.account for admin in fleet.spec.admins), *others.allowlist]),
+        "address": spec.address,
+        "expires": spec.expires,
+        "paused": spec.paused,
+    }
 
 
 def _account(tester: Tester) -> DesiredAccount:

@@ -1,6 +1,6 @@
 """The base of every model of the language: immutable, no unknown fields, camelCase outside and snake_case inside."""
 
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
@@ -21,6 +21,10 @@ class Frozen(BaseModel):
         hide_input_in_errors=True,
         ser_json_timedelta="iso8601",
     )
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Itself: nobody changes a value. pydantic would copy a default into every document that leaves it unsaid."""
+        return self
 
     @classmethod
     def from_books(cls, body: str) -> Self:

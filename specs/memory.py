@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from specs.catalogue import catalogue
-from specs.checks import check_tester
-from specs.desired import DesiredTester, desire_sound, digest
+from specs.checks import check_choices, check_own
+from specs.desired import DesiredTester, desire_alike, desire_sound, digest
 from specs.documents import FileContent, Found, parse_file
-from specs.errors import SpecError
+from specs.errors import Finding, SpecError
 from specs.fleet import Fleet
-from specs.tester import Tester, TesterSpec
+from specs.tester import Tester, TesterDefaults, TesterSpec
 
 FLEETS: Final = 2
 """While a revision's own Fleet is refused, each reading is judged under that one and under the last good one."""
@@ -27,6 +27,8 @@ _WRITTEN_ALIKE: Final = ("keys", "components", "version", "machine")
 """Likewise, of the file as it is written."""
 
 _MOST_ALIKE: Final = 1000
+
+_CHOICES: Final = set(TesterDefaults.model_fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +52,51 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True)
+class _Choice:
+    """What testers choose, under a Fleet: what is wrong with it, or the desired state of the first who chose so."""
+
+    findings: tuple[Finding, ...]
+    first: DesiredTester | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Under:
-    """Judgements under one Fleet."""
+    """Judgements under one Fleet. Most testers choose what many others do: that is thought about once."""
 
     fleet: Fleet
-    judged: Mapping[Found[Tester], Judgement]
-    alike: dict[Any, Any]
+    judged: Mapping[Found[Tester], Judgement] = field(default_factory=dict)
+    alike: dict[Any, Any] = field(default_factory=dict)
+    choices: dict[str, _Choice] = field(default_factory=dict)
+
+    def judgement(self, found: Found[Tester]) -> Judgement:
+        choice = self._choice(found.model)
+        findings = (*check_own(found.model, self.fleet), *choice.findings)
+        if findings or choice.first is None:
+            return Judgement(tuple(found.error(finding) for finding in findings))
+        desired = desire_alike(found.model, self.fleet, choice.first)
+        return Judgement((), LoadedTester(found.name, desired, found.file, found.line, digest(desired)))
+
+    def _choice(self, tester: Tester) -> _Choice:
+        written = tester.spec.model_dump_json(include=_CHOICES, exclude_unset=True)
+        known = self.choices.get(written)
+        if known is None:
+            known = self.choices[written] = self._thought_about(tester)
+        return known
+
+    def _thought_about(self, tester: Tester) -> _Choice:
+        findings = check_choices(tester.spec, self.fleet, catalogue())
+        if findings:
+            return _Choice(findings, None)
+        desired = desire_sound(tester, self.fleet, catalogue())
+        values = {name: getattr(desired, name) for name in _ALIKE}
+        shared = {name: self.alike.setdefault(value, value) for name, value in values.items()}
+        return _Choice((), desired.model_copy(update=shared))
+
+    def after(self, judged: Mapping[Found[Tester], Judgement]) -> _Under:
+        """For the next reading. What was thought long ago, and may serve nobody any more, is forgotten at times."""
+        alike = self.alike if len(self.alike) <= 2 * len(_ALIKE) * len(judged) else {}
+        choices = self.choices if len(self.choices) <= 2 * len(judged) else {}
+        return _Under(self.fleet, judged, alike, choices)
 
 
 @dataclass
@@ -90,24 +131,15 @@ class Memory:
 
     def judged(self, found: Iterable[Found[Tester]], fleet: Fleet) -> dict[Found[Tester], Judgement]:
         """Each of them under this Fleet, in their order."""
-        before = next((each for each in self._under if each.fleet == fleet), _Under(fleet, {}, {}))
-        judged = {each: before.judged.get(each) or _judgement(each, fleet, before.alike) for each in found}
-        alike = before.alike if len(before.alike) <= 2 * len(_ALIKE) * len(judged) else {}
+        before = self._of(fleet)
+        judged = {each: before.judged.get(each) or before.judgement(each) for each in found}
         others = [each for each in self._under if each is not before]
-        self._under = [*others, _Under(fleet, judged, alike)][-FLEETS:]
+        self._under = [*others, before.after(judged)][-FLEETS:]
         return judged
 
     def judged_beside(self, found: Found[Tester], fleet: Fleet) -> Judgement:
         """One more under this Fleet; nothing is forgotten for it."""
-        alike = next((each.alike for each in self._under if each.fleet == fleet), {})
-        return _judgement(found, fleet, alike)
+        return self._of(fleet).judgement(found)
 
-
-def _judgement(found: Found[Tester], fleet: Fleet, alike: dict[Any, Any]) -> Judgement:
-    findings = check_tester(found.model, fleet, catalogue())
-    if findings:
-        return Judgement(tuple(found.error(finding) for finding in findings))
-    desired = desire_sound(found.model, fleet, catalogue())
-    values = {name: getattr(desired, name) for name in _ALIKE}
-    shared = desired.model_copy(update={name: alike.setdefault(value, value) for name, value in values.items()})
-    return Judgement((), LoadedTester(found.name, shared, found.file, found.line, digest(shared)))
+    def _of(self, fleet: Fleet) -> _Under:
+        return next((each for each in self._under if each.fleet == fleet), _Under(fleet))

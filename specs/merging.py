@@ -6,16 +6,16 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from specs.fleet import Fleet
-from specs.tester import Components, Tester, TesterDefaults, TesterSpec
+from specs.tester import Components, TesterDefaults, TesterSpec
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def effective(tester: Tester, fleet: Fleet) -> TesterSpec:
-    """The tester's spec with the Fleet's defaults under it. `model_fields_set` then holds both."""
+def effective(own: TesterSpec, fleet: Fleet) -> TesterSpec:
+    """A tester's spec with the Fleet's defaults under it. `model_fields_set` then holds both."""
     defaults = fleet.spec.defaults
-    spec = merged(defaults, tester.spec)
-    return spec.model_copy(update={"components": _components(defaults.components, tester.spec.components, spec)})
+    spec = merged(defaults, own)
+    return spec.model_copy(update={"components": _components(defaults.components, own.components, spec)})
 
 
 def merged(under: BaseModel, over: M) -> M:

@@ -84,18 +84,22 @@ class _Builder:
 
     def take(self, event: Event) -> None:
         """One event of the parser. Raises _Stop when reading on makes no sense."""
-        if isinstance(event, DocumentStartEvent):
-            self.root, self.anchors, self.count, self.before = None, {}, 0, len(self.errors)
-            self.start = _place(event)[0]
-        elif isinstance(event, DocumentEndEvent):
-            if self.root is not None:
+        match event:
+            case ScalarEvent():
+                self._scalar(event)
+            case MappingStartEvent():
+                self._open(event, Mapping(_place(event), bool(event.flow_style)))
+            case SequenceStartEvent():
+                self._open(event, Sequence(_place(event)))
+            case SequenceEndEvent() | MappingEndEvent():
+                self._close()
+            case AliasEvent():
+                self._alias(event)
+            case DocumentStartEvent():
+                self.root, self.anchors, self.count, self.before = None, {}, 0, len(self.errors)
+                self.start = _place(event)[0]
+            case DocumentEndEvent() if self.root is not None:
                 self.documents.append(Document(self.root, self.start, len(self.errors) == self.before))
-        elif isinstance(event, SequenceEndEvent | MappingEndEvent):
-            self._close()
-        elif isinstance(event, AliasEvent):
-            self._alias(event)
-        elif isinstance(event, ScalarEvent | SequenceStartEvent | MappingStartEvent):
-            self._node(event)
 
     def refuse(self, place: Place, problem: str, remedy: str, path: Path = ()) -> None:
         """Notes an error. After a hundred of them nobody reads on, and neither do we."""
@@ -103,28 +107,28 @@ class _Builder:
         if len(self.errors) >= MAX_ERRORS:
             raise _Stop
 
-    def _node(self, event: ScalarEvent | SequenceStartEvent | MappingStartEvent) -> None:
-        place = _place(event)
-        if event.tag is not None and event.tag != "!":
-            self.refuse(place, "tags are not used here", "take out what begins with !", self._path())
-        self._grow(1, place)
-        if isinstance(event, ScalarEvent):
-            hidden = _FORBIDDEN.search(event.value)
-            if hidden:
-                self.refuse(
-                    place, f"the character U+{ord(hidden[0]):04X} has no place here", "take it out", self._path()
-                )
-            plain = event.implicit[0] and event.style in (None, "")
-            self._put(Scalar(place, event.value, meaning(event.value) if plain else event.value), event.anchor)
-            return
+    def _scalar(self, event: ScalarEvent) -> None:
+        place, text = _place(event), event.value
+        self._begin(event.tag, place)
+        hidden = _FORBIDDEN.search(text)
+        if hidden:
+            self.refuse(place, f"the character U+{ord(hidden[0]):04X} has no place here", "take it out", self._path())
+        plain = event.implicit[0] and event.style in (None, "")
+        self._put(Scalar(place, text, meaning(text) if plain else text), event.anchor)
+
+    def _open(self, event: SequenceStartEvent | MappingStartEvent, node: Sequence | Mapping) -> None:
+        self._begin(event.tag, node.place)
         if len(self.stack) >= MAX_DEPTH:
-            self._give_up(place, "this is nested too deeply", f"at most {MAX_DEPTH} levels")
+            self._give_up(node.place, "this is nested too deeply", f"at most {MAX_DEPTH} levels")
         path = self._path()
         if self._awaits_key():
-            self._key_error(place)
-        flow = bool(event.flow_style)
-        node = Sequence(place) if isinstance(event, SequenceStartEvent) else Mapping(place, flow)
+            self._key_error(node.place)
         self.stack.append(_Open(node, event.anchor, path))
+
+    def _begin(self, tag: str | None, place: Place) -> None:
+        if tag is not None and tag != "!":
+            self.refuse(place, "tags are not used here", "take out what begins with !", self._path())
+        self._grow(1, place)
 
     def _alias(self, event: AliasEvent) -> None:
         place = _place(event)

@@ -154,7 +154,7 @@ def test_defaults_are_merged_by_key_and_lists_replaced(make_tester: Make, make_f
         version={"pin": {"hero_slides": "v2"}},
         welcomeEmail=False,
     )
-    spec = effective(tester, fleet)
+    spec = effective(tester.spec, fleet)
     assert spec.allowlist == ("bob",)
     assert (spec.machine.memory, spec.machine.cpu) == (16384, 2)
     assert spec.keys.providers == {"openrouter": "none", "groq": "own"}
@@ -170,9 +170,9 @@ def test_a_testers_choice_of_components_answers_the_defaults(make_tester: Make, 
     plain = {each.name for each in desired(make_tester(), fleet).components}
     assert "hero_memory" in plain
     assert "hero_biz" not in plain
-    more = effective(make_tester(components={"add": ["hero_biz"]}), fleet).components
+    more = effective(make_tester(components={"add": ["hero_biz"]}).spec, fleet).components
     assert (more.add, more.remove) == (("hero_biz",), ())
-    less = effective(make_tester(components={"remove": ["hero_memory"]}), fleet).components
+    less = effective(make_tester(components={"remove": ["hero_memory"]}).spec, fleet).components
     assert (less.add, less.remove) == ((), ("hero_memory",))
     added = {each.name for each in desired(make_tester(components={"add": ["hero_biz"]}), fleet).components}
     assert "hero_biz" in added

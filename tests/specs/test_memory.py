@@ -5,12 +5,15 @@ import random
 import time
 from collections.abc import Callable
 from datetime import date, timedelta
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from specs import folder as folder_module
 from specs import memory as memory_module
+from specs.catalogue import catalogue
+from specs.desired import desire, digest
 from specs.documents import parse_file
 from specs.errors import Finding
 from specs.fleet import Fleet
@@ -18,7 +21,7 @@ from specs.folder import FRESH_NS, FolderReader
 from specs.loading import load_documents
 from specs.memory import Memory
 
-COUNTED = ("parse_file", "check_tester", "desire_sound")
+COUNTED = ("parse_file", "check_own", "desire_sound")
 
 
 def text_of(name: str, more: str = "") -> bytes:
@@ -58,7 +61,11 @@ def test_only_what_differs_is_parsed_and_judged(
     assert thought == []
     edited = {**example_files, "alice.yaml": example_files["alice.yaml"] + b"# once more\n"}
     load_documents(edited, today, memory=memory)
-    assert thought == list(COUNTED)
+    assert thought == ["parse_file", "check_own"]  # what she chooses is as it was
+    chosen = edited["alice.yaml"].replace(b"memory: 8GiB", b"memory: 16GiB")
+    thought.clear()
+    load_documents({**edited, "alice.yaml": chosen}, today, memory=memory)
+    assert sorted(thought) == sorted(COUNTED)
 
 
 def test_another_fleet_judges_everybody_anew_and_the_last_two_are_remembered(
@@ -75,7 +82,41 @@ def test_another_fleet_judges_everybody_anew_and_the_last_two_are_remembered(
         load_documents(example_files, today, memory=memory)
     assert thought == ["parse_file"] * 3  # the Fleet's file, forgotten when it was away
     load_documents(without, today, last_fleet=make_fleet(timing={"poll": "8s"}), memory=memory)
-    assert thought.count("check_tester") == 3
+    assert thought.count("check_own") == 3
+
+
+def test_who_chooses_what_another_does_gets_what_it_would_get_alone(
+    example_files: dict[str, bytes], today: date, fleet: Fleet, thought: list[str]
+) -> None:
+    """Nothing of who one is may go over to the next, and nothing of what one chooses be taken from him."""
+    own = ["", "  expires: 2026-12-31\n", "  paused: {reason: a holiday, by: ann}\n", "  address: mine{}\n"]
+    chosen = [
+        "",
+        "  allowlist: [dora]\n",
+        "  machine: {memory: 16GiB}\n",
+        "  machine: {memory: 16GiB, cpu: 2}\n",
+        "  components: {remove: [hero_whiteboard]}\n",
+        "  components: {add: [], remove: [hero_whiteboard]}\n",
+        "  version: {updates: notify}\n",
+        "  keys: {ssh: required}\n",
+        "  welcomeEmail: false\n",
+        "  welcomeEmail: {send: false}\n",
+        "  components: {add: [hero_nobody]}\n",
+    ]
+    files = {"fleet.yaml": example_files["fleet.yaml"]}
+    for number, (mine, choice) in enumerate(product(own, chosen)):
+        files[f"t{number}.yaml"] = text_of(f"tester-{number}", mine.replace("{}", str(number)) + choice)
+    loaded = load_documents(files, today)
+    models = {name: parse_file(name, data).testers[0].model for name, data in files.items() if name != "fleet.yaml"}
+    assert {each.name: each.desired for each in loaded.testers.values()} == {
+        model.name: desire(model, fleet, catalogue())
+        for model in models.values()
+        if "hero_nobody" not in model.spec.components.add
+    }
+    assert all(each.digest == digest(each.desired) for each in loaded.testers.values())
+    assert thought.count("desire_sound") == len(chosen) - 1
+    wrong = [(each.file, each.line) for each in loaded.errors]
+    assert wrong == [(name, data.count(b"\n")) for name, data in sorted(files.items()) if b"hero_nobody" in data]
 
 
 def test_whatever_was_before_the_answer_is_that_of_a_fresh_look(
