@@ -30,11 +30,13 @@ from controller.records import (
     Unseal,
     Void,
 )
+from controller.store import SpecChanged
 from controller.store.fencing import NotOurs
 from controller.world import Step, World
 from reconcilers.actions import UPDATE_STARTED, Action, Disruption, Effect
+from reconcilers.backends.limits import asked_before_writing
 from reconcilers.clock import Clock
-from reconcilers.errors import NameTaken, OutcomeUnknown, OutsideError
+from reconcilers.errors import NameTaken, OutcomeUnknown, OutsideError, Transient
 from reconcilers.facts import MachineFacts, ObjectState, OutsideObject, Promise, StepFacts
 from reconcilers.looks import Looks
 from reconcilers.quarantine import PLACED
@@ -230,16 +232,25 @@ class Deed:
         # What was answered cannot be asked for again: a cancelled pass still writes it down.
         await whole(self._done(entry, held, seen))
 
+    async def _still_wanted(self) -> None:
+        """Asked when the call has its turn: it may have waited behind others for minutes since it was written down."""
+        try:
+            await self.snapshot.commit(self.step.name, *self._only_while())
+        except SpecChanged:
+            words = "the spec has changed while it waited for its turn; nothing was sent"
+            raise Transient(words, system="controller", reason="Withdrawn") from None
+
     async def _applied(self, row: OutsideObject | None, ports: StepPorts) -> Any:
         """The call. A look at the machine that was begun before its end does not show what it did, also when it failed."""
         machine = None if self.step.makes else self.snapshot.facts().get(MachineFacts)
-        if machine is None:
-            return await self.step.apply(self.action, self.snapshot.view(row), ports)
-        ports.looks.wrote(machine.key)
-        try:
-            return await self.step.apply(self.action, self.snapshot.view(row), ports)
-        finally:
+        with asked_before_writing(self._still_wanted):
+            if machine is None:
+                return await self.step.apply(self.action, self.snapshot.view(row), ports)
             ports.looks.wrote(machine.key)
+            try:
+                return await self.step.apply(self.action, self.snapshot.view(row), ports)
+            finally:
+                ports.looks.wrote(machine.key)
 
     async def _done(self, entry: JournalEntry, row: OutsideObject | None, seen: Any) -> None:
         """What the call returned is stored before anything else happens (lesson 8)."""

@@ -7,8 +7,9 @@ when the call is about to leave, `after` when its answer is here, whatever it is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -48,6 +49,21 @@ class Passage:
 
 Counted = Callable[[Call, str, timedelta], None]
 """Told how a call ended ("200", "ok", or the name of its failure), and how long it took once it was let through."""
+
+
+Question = Callable[[], Awaitable[None]]
+_before_writing: ContextVar[list[Question]] = ContextVar("before_writing")
+
+
+@contextmanager
+def asked_before_writing(question: Question) -> Iterator[None]:
+    """Asked once, when the first writing call that is made in here has its turn, for which it may have waited for minutes.
+    What it raises stops that call: nothing was sent."""
+    token = _before_writing.set([question])
+    try:
+        yield
+    finally:
+        _before_writing.reset(token)
 
 
 class Shared(Protocol):
@@ -101,6 +117,9 @@ class Gate:
     async def _through(self, call: Call) -> AsyncIterator[Passage]:
         await self._rest()
         await self._pace()
+        questions = _before_writing.get([]) if call.writing else []
+        while questions:
+            await questions.pop()()
         for hook in self.hooks:
             await hook.before(call)
         failure: BaseException | None = None

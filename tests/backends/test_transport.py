@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from reconcilers.backends.limits import Call, Gate
+from reconcilers.backends.limits import Call, Gate, asked_before_writing
 from reconcilers.backends.transport import BODY_LIMIT, Wire, retry_after
 from reconcilers.errors import OutcomeUnknown, OutsideError, Throttled, Transient, Unreachable
 
@@ -129,6 +129,30 @@ async def test_no_more_calls_are_under_way_than_allowed() -> None:
     here = Wire("http://x.test", httpx.MockTransport(slow), Gate("Forge", StillClock(), 3, 1000))
     await asyncio.gather(*(here.send("GET", "/", writing=False) for _ in range(20)))
     assert most == 3
+
+
+async def test_who_may_have_changed_his_mind_is_asked_when_his_first_writing_call_has_its_turn() -> None:
+    told: list[str] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        told.append(request.url.path)
+        return httpx.Response(200)
+
+    async def asked() -> None:
+        told.append("asked")
+
+    async def withdrawn() -> None:
+        raise Transient("it is not wanted any more", system="controller")
+
+    here = wire(respond)
+    with asked_before_writing(asked):
+        await here.send("GET", "/look", writing=False)
+        await here.send("DELETE", "/a", writing=True)
+        await here.send("DELETE", "/b", writing=True)
+    await here.send("DELETE", "/c", writing=True)
+    with asked_before_writing(withdrawn), pytest.raises(Transient):
+        await here.send("DELETE", "/d", writing=True)
+    assert told == ["/look", "asked", "/a", "/b", "/c"]
 
 
 async def test_after_429_the_whole_bucket_rests() -> None:

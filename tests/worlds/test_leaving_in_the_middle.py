@@ -81,3 +81,29 @@ async def test_a_gateway_that_is_being_made_does_not_outlive_a_tester_whose_mach
         await w.gone("alice", within=timedelta(hours=1))
         await w.run_for(timedelta(minutes=5))
         assert w.books()["gateways"] == 0
+
+
+@in_virtual_time
+async def test_a_delete_that_waits_for_its_turn_is_not_sent_when_its_tester_is_put_back(tmp_path: Path) -> None:
+    """Behind another one it may wait for minutes: written down is not sent."""
+    slow = fault("delete_vm", "slow", seconds=200)
+    one_at_a_time = {**LEAN, "limits": {"compute": {"inFlight": 1, "perSecond": 10}}}
+    testers = {name: {**AT_ONCE, "identity": {"email": f"{name}@example.org"}} for name in ("alice", "dora")}
+    async with world(tmp_path, testers, faults=[slow], fleet=one_at_a_time) as w:
+        await w.ready("alice", "dora")
+        vms = {name: w.vm(name) for name in testers}
+        for name in testers:
+            w.remove(name)
+
+        async def both_are_begun() -> bool:
+            rows = await w.store.objects("machine")
+            return {row.tester for row in rows if row.state is ObjectState.RETIRING} == set(testers)
+
+        await w.until(both_are_begun, "both deletes are written down", within=timedelta(minutes=2))
+        for name, spec in testers.items():
+            w.write(name, **spec)
+        await w.ready("alice", "dora", within=timedelta(minutes=30))
+        assert len({vms[name] for name in testers} & {w.vm(name) for name in testers}) == 1, "one was sent, one was not"
+        (kept,) = [name for name in testers if vms[name] == w.vm(name)]
+        told = [event.message for event in await w.events(kept)]
+        assert any("changed while it waited for its turn" in message for message in told), told
