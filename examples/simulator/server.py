@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Generator
@@ -187,6 +188,7 @@ class _Site:
         await asyncio.gather(*(task for _, task in self._servers), return_exceptions=True)
         self._hosts.close()
         self._world.save()
+        shutil.rmtree(self._short_folder(), ignore_errors=True)
 
     async def _daemon(self, name: str) -> ComputeAddress:
         async def answer(request: Request) -> Answer:
@@ -208,10 +210,13 @@ class _Site:
         """Below the state folder, or, where that would be too long for a socket, in the system's temporary folder."""
         path = self._dir / "sockets" / name / "rpc.sock"
         if len(str(path)) > LONGEST_SOCKET:
-            mark = hashlib.sha256(str(self._dir).encode()).hexdigest()[:12]
-            path = Path(tempfile.gettempdir()) / f"hero-simulator-{mark}" / name / "rpc.sock"
+            path = self._short_folder() / name / "rpc.sock"
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+    def _short_folder(self) -> Path:
+        mark = hashlib.sha256(str(self._dir).encode()).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"hero-simulator-{mark}"
 
     async def _start(self, handler: Handler, sock: socket.socket, **tls: str) -> None:
         config = uvicorn.Config(

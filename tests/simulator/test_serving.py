@@ -17,7 +17,9 @@ from python_socks import ProxyError
 
 from examples.simulator.processes import of_home
 from examples.simulator.records import Fault
+from examples.simulator.server import serving
 from examples.simulator.signin import outside, sign_in
+from examples.simulator.world import World
 
 if TYPE_CHECKING:
     from examples.simulator.machine import Machine
@@ -310,3 +312,13 @@ async def test_the_admin_machine_and_its_engines_are_behind_the_overlay(loopback
     books = world.books()
     assert books["admin_machine"]["secrets"] == {"embedder": ["TENANT_TOKENS"], "voice": ["TENANT_TOKENS"]}
     assert books["machines"] == {}
+
+
+async def test_nothing_of_it_stays_in_the_temporary_folder(tmp_path: Path) -> None:
+    """A socket's path must be short, so that in a deep folder it lies elsewhere."""
+    deep = tmp_path / ("deep" * 20)
+    async with serving(World(), deep) as addresses:
+        path = Path(addresses.compute[0].socket)
+        assert path.is_socket()
+        assert not path.is_relative_to(tmp_path)
+    assert not path.parent.parent.exists()
