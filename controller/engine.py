@@ -232,10 +232,12 @@ class Engine:
 
     async def _write_down(self) -> bool:
         """When what was seen, and who has come to rest. False: of the latter nothing can be written now."""
-        rows = self.resting.rows()
-        written = await self.proofs.flush(rows)
-        if not written:
-            self.resting.unwritten(rows)
+        rows, written = self.resting.rows(), False
+        try:
+            written = await self.proofs.flush(rows)
+        finally:
+            if not written:
+                self.resting.unwritten(rows)
         return written
 
     async def look(self, name: str) -> timedelta | None:
@@ -243,6 +245,7 @@ class Engine:
         wait = await self._look(name)
         if wait is None:
             self.sightings.forget(name)
+            self.resting.discard(name)
         return wait
 
     async def _look(self, name: str) -> timedelta | None:
@@ -251,6 +254,7 @@ class Engine:
         rest = await self._rest(name) if is_resync else None
         if rest is not None and self.clock.now() < rest.until:
             return spread(rest.world.fleet.spec.timing.resync, self.chance)
+        self.resting.begin(name)
         under_way = self.operations.of(name)  # before the books are read
         books = await self.store.books(name, marked=None if urgency is Urgency.CHANGED else may_rest)
         world = self._world
@@ -285,7 +289,6 @@ class Engine:
             await world.leave()
         rest, now = again, self.clock.now()
         if found is None or rest is None or self.resting.of(name, world, now) is not rest or self._world is not world:
-            self.resting.discard(name)
             return None
         self.sightings.rests(name, found[1], now, rest.seen)
         return rest

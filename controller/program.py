@@ -24,11 +24,12 @@ def program_digest() -> bytes:
     mark = blake2b(sys.version.encode(), digest_size=32)
     try:
         for package in _THOUGHT:
-            root = Path(str(package.__file__)).parent
-            for file in sorted(root.rglob("*")):
+            own = Path(str(package.__file__))
+            own.stat()  # what is not found is not there for `rglob`, and no error
+            for file in sorted(own.parent.rglob("*")):
                 if file.is_file() and "__pycache__" not in file.parts:
                     content = blake2b(file.read_bytes(), digest_size=32).hexdigest()
-                    mark.update(f"\n{package.__name__}/{file.relative_to(root)} {content}".encode())
+                    mark.update(f"\n{package.__name__}/{file.relative_to(own.parent)} {content}".encode())
         mark.update(repr(sorted(_libraries())).encode())
     except OSError:
         return b""

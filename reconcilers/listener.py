@@ -17,6 +17,10 @@ PROXY = "hero_proxy"
 LISTENER_KEY: SettingKey = ("core", "HERO_PROXY_SEED_GATEWAY_LISTENER")
 LISTENER_ON, LISTENER_OFF = Secret("1"), Secret("0")
 
+BEFORE_ANOTHER_VERSION: Mapping[str, Mapping[SettingKey, Secret]] = {PROXY: {LISTENER_KEY: LISTENER_OFF}}
+"""By component, what its install writes before the new version starts. Nobody has seen what another hero_proxy lets in: it starts
+with the door shut, also when no controller lives to look at it, and is opened when it has been proven."""
+
 
 def shut_actions(*, set_open: bool, why: str) -> tuple[Action, ...]:
     """Listener off, and hero_proxy restarted so that it takes effect; before anything else."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from reconcilers.actions import INSTALLING, UPDATE_STARTED, Action, Disruption, FieldChange, Wait
-from reconcilers.backends.machine import MachineAddress, MachineLook, Machines
+from reconcilers.backends.machine import NOTHING, MachineAddress, MachineLook, Machines
 from reconcilers.contract import Ports, TesterView
 from reconcilers.errors import Transient, Unreachable
 from reconcilers.facts import Facts, WatchedFacts
@@ -27,6 +27,7 @@ from reconcilers.installs import (
     not_working,
     update_due,
 )
+from reconcilers.listener import BEFORE_ANOTHER_VERSION
 from reconcilers.machine_look import machine_address, machine_system
 from specs.desired import DesiredComponent, DesiredTester
 
@@ -189,7 +190,8 @@ async def carry_out(
         case _:
             component = next(each for each in components if each.name == action.args[0])
             version = action.args[2] if len(action.args) > 2 else component.version
-            await machines.start_install(address, component.name, version, component.services)
+            first = BEFORE_ANOTHER_VERSION.get(component.name, NOTHING)
+            await machines.start_install(address, component.name, version, component.services, first)
             if action.verb == "retry" and _report(action):
                 raise Transient(_report(action), system=machine_system(tester.facts), reason="InstallFailed")
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from controller.backoff import MOST_JITTER
 from controller.estimates import run_of
 from controller.meters import Meters
-from controller.passes.acting import Hands
+from controller.passes.acting import Draining, Hands
 from controller.passes.foreseeing import Foreseen, has_begun, outcomes, refusals
 from controller.passes.graph import run_graph
 from controller.passes.operations import Operation, Operations, UnderWay
@@ -91,8 +91,10 @@ class Pass:
         self.outcomes: dict[str, StepOutcome] = {}
         self.judged: dict[str, Condition] = {}  # what the turns of this pass came to, by condition
         self.told: dict[str, Condition] = dict(books.conditions)  # what the books tell now
-        self.outdated = False  # the spec has changed since the books were read: nothing more is begun
-        self.turns = Turns({step.name: step.needs for step in world.steps}, self.snapshot.version)
+        self.outdated = False  # nothing more is begun: the spec is another one now, or the process stops
+        # A door is looked at before anything else; the order of the others is the graph's.
+        order = sorted(world.steps, key=lambda step: not step.watches)
+        self.turns = Turns({step.name: step.needs for step in order}, self.snapshot.version)
         self._news = asyncio.Condition()
         self._untold: list[Change] = []
         self._telling = asyncio.Lock()
@@ -141,7 +143,7 @@ class Pass:
         await self._tell()
 
     async def is_outdated(self) -> None:
-        """The spec is another one now: whoever waits for a turn of this pass waits no longer."""
+        """The spec is another one now, or the process stops: whoever waits for a turn of this pass waits no longer."""
         async with self._news:
             self.outdated = True
             self._news.notify_all()
@@ -156,15 +158,16 @@ class Pass:
 
     async def _tell(self) -> None:
         """A pass may take long: what one step came to is told at once, what all of them come to when it ends. What other steps
-        have come to while the last of it was being written goes along."""
+        have come to while the last of it was being written goes along; what could not be written stays untold."""
         async with self._telling:
-            changes, self._untold = self._untold, []
+            changes, untold = [*self._untold], len(self._untold)
             record = self.snapshot.record
             if changes and record.phase is not Phase.READY:
                 far = tell_progress(record, self.told, [each.name for each in self.world.steps])
                 changes.append(far)
                 self.snapshot.record = replace(record, phase=far.phase, progress=far.progress, current=far.current)
             await self.bench.store.write(*changes)
+            del self._untold[:untold]
 
     async def outcome_of(self, name: str) -> StepOutcome | None:
         """How a step's last turn ended in this pass, once it has and the books say so; None when it takes none now, as in
@@ -224,8 +227,6 @@ async def converge(one: Pass) -> timedelta:
     """Bring a tester that is wanted as far as it goes now. Returns when to look again: at once when its spec has changed
     meanwhile. Raises Draining, StoreError."""
     steps = {step.name: step for step in one.world.steps}
-    # A door is looked at before anything else; the order of the others is the graph's.
-    order = sorted(steps.values(), key=lambda step: not step.watches)
     paused = is_paused(one.snapshot.record, one.bench.clock.now())
     refused = {} if paused else await refusals(one.snapshot, one.world, one.bench.foreseen, one.now)
     if refused:
@@ -236,11 +237,10 @@ async def converge(one: Pass) -> timedelta:
         if one.left_alone(step):
             return
         began = one.bench.clock.now()
-        one.turns.begin(name)
         taken = one.turn(step, only_urgent=paused)
         try:
             outcome = await taken.take()
-        except SpecChanged:  # the others' calls are seen to their end
+        except (SpecChanged, Draining):  # the others' calls are seen to their end
             await one.is_outdated()
         else:
             if taken.looks is not None:
@@ -251,13 +251,9 @@ async def converge(one: Pass) -> timedelta:
     def can_run(name: str) -> bool:
         return not one.outdated and (not one.lacking(steps[name]) or one.left_alone(steps[name]))
 
-    idle = await run_graph(
-        {step.name: step.needs for step in order},
-        can_run=can_run,
-        turn=turn,
-        version=one.snapshot.version,
-        news=one.snapshot.news,
-    )
+    idle = await run_graph(one.turns, can_run=can_run, turn=turn, news=one.snapshot.news)
+    if one.outdated and one.bench.stopping():
+        raise Draining
     if one.outdated:
         return timedelta(0)
     if not has_begun(one.snapshot, one.world):

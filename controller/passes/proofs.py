@@ -47,7 +47,7 @@ class Proofs:
         """What a step learnt differs from what was known before only in its hours."""
         key = change.tester, change.facts.step
         known = self._kept.get(key)
-        base = known.base if known is not None else before
+        base = known.base if known is not None and known.facts == before else before
         self._kept[key] = _Fresh(base, change.machine, change.facts, change.at)
         self._since = self._since or change.at
 
@@ -73,8 +73,10 @@ class Proofs:
             changes = [FreshenFacts(tester, one.base, one.facts, one.machine, one.at) for (tester, _), one in some]
             try:
                 await self._store.write(*others, *changes)
-            except StoreError as error:
-                self._since = min((one.at for _, one in some), default=None)
+            except BaseException as error:
+                self._since = self._store.clock.now() if some else None  # not again with every look
+                if not isinstance(error, StoreError):
+                    raise
                 log.warning("proofs are not written down yet: %s", error)
                 return start > 0
             for key, one in some:

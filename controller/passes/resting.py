@@ -49,6 +49,7 @@ from reconcilers.contract import Renewal
 from reconcilers.errors import OutsideError
 from reconcilers.facts import FactsOfOne, ObjectState, WatchedFacts
 from reconcilers.intervals import spread_of
+from reconcilers.listed import Read
 from reconcilers.looks import Looks, TesterLooks
 from reconcilers.secret import Secret
 from specs.desired import needs_of_secret
@@ -59,7 +60,7 @@ LATEST = datetime.max.replace(tzinfo=UTC)
 LONGEST = timedelta(days=1)
 """Without a whole pass; up to a quarter less, so that those who came to rest together do not all have theirs at once."""
 
-AT_ONCE = 200  # rows in one write: making one takes a quarter of a millisecond
+AT_ONCE = 200  # rows in one write or reading: making one takes a quarter of a millisecond
 
 _NO_MATTER = (AddEvent, AddRun, PutRevision, PutSource, FreshenFacts, PutRest)
 """Changes from which nothing follows for a tester's plan."""
@@ -76,28 +77,35 @@ class Resting:
         self._program = program_digest()
         self._rests: dict[str, Rest] = {}
         self._kept: dict[str, KeptRest] = {}  # of before the start, until they are looked at
-        self._recalled: set[str] = set()  # those whose rows are being read
+        self._recalled: dict[str, object] = {}  # those whose rows are being read, and by which reading
+        self._thought_about: set[str] = set()  # those that have a pass, as long as nothing was written meanwhile
         self._unkept: set[str] = set()  # those that are not written down yet
+        self._many = AT_ONCE  # of those
         store.listeners.append(self._heard)
 
     def __len__(self) -> int:
         return len(self._rests)
 
     def of(self, name: str, world: World, now: datetime) -> Rest | None:
-        """What is remembered of a tester, while it may be relied on: a last day comes with midnight."""
+        """What is remembered of a tester, while it may be relied on."""
         rest = self._rests.get(name) or self._believed(name, world, now)
-        if rest is None or rest.world is not world or not rest.since <= now:
-            return None
-        return None if rest.dated and rest.since.date() != now.date() else rest
+        return rest if rest is not None and rest.world is world and _counts(rest, now) else None
 
     @property
     def names(self) -> frozenset[str]:
-        return frozenset({*self._rests, *self._kept, *self._recalled})
+        return frozenset({*self._rests, *self._kept, *self._recalled, *self._thought_about})
 
     def discard(self, name: str) -> None:
         self._rests.pop(name, None)
         self._kept.pop(name, None)
-        self._recalled.discard(name)
+        self._recalled.pop(name, None)
+        self._thought_about.discard(name)
+
+    def begin(self, name: str) -> None:
+        """Its books are about to be read: what was remembered is nothing to go by any more, should that fail, and what is
+        written from now on is not in them."""
+        self.discard(name)
+        self._thought_about.add(name)
 
     def mark_of_world(self, fleet: str, secrets: Mapping[str, Secret]) -> bytes:
         """Of a Fleet, and what it was opened with; b"" when it is not known what program this is."""
@@ -110,22 +118,32 @@ class Resting:
         return name in self._kept
 
     async def recall(self, names: Collection[str]) -> None:
-        """Read what was kept of these. Whether it is believed is seen when they are looked at."""
-        self._recalled.update(names)
-        found: Mapping[str, KeptRest] = {}
+        """Read what is kept of these, in place of what is remembered. Whether it is believed is seen when they are looked at."""
+        every, reading = sorted(names), object()
+        self.discard_those(every)
+        self._recalled.update(dict.fromkeys(every, reading))
         try:
-            found = await self._store.rests(names)
+            for some in (every[start : start + AT_ONCE] for start in range(0, len(every), AT_ONCE)):
+                found = await self._store.rests(some)
+                for name in self._read_by(reading, some):
+                    if name in found:
+                        self._kept[name] = found[name]
         except StoreError as error:
             log.warning("whoever was at rest has a whole pass: %s", error)
         finally:
-            still = self._recalled.intersection(names)  # nothing was written about them meanwhile
-            self._recalled -= still
-        self._kept.update({name: kept for name, kept in found.items() if name in still})
+            self._read_by(reading, every)
+
+    def _read_by(self, reading: object, names: Iterable[str]) -> list[str]:
+        """Those of whom nothing was written meanwhile, and that nobody reads anew; they are not being read any more."""
+        found = [name for name in names if self._recalled.get(name) is reading]
+        for name in found:
+            del self._recalled[name]
+        return found
 
     @property
     def are_many(self) -> bool:
         """Whether it is worth a write of its own who has come to rest since the last one."""
-        return len(self._unkept) >= AT_ONCE
+        return len(self._unkept) >= self._many
 
     @property
     def are_left(self) -> bool:
@@ -133,6 +151,7 @@ class Resting:
 
     def rows(self) -> list[PutRest]:
         """Those to be written down next; with `unwritten` they are so once more."""
+        self._many = AT_ONCE
         names = sorted(self._unkept)[:AT_ONCE]
         self._unkept.difference_update(names)
         rows = (self._row(name, rest) for name in names if (rest := self._rests.get(name)) is not None)
@@ -140,6 +159,7 @@ class Resting:
 
     def unwritten(self, rows: Iterable[PutRest]) -> None:
         self._unkept.update(row.tester for row in rows)
+        self._many = len(self._unkept) + AT_ONCE  # a store that takes nothing is not asked again with every look
 
     def _row(self, name: str, rest: Rest) -> PutRest | None:
         try:
@@ -174,16 +194,14 @@ class Resting:
         self, one: Pass, outcomes: Sequence[StepOutcome], verdict: Verdict, secrets: Mapping[str, Secret], books: bytes
     ) -> None:
         """A pass has ended. `books`: the mark over those that it began with, b"" for none."""
+        untouched = one.name in self._thought_about
         self.discard(one.name)
-        if not _is_settled(one, outcomes, verdict):
+        if not untouched or not _is_settled(one, outcomes, verdict):
             return
         looks = list(one.looks.values())
-        machine = _one_machine(looks)
-        if machine is None or not all(each.is_repeatable for each in looks):
+        machine, reads = _one_machine(looks), _all_reads(looks)
+        if machine is None or reads is None:
             return
-        reads = {key: read for each in looks for key, read in each.reads.items()}
-        if any(not read.by and isinstance(read.answer, tuple) for read in reads.values()):
-            return  # a listing was read from end to end: it changes with everybody's
         address, question, digest = machine
         one.world.looks.let_go(address, question)
         asked = Asked(replace(address, hidden=()), question, digest)
@@ -196,7 +214,7 @@ class Resting:
             until=min(whole_by, _next_due(one, renewals)),
             whole_by=whole_by,
             renewals=tuple(renewals.values()),
-            reads=tuple(reads.values()),
+            reads=reads,
             machine=asked,
             needs=needs,
             secrets=mark_of(needs, secrets, self._marker),
@@ -210,7 +228,7 @@ class Resting:
     async def renewed(self, rest: Rest, name: str, secrets: Mapping[str, Secret], now: datetime) -> Rest | None:
         """Have done over what has fallen due by itself. None: secrets are others, or something came out otherwise, and a whole
         pass must follow."""
-        if mark_of(rest.needs, secrets, self._marker) != rest.secrets:
+        if not _counts(rest, now) or mark_of(rest.needs, secrets, self._marker) != rest.secrets:
             return None
         for each in rest.renewals:
             if now < each.due:
@@ -227,16 +245,16 @@ class Resting:
     async def with_due_turns(self, rest: Rest, one: Pass) -> bool:
         """Have only those steps take a turn that have something due, where nothing else differs. False: a whole pass must
         follow. Raises Draining, StoreError."""
-        self.discard(one.name)
-        if one.now >= rest.whole_by:
+        if one.now >= rest.whole_by or not _counts(rest, one.now):
             return False
         known = one.snapshot.facts()
         for step in one.world.steps:
             due = step.due(one.snapshot.record.desired, known)
             if due is not None and due <= one.now and not await _says_the_same(one, step):
                 return False
-        if one.snapshot.has_changed or one.has_told:
+        if one.snapshot.has_changed or one.has_told or one.name not in self._thought_about:
             return False
+        self.discard(one.name)
         asked, renewals = rest.machine, _renewals(one)
         one.world.looks.let_go(asked.address, asked.question)
         until = min(rest.whole_by, _next_due(one, renewals))
@@ -284,6 +302,11 @@ def mark_of(needs: Iterable[str], secrets: Mapping[str, Secret], marker: Marker)
     )
 
 
+def _counts(rest: Rest, now: datetime) -> bool:
+    """Not before it was noted, as after a clock was set back; and a last day comes with midnight."""
+    return rest.since <= now and not (rest.dated and rest.since.date() != now.date())
+
+
 def may_rest(record: TesterRecord) -> bool:
     """Whether a pass over it that finds nothing to do could be the last for a while: only then its books are marked."""
     return record.phase is Phase.READY and not record.leaving
@@ -313,6 +336,21 @@ def _one_machine(looks: Iterable[TesterLooks]) -> tuple[MachineAddress, Question
     if not asked or not asked[0][2] or any(each[1:] != asked[0][1:] for each in asked):
         return None
     return asked[0]
+
+
+def _all_reads(looks: Sequence[TesterLooks]) -> tuple[Read, ...] | None:
+    """What all steps asked and were told. None: there is more than can be asked again; or one was told something else than
+    another one, and nobody has thought about the later answer for both."""
+    reads: dict[tuple[str, str, str], Read] = {}
+    for each in looks:
+        for key, read in each.reads.items():
+            if reads.setdefault(key, read).answer != read.answer:
+                return None
+    if not all(each.is_repeatable for each in looks):
+        return None
+    # A listing that was read from end to end changes with everybody's.
+    whole = any(not read.by and isinstance(read.answer, tuple) for read in reads.values())
+    return None if whole else tuple(reads.values())
 
 
 def _renewals(one: Pass) -> dict[str, Renewal]:

@@ -173,10 +173,11 @@ class Judge:
         if row.state not in (ObjectState.INTENDED, ObjectState.EXISTING):
             return row  # not in the books as ours: the plan decides whether it may be adopted
         identity = {**without_marks(row), **step.identity(observed)}
-        seen = replace(row, state=ObjectState.EXISTING, identity=identity, missing_since=None, deadline=None)
         ahead = row.since is not None and row.since > self.clock.now()  # the clock was set back: its age counts anew
-        if seen == replace(row, deadline=None) and not ahead:
+        known = row.state is ObjectState.EXISTING and row.identity == identity and row.missing_since is None
+        if known and not ahead:
             return row
+        seen = replace(row, state=ObjectState.EXISTING, identity=identity, missing_since=None, deadline=None)
         changes: list[Change] = [PutObject(replace(seen, since=self.clock.now()))]
         if row.state is ObjectState.INTENDED:
             text = f"{row.name} is there after all: the create whose answer was lost had its effect"

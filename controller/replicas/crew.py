@@ -315,7 +315,10 @@ class Crew:
         self.engine.store.commits += 1
         self._shelf.forget()
         self._news.forget()
-        self.engine.resting.discard_those(self.engine.resting.names)
+        resting = self.engine.resting
+        if names := resting.names:
+            resting.discard_those(names)
+            self._do(resting.recall(names))  # their books tell who was written about
         self._missed.set()
 
     async def _poll(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Final, TypeVar, assert_never
+from typing import Final, Generic, TypeVar, assert_never
 
 from sqlalchemy import Connection, bindparam, select
 
@@ -67,18 +67,34 @@ LEASE: Final[ContextVar[Lease | None]] = ContextVar("lease", default=None)
 Fence = Callable[[tuple[Change, ...]], Lease | None]
 """Says under which lease changes are written; None: they need none. Raises NotOurs."""
 
-_EPOCH = select(leases.c.epoch).where(leases.c.key == bindparam("of")).with_for_update(read=True)
+_EPOCHS = (
+    select(leases.c.key, leases.c.epoch)
+    .where(leases.c.key.in_(bindparam("keys", expanding=True)))
+    .order_by(leases.c.key)
+    .with_for_update(read=True)
+)
 
 
-def fenced(work: Work[T], lease: Lease) -> Work[T]:
-    """The same work, undone by NotOurs when the lease is somebody else's by now."""
+@dataclass(frozen=True, slots=True)
+class Fenced(Generic[T]):
+    """Work that is undone by NotOurs when the lease is somebody else's by now."""
 
-    def guarded(connection: Connection) -> T:
-        if connection.scalar(_EPOCH, {"of": lease.key}) != lease.epoch:
-            raise NotOurs("another replica has taken this over: nothing was written")
-        return work(connection)
+    work: Work[T]
+    lease: Lease
 
-    return guarded
+    def __call__(self, connection: Connection) -> T:
+        check(connection, [self.lease])
+        return self.work(connection)
+
+
+def check(connection: Connection, held: Iterable[Lease]) -> None:
+    """These leases are ours until the transaction ends. Raises NotOurs when one of them is somebody else's by now."""
+    known = {(lease.key, lease.epoch) for lease in held}
+    if not known:
+        return
+    rows = connection.execute(_EPOCHS, {"keys": sorted({key for key, _ in known})})
+    if not known <= {(row.key, row.epoch) for row in rows}:
+        raise NotOurs("another replica has taken this over: nothing was written")
 
 
 def subjects(changes: Iterable[Change]) -> frozenset[str]:

@@ -24,7 +24,7 @@ from sqlalchemy import URL
 
 from controller.store.alone import LOCK
 from controller.store.errors import StoreError
-from controller.store.postgres import cut, raw_arguments
+from controller.store.postgres import HUNG_UP, cut, raw_arguments
 from reconcilers.clock import steady
 
 LOCKS: Final = 0x7E57_0001
@@ -33,7 +33,6 @@ LOCKS: Final = 0x7E57_0001
 MEMBER: Final = LOCK
 """Held by every replica, shared: a controller that wants a store for itself alone is refused, and refuses them."""
 
-HUNG_UP: Final = getattr(select, "POLLRDHUP", 0)  # that, and what is told unasked: errors and the end of both ways
 
 PATIENCE: Final = 30.0
 """Seconds without a question of the loop's after which no sign of life is given for it any more."""

@@ -7,16 +7,23 @@ them were in each other's way.
 from __future__ import annotations
 
 import os
+import select
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 import psycopg
 from sqlalchemy import URL, Engine, NullPool, create_engine, event
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from controller.store.database import Pause, Work, to_the_end
+from controller.store.together import Writers, run_in
 
-CONNECTIONS: Final = 10
+WRITERS: Final = 3
+READERS: Final = 4
+
+HUNG_UP: Final = getattr(select, "POLLRDHUP", 0)  # that, and what is told unasked: errors and the end of both ways
 
 _ARGUMENTS: Final = {
     # A connection that was cut off is noticed in about half a minute, also in the middle of a statement.
@@ -34,49 +41,52 @@ T = TypeVar("T")
 
 
 class PostgresDatabase:
-    """A `Database` on a server."""
+    """A `Database` on a server. A whole transaction runs in one go on a thread, as on SQLite; `abandon` reaches into it."""
 
     def __init__(self, url: URL) -> None:
-        self._engine = create_async_engine(
+        engine = create_engine(
             url,
             hide_parameters=True,
-            pool_size=CONNECTIONS,
+            pool_size=WRITERS + READERS,
             max_overflow=0,
-            pool_timeout=None,
-            pool_pre_ping=True,
             connect_args=_arguments(url),
         )
         self._lines: set[Any] = set()
-        event.listen(self._engine.sync_engine, "connect", lambda line, _: self._lines.add(line.driver_connection))
-        event.listen(self._engine.sync_engine, "close", lambda line, _: self._lines.discard(line.driver_connection))
-        self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        event.listen(engine, "connect", lambda line, _: self._lines.add(line))
+        event.listen(engine, "close", lambda line, _: self._lines.discard(line))
+        event.listen(engine, "checkout", _still_there)
+        self._reader = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._writers = Writers(engine, WRITERS)
+        self._reading = ThreadPoolExecutor(READERS, "store-reader")
 
     async def read(self, ask: Work[T]) -> T:
-        async with self._reader.connect() as connection:
-            return await connection.run_sync(ask)
+        return await to_the_end(run_in(self._reading, lambda: self._ask(ask)))
 
     async def write(self, work: Work[T], pause: Pause | None) -> T:
-        connection = self._engine.connect()
-        try:
-            await to_the_end(connection.start())
-            result = await to_the_end(connection.run_sync(work))
-            if pause is not None:
-                await pause()
-            await to_the_end(connection.commit())
-            return result
-        finally:
-            if connection.sync_connection is not None:
-                await to_the_end(connection.close())  # what is not committed is undone
+        return await self._writers.write(work, pause)
 
     async def tidy(self) -> None:
         """The server's autovacuum does it."""
 
     async def aclose(self) -> None:
-        await self._engine.dispose()
+        await self._writers.aclose()
+        self._reading.shutdown(wait=False)
 
     def abandon(self) -> None:
         for line in list(self._lines):
             cut(line)
+
+    def _ask(self, ask: Work[T]) -> T:
+        with self._reader.connect() as connection:
+            return ask(connection)
+
+
+def _still_there(line: Any, _record: object, _proxy: object) -> None:
+    """Before it is used again: the server may have ended the session meanwhile. Takes microseconds, a question a round trip."""
+    poll = select.poll()
+    poll.register(line.fileno(), HUNG_UP)
+    if poll.poll(0):
+        raise InvalidatePoolError
 
 
 def cut(connection: Any) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, exists, func, select
+from sqlalchemy import Connection, Row, func, select
 
 from controller.records import (
     Condition,
@@ -26,6 +26,7 @@ from controller.store.rows import facts_of, records, revision_record, source_sta
 from controller.store.statements import (
     ALL_CONDITIONS,
     ALL_TESTERS,
+    ANY_ROW,
     BEARERS,
     BOX,
     BOXES_OF,
@@ -51,7 +52,6 @@ from controller.store.tables import (
     events,
     facts,
     journal,
-    metadata,
     objects,
     sealed,
     testers,
@@ -67,7 +67,7 @@ FactRows = dict[str, tuple[StepFacts, Row[Any]]]
 
 def is_empty(connection: Connection) -> bool:
     """Whether nothing was ever kept here."""
-    return not any(connection.scalar(select(exists().select_from(table))) for table in metadata.sorted_tables)
+    return not connection.scalar(ANY_ROW)
 
 
 def heads(connection: Connection) -> dict[str, Head]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
@@ -24,11 +24,20 @@ Values = dict[str, Any]
 
 def values(table: Table, record: object) -> Values:
     """The row of a record: one value per column that the record has a field for."""
-    return {column.name: getattr(record, column.name) for column in table.columns if hasattr(record, column.name)}
+    kind: Any = type(record)
+    return {name: getattr(record, name) for name in _shared(table, kind)}
+
+
+@cache
+def _shared(table: Table, kind: Any) -> tuple[str, ...]:
+    return tuple(column.name for column in table.columns if column.name in kind.__dataclass_fields__)
 
 
 def records(kind: type[R], rows: Sequence[Row[Any]]) -> tuple[R, ...]:
+    """By name; where columns stand in the order of the fields, by place, which takes half as long."""
     names = rows[0]._fields if rows else ()
+    if names == tuple(kind.__dataclass_fields__):  # type: ignore[attr-defined]
+        return tuple(kind(*row) for row in rows)
     return tuple(kind(**dict(zip(names, row, strict=True))) for row in rows)
 
 

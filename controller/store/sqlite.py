@@ -3,9 +3,6 @@
 Write-ahead log, so readers never wait for the writer; one writer at a time; a commit is on the disk when it returns (law 2
 leans on that). A whole transaction runs in one go on a thread of the store's own: going to a thread and back costs more than
 most statements do. In memory it runs in the caller's thread instead, so that tests in virtual time repeat exactly (law 9).
-
-Waiting for the disk is most of a commit. So what was asked for while another write was under way is written in one
-transaction, and each who asked is told when all of it is on the disk. Should anything in it fail, each is tried alone.
 """
 
 from __future__ import annotations
@@ -14,21 +11,17 @@ import asyncio
 import fcntl
 import os
 import sqlite3
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, StaticPool, create_engine, event
 
 from controller.store.address import is_in_memory, place_of
 from controller.store.database import Pause, Work, to_the_end
 from controller.store.errors import StoreError
-from controller.store.writing import Making, make_all
+from controller.store.together import Writers, run_in
 
 BUSY_MS: Final = 15_000
 """How long a write waits for another process's."""
@@ -38,111 +31,42 @@ READERS: Final = 4
 LEAST_FREE: Final = 256
 """Empty pages (of 4 KiB) for which it is not worth writing the file anew."""
 
-MOST_TOGETHER: Final = 64
-"""Writes in one transaction."""
+READS: Final = "BEGIN"
+WRITES: Final = "BEGIN IMMEDIATE"
+"""A writer that only took the lock at its first statement could find that what it had read was old by then."""
 FOR_WRITING: Final = {"writes": True}
-"""Execution option of connections whose transactions take the write lock when they begin."""
+"""Execution option, where one engine reads and writes, of connections that write."""
 
 T = TypeVar("T")
-
-
-@dataclass(eq=False)
-class _Asked(Generic[T]):
-    """A write that waits for its turn. `outcome`: what came of it, in a tuple, or what it raised."""
-
-    work: Work[T]
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    outcome: tuple[T] | BaseException | None = None
-
-    def result(self) -> T:
-        if self.outcome is None:
-            raise StoreError("the write was not begun")
-        if isinstance(self.outcome, BaseException):
-            raise self.outcome
-        return self.outcome[0]
 
 
 class SqliteDatabase:
     """A `Database` in a file. `Database.write` serialises writers of this process; other processes wait in SQLite itself."""
 
     def __init__(self, url: URL) -> None:
-        self._writer = _engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0, execution_options=FOR_WRITING)
-        self._reader = _engine(url, poolclass=QueuePool, pool_size=READERS, max_overflow=0)
+        self._writer = _engine(url, WRITES, poolclass=QueuePool, pool_size=1, max_overflow=0)
+        self._reader = _engine(url, READS, poolclass=QueuePool, pool_size=READERS, max_overflow=0)
         event.listen(self._reader, "connect", _read_only)
-        self._writing = ThreadPoolExecutor(1, "store-writer")
+        self._writers = Writers(self._writer)
         self._reading = ThreadPoolExecutor(READERS, "store-reader")
-        self._turn = asyncio.Lock()
-        self._asked: deque[_Asked[Any]] = deque()
-        self._answering: asyncio.Task[None] | None = None
 
     async def read(self, ask: Work[T]) -> T:
-        return await to_the_end(_in(self._reading, lambda: _ask(self._reader, ask)))
+        return await to_the_end(run_in(self._reading, lambda: _ask(self._reader, ask)))
 
     async def write(self, work: Work[T], pause: Pause | None) -> T:
-        if pause is not None:
-            async with self._turn:
-                return await self._write_with_pause(work, pause)
-        mine = _Asked(work)
-        self._asked.append(mine)
-        if self._answering is None or self._answering.done():
-            self._answering = asyncio.create_task(self._answer())
-        try:
-            await mine.ended.wait()
-        except asyncio.CancelledError:
-            if mine in self._asked:
-                self._asked.remove(mine)
-            else:  # it is begun
-                await to_the_end(mine.ended.wait())
-            raise
-        return mine.result()
-
-    async def _answer(self) -> None:
-        """Until nothing is asked for. It begins a turn of the loop later: who asks in the same one goes along."""
-        try:
-            while self._asked:
-                async with self._turn:
-                    await self._write_together()
-                await asyncio.sleep(0)
-        finally:
-            _tell(self._asked)
-
-    async def _write_together(self) -> None:
-        """All that was asked for, as far as it may be, in the order in which it was."""
-        some = [self._asked.popleft() for _ in range(min(len(self._asked), MOST_TOGETHER))]
-        try:
-            await to_the_end(_in(self._writing, lambda: _all(self._writer, some)))
-        finally:
-            _tell(some)
+        return await self._writers.write(work, pause)
 
     def abandon(self) -> None:
         """Nothing: a file is always there."""
 
     async def aclose(self) -> None:
-        if self._answering is not None:
-            await asyncio.wait({self._answering})
-        async with self._turn:
-            await to_the_end(_in(self._reading, self._reader.dispose))
-            await to_the_end(_in(self._writing, self._writer.dispose))
-            self._reading.shutdown(wait=False)
-            self._writing.shutdown(wait=False)
+        await self._writers.aclose()
+        await to_the_end(run_in(self._reading, self._reader.dispose))
+        self._reading.shutdown(wait=False)
 
     async def tidy(self) -> None:
         """Between two writes; a file of a hundred megabytes takes about a second."""
-        async with self._turn:
-            await to_the_end(_in(self._writing, lambda: _tidy(self._writer)))
-
-    async def _write_with_pause(self, work: Work[T], pause: Pause) -> T:
-        opened: list[Connection] = []  # so that a connection is closed even if we are cancelled while it is handed over
-        try:
-            await to_the_end(_in(self._writing, lambda: opened.append(self._writer.connect())))
-            connection = opened[0]
-            result = await to_the_end(_in(self._writing, lambda: work(connection)))
-            await pause()
-            await to_the_end(_in(self._writing, connection.commit))
-            return result
-        finally:
-            for connection in opened:
-                await to_the_end(_in(self._writing, connection.close))  # what is not committed is undone
+        await self._writers.run(lambda: _tidy(self._writer))
 
 
 class MemoryDatabase:
@@ -209,11 +133,15 @@ def _prepare(path: Path) -> None:
         os.close(folder)
 
 
-def _engine(url: URL, **options: Any) -> Engine:
+def _engine(url: URL, begins: str = "", **options: Any) -> Engine:
+    """`begins`: every transaction; "": each as its connection's options say, which takes longer than many a statement."""
     file = {} if is_in_memory(url) else {"connect_args": {"check_same_thread": False}}
     engine = create_engine(url, hide_parameters=True, **file, **options)
     event.listen(engine, "connect", _tune)
-    event.listen(engine, "begin", _begin)
+    if begins:
+        engine.dialect.do_begin = lambda connection: connection.cursor().execute(begins)  # type: ignore[assignment]
+    else:
+        event.listen(engine, "begin", _begin)
     return engine
 
 
@@ -234,9 +162,8 @@ def _read_only(connection: sqlite3.Connection, _record: object) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    # A writer that only took the lock at its first statement could find that what it had read was old by then.
     writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    connection.exec_driver_sql(WRITES if writes else READS)
 
 
 def _ask(engine: Engine, ask: Work[T]) -> T:
@@ -249,52 +176,6 @@ def _work(engine: Engine, work: Work[T]) -> T:
         return work(connection)
 
 
-def _tell(asked: Iterable[_Asked[Any]]) -> None:
-    for each in asked:
-        each.ended.set()
-
-
-def _all(engine: Engine, asked: Sequence[_Asked[Any]]) -> None:
-    """In one transaction, or else each in its own: who fails must not take the others with him."""
-    if len(asked) > 1 and _together(engine, asked):
-        return
-    for each in asked:
-        try:
-            each.outcome = (_work(engine, each.work),)
-        except Exception as error:
-            each.outcome = error
-
-
-def _together(engine: Engine, asked: Sequence[_Asked[Any]]) -> bool:
-    """False: one of them fails, and nothing is written. A commit that fails is everybody's failure: nobody tries it again."""
-    try:
-        with engine.connect() as connection, connection.begin() as transaction:
-            try:
-                results = _results(connection, asked)
-            except Exception:
-                transaction.rollback()
-                return False
-    except Exception as error:
-        for each in asked:
-            each.outcome = error
-        return True
-    for each, result in zip(asked, results, strict=True):
-        each.outcome = (result,)
-    return True
-
-
-def _results(connection: Connection, asked: Sequence[_Asked[Any]]) -> list[Any]:
-    """Writes of changes that follow each other are made in one go: a statement for many rows costs little more than for one."""
-    results: list[Any] = []
-    for _, some in groupby((each.work for each in asked), lambda work: isinstance(work, Making)):
-        works = list(some)
-        makings = [work for work in works if isinstance(work, Making)]
-        if makings:
-            make_all(connection, makings)
-        results += [None] * len(makings) if makings else [work(connection) for work in works]
-    return results
-
-
 def _tidy(engine: Engine) -> None:
     """Anew what is to more than a quarter empty; what the log holds goes into the file."""
     with closing(engine.raw_connection()) as connection:
@@ -305,7 +186,3 @@ def _tidy(engine: Engine) -> None:
         cursor.execute("PRAGMA optimize")
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         cursor.close()
-
-
-def _in(executor: Executor, call: Callable[[], T]) -> asyncio.Future[T]:
-    return asyncio.get_running_loop().run_in_executor(executor, call)

@@ -37,7 +37,7 @@ from controller.store.address import is_in_memory, normal, place_of
 from controller.store.briefs import Brief, Head, briefs
 from controller.store.database import Database, Work
 from controller.store.errors import SealingError, StoreError, lost_race, readable
-from controller.store.fencing import Fence, fenced
+from controller.store.fencing import Fence, Fenced
 from controller.store.opening import database_of, fitting_keys
 from controller.store.sealing import Keyring, KeySource
 from controller.store.tables import keepable, metadata
@@ -357,7 +357,7 @@ class Store:
         self._check_open()
         lease = self.fence(changes) if self.fence is not None else None
         if lease is not None:
-            work = fenced(work, lease)
+            work = Fenced(work, lease)
         pause = partial(self._call_hooks, BEFORE_COMMIT, changes) if self.hooks else None
         for races_left in reversed(range(RACES)):
             try:

@@ -41,6 +41,7 @@ from controller.store.errors import SpecChanged
 from controller.store.rows import Values, owner_of, tester_values, values
 from controller.store.sealing import Keyring
 from controller.store.statements import (
+    ADD_EVENT,
     CLAIM_FORGE,
     COUNT_UP,
     DROP_CONDITION,
@@ -67,6 +68,7 @@ from controller.store.statements import (
     SET_STATUS,
     UNSEAL,
     VOID,
+    of_these,
 )
 from controller.store.tables import (
     STATUS_COLUMNS,
@@ -242,11 +244,11 @@ def _add_events(connection: Connection, changes: Sequence[AddEvent], _: Ring) ->
     if counted:
         connection.execute(COUNT_UP, list(counted.values()))
     if added:
-        connection.execute(insert(events), added)
+        connection.execute(ADD_EVENT, added)
 
 
 def _newest_events(connection: Connection, names: set[str]) -> dict[str, Values]:
-    rows = connection.execute(NEWEST_EVENTS, {"names": sorted(names)})
+    rows = of_these(connection, NEWEST_EVENTS, sorted(names))
     return {row.tester: dict(row._mapping) for row in rows}
 
 

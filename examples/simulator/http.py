@@ -66,8 +66,11 @@ Handler = Callable[[Request], Awaitable[Answer]]
 Headers = tuple[tuple[str, str], ...]
 
 
+_as_json = json.JSONEncoder(ensure_ascii=False).encode  # `dumps` would make an encoder each time
+
+
 def json_answer(value: Any, status: int = 200, headers: Headers = ()) -> Answer:
-    body = json.dumps(value, ensure_ascii=False).encode()
+    body = _as_json(value).encode()
     return Answer(status, body, (("content-type", "application/json;charset=utf-8"), *headers))
 
 

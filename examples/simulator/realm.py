@@ -3,6 +3,7 @@
 import datetime as dt
 import hashlib
 import random
+from functools import lru_cache
 
 from examples.simulator.clock import WorldClock
 from examples.simulator.records import WorldState
@@ -38,4 +39,9 @@ class Realm:
 
     def stamp(self, moment: float) -> str:
         """A simulated moment the way Forge writes it."""
-        return dt.datetime.fromtimestamp(moment, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return _stamp(moment)
+
+
+@lru_cache(maxsize=1024)  # most of what is told was made long ago
+def _stamp(moment: float) -> str:
+    return dt.datetime.fromtimestamp(moment, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

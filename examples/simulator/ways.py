@@ -2,6 +2,7 @@
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from examples.simulator.machine import Machine
@@ -44,6 +45,7 @@ def listens(world: World, machine: Machine, port: int) -> bool:
     return engine is not None and world.engines.listens(engine)
 
 
+@lru_cache(maxsize=1024)
 def _is_ipv6(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).version == 6

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Protocol
 from weakref import WeakValueDictionary
 
@@ -19,9 +20,11 @@ from reconcilers.backends.probes import ProbeAnswer as ProbeAnswer
 from reconcilers.secret import Secret
 
 SettingKey = tuple[str, str]  # context, key
+NOTHING: Mapping[SettingKey, Secret] = MappingProxyType({})
 Readers = Mapping[SettingKey, tuple[str, ...]]  # which services read a setting when they start
 
 SUPERVISOR_JOB = "supervisor"
+HOSTS_STAND_IN = "h{}-b8e4c6a2.invalid"
 
 
 def install_job(component: str) -> str:
@@ -113,7 +116,7 @@ def question_of(query: MachineQuery) -> Question:
 
 def stand_in(number: int) -> str:
     """In the order of what it stands for, since the script asks in the order of the hosts' names."""
-    return f"h{number}-b8e4c6a2.invalid"
+    return HOSTS_STAND_IN.format(number)
 
 
 class JobState(StrEnum):
@@ -230,9 +233,18 @@ class Machines(Protocol):
         ...
 
     async def start_install(
-        self, address: MachineAddress, component: str, version: str | None, services: tuple[str, ...]
+        self,
+        address: MachineAddress,
+        component: str,
+        version: str | None,
+        services: tuple[str, ...],
+        first: Mapping[SettingKey, Secret] = NOTHING,
     ) -> None:
-        """Start job "component-<name>": install or update, then (re)start its services. A no-op while it runs."""
+        """Start job "component-<name>": install or update, then (re)start its services. A no-op while it runs.
+
+        `first` is written before services of another version than before are started; it stands in the job's script, which
+        lies on the machine, so nothing in it may be secret.
+        """
         ...
 
     async def remove_component(self, address: MachineAddress, component: str, services: tuple[str, ...]) -> None:

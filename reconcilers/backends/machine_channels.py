@@ -7,14 +7,13 @@ run as it always is, by a `sh` and under a time limit of its own; nothing of it 
 machine.
 
 Whatever is not as it should be ends that shell: a script that fails or is given up, an answer too long, a word that does not
-come. The next script then gets a new one.
+come, something printed that nobody asked for. The next script then gets a new one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import secrets
 
 import asyncssh
@@ -31,8 +30,7 @@ LOOP = (
 """Reads a word, has the script that follows run, and says the word again with how that ended. Only the loop knows the word: what
 a script prints cannot pass for its end. Lines that a script which ended early has left unread are passed over; after one that
 failed nothing is read any more, since it may have broken off in the middle of a value."""
-_LAST = re.compile(rb"\n(@[0-9a-f]{16}) ([0-9]{1,3})\n\Z")
-_LAST_LENGTH = 23
+_LAST_LENGTH = 23  # of what it says then, at most
 
 
 class Cut(Exception):
@@ -56,6 +54,7 @@ class KeptShell(asyncssh.SSHClientSession[bytes]):
         self._err = bytearray()
         self._word = b""
         self._ended: asyncio.Future[int] | None = None
+        self._is_left_to = False  # something goes on printing after the end of the script that began it
         self.is_open = False
         self.heard_at = 0.0  # by the loop's clock
 
@@ -65,23 +64,29 @@ class KeptShell(asyncssh.SSHClientSession[bytes]):
         self.heard_at = asyncio.get_running_loop().time()
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
-        """What comes while nothing is asked was left behind by what a script began: nobody asked for it."""
-        if self._ended is None:
-            return
+        """What comes while nothing is asked was left behind by what a script began: the shell is closed, since that would stand
+        in the next one's answer as well."""
         if datatype is not None:
-            if len(self._err) < ERRORS_KEPT:
+            if self._ended is not None and len(self._err) < ERRORS_KEPT:
                 self._err += data
-            return
-        if self._ended.done():
-            return
+        elif self._ended is None:
+            self.close()
+        elif self._ended.done():
+            self._is_left_to = True
+        else:
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        unseen = max(0, len(self._out) - _LAST_LENGTH)
         self._out += data
-        if len(self._out) > OUTPUT_LIMIT:
+        start = self._out.find(b"\n" + self._word + b" ", unseen)
+        end = self._out.find(b"\n", start + 1) if start >= 0 else -1
+        if end >= 0 and self._ended is not None:
+            self._ended.set_result(int(self._out[start:end].split()[1]))
+            self._is_left_to = end + 1 < len(self._out)
+            del self._out[start:]
+        elif len(self._out) > OUTPUT_LIMIT:
             self._fail(Cut(f"it printed more than {OUTPUT_LIMIT >> 20} MiB"))
-        elif self._out.endswith(b"\n"):
-            last = _LAST.search(self._out, max(0, len(self._out) - _LAST_LENGTH))
-            if last is not None and last[1] == self._word:
-                self._ended.set_result(int(last[2]))
-                del self._out[last.start() :]
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_open = False
@@ -115,7 +120,7 @@ class KeptShell(asyncssh.SSHClientSession[bytes]):
         finally:
             self._ended = None
             self._out.clear()
-            if rc != 0:
+            if rc != 0 or self._is_left_to:
                 self.close()
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from itertools import pairwise
 from reconcilers.backends import machine_jobs, machine_scripts
 from reconcilers.backends.hiding import unnamed, without
 from reconcilers.backends.machine import (
+    NOTHING,
     Domain,
     MachineAddress,
     MachineAnswer,
@@ -24,9 +25,9 @@ from reconcilers.backends.machine import (
     SettingKey,
     question_of,
 )
+from reconcilers.backends.machine_alike import answer_digest, script_of
 from reconcilers.backends.machine_dialect import MachineDialect
 from reconcilers.backends.machine_look import read_look, readable
-from reconcilers.backends.machine_question import answer_digest, script_of
 from reconcilers.backends.machine_shell import Frame, Ran, Shell, frames, new_nonce, whole
 from reconcilers.errors import OutcomeUnknown, OutsideError, Rejected, Transient
 from reconcilers.secret import HIDDEN, Secret
@@ -34,6 +35,7 @@ from reconcilers.secret import HIDDEN, Secret
 VALUE_LIMIT = 100 * 1024  # bytes: one argument of a command may have 128 KiB on Linux
 NAME_LIMIT = 200
 OUTPUT_SHOWN = 600
+UNHEARD = (7, 127)  # curl found nobody who listens, or is not there itself
 OUTPUT_SENT = 16384  # machine_scripts sends no more; what was cut there may end in half a secret
 
 
@@ -73,10 +75,15 @@ class ShellMachines:
         await self._write(address, "start_supervisor_job", machine_jobs.start(self.dialect, job))
 
     async def start_install(
-        self, address: MachineAddress, component: str, version: str | None, services: tuple[str, ...]
+        self,
+        address: MachineAddress,
+        component: str,
+        version: str | None,
+        services: tuple[str, ...],
+        first: Mapping[SettingKey, Secret] = NOTHING,
     ) -> None:
         """See `Machines.start_install`."""
-        job = machine_jobs.install(self.dialect, _name(address, component), version, services, self.places)
+        job = machine_jobs.install(self.dialect, _name(address, component), version, services, self.places, first)
         await self._write(address, f"start_install {component}", machine_jobs.start(self.dialect, job))
 
     async def remove_component(self, address: MachineAddress, component: str, services: tuple[str, ...]) -> None:
@@ -193,11 +200,13 @@ class ShellMachines:
         return answer
 
     async def _door(self, address: MachineAddress, name: str, steps: list[str]) -> None:
-        """A call to the front door. Raises Rejected for what it calls invalid, Transient for any other error."""
+        """A call to the front door. Raises Rejected for what it calls invalid, OutcomeUnknown when it may have heard it,
+        Transient for any other error."""
         body, rc = _bodies(await self._write(address, name, steps)).get(0, (b"", None))
         system = f"machine {address.key}"
         if rc != 0:
-            raise Transient(f"{name}: the front door does not answer", system=system, reason="FrontDoorSilent")
+            kind: type[OutsideError] = Transient if rc in UNHEARD else OutcomeUnknown
+            raise kind(f"{name}: the front door does not answer", system=system, reason="FrontDoorSilent")
         try:
             reply = json.loads(body)
             error = reply.get("error")
@@ -205,7 +214,7 @@ class ShellMachines:
             raise OutcomeUnknown(f"{name}: the front door's answer is not whole", system=system) from None
         if error:
             invalid = isinstance(error, Mapping) and error.get("code") == -32602
-            kind: type[OutsideError] = Rejected if invalid else Transient
+            kind = Rejected if invalid else Transient
             message = error.get("message") if isinstance(error, Mapping) else error
             said = _line(without(unnamed(str(message)), address.hidden))
             words = f"{name}: the front door refuses ({said})"

@@ -10,11 +10,13 @@ so that no place stands empty until we look again. A place is a lock as well, an
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reconcilers.backends.machine import SUPERVISOR_JOB, install_job
+from reconcilers.backends.machine import NOTHING, SUPERVISOR_JOB, SettingKey, install_job
 from reconcilers.backends.machine_dialect import MachineDialect, line
 from reconcilers.backends.machine_scripts import file_name
+from reconcilers.secret import Secret
 from specs.catalogue import catalogue
 
 LOG_KEPT = 64 * 1024
@@ -173,11 +175,16 @@ def supervisor(dialect: MachineDialect, lab_url: str, version: str | None) -> Jo
 
 
 def install(
-    dialect: MachineDialect, component: str, version: str | None, services: tuple[str, ...], places: int
+    dialect: MachineDialect,
+    component: str,
+    version: str | None,
+    services: tuple[str, ...],
+    places: int,
+    first: Mapping[SettingKey, Secret] = NOTHING,
 ) -> JobScript:
     """Install or update a component and start its services, when one of so many places is free; services that ran another
     version are restarted. What the component needs to start is waited for, if it is being installed as well; by then the
-    place is given back, so that it can be had by that.
+    place is given back, so that it can be had by that. `first` is written before services of another version are started.
 
     What was written before the first start is read by it: a fresh service is no longer stale. A service that another
     version may have left running is restarted, which is the same.
@@ -186,7 +193,7 @@ def install(
     known = catalogue().get(component)
     needs = [need for need in (known.needs if known else ()) if need != dialect.supervisor]
     waits = [f"  after {shlex.quote(need)} {shlex.quote(file_name(install_job(need)))}" for need in needs]
-    steps = "\n".join((*waits, *(_start_after_install(dialect, each) for each in services)))
+    steps = "\n".join((*waits, *_written_first(dialect, first), *(_start_after_install(dialect, s) for s in services)))
     work = f"""\
   take_place {places} || return
   : >"$D"/components/{shlex.quote(file_name(component))}
@@ -199,6 +206,17 @@ def install(
 {steps}
   return 0"""
     return JobScript(install_job(component), version or "", work)
+
+
+def _written_first(dialect: MachineDialect, first: Mapping[SettingKey, Secret]) -> list[str]:
+    """A version that cannot be told counts as another one."""
+    if not first:
+        return []
+    writes = [
+        f"    call {line(dialect.secret_set, context=context, key=key, value=value.text())} || return"
+        for (context, key), value in first.items()
+    ]
+    return ['  if [ -z "$RESULT" ] || [ "$before" != "$RESULT" ]; then', *writes, "  fi"]
 
 
 def _start_after_install(dialect: MachineDialect, service: str) -> str:

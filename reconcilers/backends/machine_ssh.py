@@ -97,7 +97,9 @@ class SshShell:
         finally:
             line.users -= 1
             line.used_at = asyncio.get_running_loop().time()
-            if line.users == 0 and not _alive(line) and self._lines.get(address.key) is line:
+            if line.users == 0 and self._lines.get(address.key) is not line:
+                await _close(line)  # it was forgotten meanwhile: nobody else knows of what was opened since
+            elif line.users == 0 and not _alive(line):
                 del self._lines[address.key]  # nobody may ever ask for that machine again
 
     async def _run(self, address: MachineAddress, line: _Line, script: bytes, *, name: str, writing: bool) -> Ran:
@@ -190,18 +192,18 @@ class SshShell:
         except (TimeoutError, OSError, asyncssh.Error) as error:
             if isinstance(error, asyncssh.ChannelOpenError) and not connection.link.is_closed():
                 raise Transient(f"it opens no more channels ({error.reason})", system=_system(address)) from error
-            connection.link.abort()
+            _give_up(line, connection)
         connection = await self._connected(address, line)
         try:
             async with asyncio.timeout(CHANNEL_LIMIT):
                 return connection, await kept_on(connection.link)
         except (TimeoutError, OSError, asyncssh.Error) as error:
-            connection.link.abort()
+            _give_up(line, connection)
             raise Unreachable("it lets us in, but opens no shell", system=_system(address)) from error
 
     async def _connected(self, address: MachineAddress, line: _Line) -> _Connection:
         """The kept connection, or a new one; whoever comes meanwhile waits for the same."""
-        if line.opening is not None and not _usable(line.opening, address):
+        if not _usable(line, address):
             await _close(line)
         if line.opening is None:
             line.opening = asyncio.create_task(self._connect(address))
@@ -298,12 +300,18 @@ def openssh_form(key: asyncssh.SSHKey) -> str:
     return " ".join(key.export_public_key("openssh").decode().split()[:2])
 
 
-def _usable(opening: asyncio.Task[_Connection], address: MachineAddress) -> bool:
-    if not opening.done():
-        return True
-    if opening.cancelled() or opening.exception() is not None:
-        return False
-    return not opening.result().link.is_closed() and opening.result().leads_to == _place(address)
+def _made(line: _Line) -> _Connection | None:
+    """The connection, once it is opened."""
+    opening = line.opening
+    if opening is None or not opening.done() or opening.cancelled() or opening.exception() is not None:
+        return None
+    return opening.result()
+
+
+def _usable(line: _Line, address: MachineAddress) -> bool:
+    """Whether it leads where it should, or may do so soon."""
+    made = _made(line)
+    return _alive(line) and (made is None or made.leads_to == _place(address))
 
 
 def _idle_shell(line: _Line, connection: _Connection, *, only_warm: bool) -> _Kept | None:
@@ -325,24 +333,31 @@ def _idle(line: _Line) -> float:
 
 def _alive(line: _Line) -> bool:
     """Whether there is a connection to keep, or may be one soon."""
-    opening = line.opening
-    if opening is None or not opening.done():
-        return opening is not None
-    return not opening.cancelled() and opening.exception() is None and not opening.result().link.is_closed()
+    if line.opening is None or not line.opening.done():
+        return line.opening is not None
+    made = _made(line)
+    return made is not None and not made.link.is_closed()
+
+
+def _give_up(line: _Line, connection: _Connection) -> None:
+    """End a connection. Whoever asks next gets another: of one that is being ended it is not told at once that it is closed."""
+    connection.link.abort()
+    if _made(line) is connection:
+        line.opening, line.kept = None, []
 
 
 async def _close(line: _Line) -> None:
-    opening, line.opening, line.kept = line.opening, None, []
-    if opening is None:
-        return
-    if not opening.done():
-        opening.cancel()
-    elif not opening.cancelled() and opening.exception() is None:
-        opening.result().link.abort()
+    made = _made(line)
+    if made is not None:
+        made.link.abort()
+    elif line.opening is not None:
+        line.opening.cancel()
+    line.opening, line.kept = None, []
 
 
 def _lost(address: MachineAddress, call: Call, error: Exception) -> OutsideError:
-    kind: type[OutsideError] = OutcomeUnknown if call.writing else Transient
+    is_unknown = call.writing and not isinstance(error, Unbegun)
+    kind: type[OutsideError] = OutcomeUnknown if is_unknown else Transient
     words = f"it took longer than {ANSWER_LIMIT:.0f} s" if isinstance(error, TimeoutError) else _brief(error)
     return kind(
         f"{call.name} did not come to an end that we saw ({words})", system=_system(address), reason="ConnectionLost"

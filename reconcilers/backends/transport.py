@@ -132,8 +132,9 @@ class Wire:
         self.system = gate.system
         self.gate = gate
         self._at = lru_cache(ADDRESSES)(lambda path: httpx.URL(f"{base.rstrip('/')}/{path.lstrip('/')}"))
+        self._transport = LimitedTransport(inner, gate)
         self._client = httpx.AsyncClient(
-            transport=LimitedTransport(inner, gate),
+            transport=self._transport,
             headers={"Accept": "application/json", **(headers or {})},
             follow_redirects=False,
             trust_env=False,
@@ -165,7 +166,8 @@ class Wire:
             extensions={"call": call, "limit": limit, "hidden": hidden},
         )
         try:
-            answer = await self._client.send(request)
+            # Past the client: redirects, sign-in and cookies of its own are not wanted, and cost more than all the rest.
+            answer = await self._transport.handle_async_request(request)
         except _NOTHING_SENT as error:
             raise Unreachable(f"no connection for {call.name} ({why(error, request)})", system=self.system) from None
         except httpx.HTTPError as error:

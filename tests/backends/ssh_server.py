@@ -15,8 +15,8 @@ import pytest
 
 from reconcilers.backends.limits import Gate
 from reconcilers.backends.machine import MachineAddress
+from reconcilers.backends.machine_alike import _template
 from reconcilers.backends.machine_client import ShellMachines
-from reconcilers.backends.machine_question import _template
 from reconcilers.backends.machine_ssh import SshShell, openssh_form
 from reconcilers.clock import SystemClock
 from reconcilers.secret import Secret
@@ -119,7 +119,7 @@ async def _pumped(source: Any, sink: Any) -> None:
 
 @pytest.fixture
 async def server(furnished: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
-    monkeypatch.setattr("reconcilers.backends.machine_question._template", _template.__wrapped__)
+    monkeypatch.setattr("reconcilers.backends.machine_alike._template", _template.__wrapped__)
     monkeypatch.setattr("reconcilers.backends.machine_look.COMMAND_TIME", 1)  # what hangs here hangs on purpose
     here = Server(furnished)
     await here.start()

@@ -107,6 +107,19 @@ async def test_an_install_tells_its_version_and_starts_its_services(
     assert (look.versions, look.owned_components, look.jobs) == ({}, frozenset(), {})
 
 
+async def test_what_is_written_first_is_there_when_another_version_starts_and_no_other_time(
+    furnished: Any, machines: ShellMachines, address: MachineAddress, until: Until
+) -> None:
+    listener, shut = ("core", "LISTENER"), {("core", "LISTENER"): Secret("0")}
+    for version, held in (("v0.3.1", Secret("0")), ("v0.3.1", Secret("1")), ("v0.4.0", Secret("0"))):
+        await machines.write_settings(address, {listener: Secret("1")}, {}, owned=False)
+        await machines.start_install(address, "hero_proxy", version, ("hero_proxy",), shut)
+        assert (await ended(machines, address, "component-hero_proxy", until)).state is JobState.SUCCEEDED
+        assert (await machines.look(address, MachineQuery(secrets=(listener,)))).secrets == {listener: held}, version
+    log = await machines.job_log(address, "component-hero_proxy")
+    assert log.index("secret set") < log.index("restart hero_proxy")
+
+
 async def test_a_second_start_of_a_running_job_changes_nothing(
     furnished: Any, machines: ShellMachines, address: MachineAddress, until: Until
 ) -> None:

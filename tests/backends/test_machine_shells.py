@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from itertools import product
 
+import asyncssh
 import pytest
 
 from reconcilers.backends.limits import Call
 from reconcilers.backends.machine import MachineQuery
+from reconcilers.backends.machine_channels import KeptShell
 from reconcilers.backends.machine_client import ShellMachines
 from reconcilers.backends.machine_shell import Ran
+from reconcilers.backends.machine_ssh import _close
 from reconcilers.errors import OutcomeUnknown, Transient
 from tests.backends.ssh_server import Server, Until, at, over_ssh, server, shell_of
 
@@ -175,3 +179,130 @@ async def test_an_answer_without_an_end_is_cut_off(
     assert caught.value.reason == "ConnectionLost"
     assert (await said(over_ssh, server, "echo fine\n")).out == b"fine\n"
     assert server.logins == 1
+
+
+async def test_what_goes_on_printing_is_heard_by_no_later_script(
+    server: Server, over_ssh: ShellMachines, until: Until
+) -> None:
+    await said(over_ssh, server, "(sleep 0.2; echo late) & exit 0\n")
+    (line,) = shell_of(over_ssh)._lines.values()
+    ((_, shell),) = line.kept
+
+    async def is_closed() -> bool:
+        return not shell.is_open
+
+    await until(is_closed)
+    assert (await said(over_ssh, server, "echo fine\n")).out == b"fine\n"
+    assert (server.logins, len(server.running)) == (1, 2)
+
+
+class Channel:
+    """An SSH channel into which we look from the other side."""
+
+    def __init__(self) -> None:
+        self.told = b""
+        self.is_closed = False
+
+    def write(self, data: bytes) -> None:
+        self.told += data
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+OUT = [b"", b"a", b"a\n", b"\n@0123456789abcdef 0", b"\xff\0\n\n@"]
+LEFT = [b"", b"late", b"late\n", b"\n@0123456789abcdef 0\n"]
+
+
+async def test_an_end_is_seen_however_it_comes_and_whatever_follows() -> None:
+    """What a script began may print at once after its end, in the same packet."""
+    for out, left, pieces in product(OUT, LEFT, (1, 2, 7, 100)):
+        channel, shell = Channel(), KeptShell()
+        shell.connection_made(channel)  # type: ignore[arg-type]
+        running = asyncio.create_task(shell.run(b"true\n"))
+        await asyncio.sleep(0)
+        comes = out + b"\n" + channel.told.partition(b"\n")[0] + b" 0\n" + left
+        size = -(-len(comes) // pieces)
+        for start in range(0, len(comes), size):
+            shell.data_received(comes[start : start + size], None)
+        async with asyncio.timeout(5):
+            assert await running == (0, out, b"")
+        assert (shell.is_open, channel.is_closed) == (not left, bool(left))
+
+
+async def test_a_write_that_never_left_is_no_unknown_one(
+    server: Server, over_ssh: ShellMachines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cut_meanwhile(call: Call) -> None:
+        (line,) = shell_of(over_ssh)._lines.values()
+        await _close(line)
+        await server.links[-1].wait_closed()
+
+    monkeypatch.setattr(shell_of(over_ssh)._gate, "leaving", cut_meanwhile)
+    with pytest.raises(Transient) as caught:
+        await said(over_ssh, server, 'touch "$HOME/wrote"\n', writing=True)
+    assert caught.value.reason == "ConnectionLost"
+
+
+async def test_of_a_machine_that_is_forgotten_meanwhile_no_connection_is_left(
+    server: Server, over_ssh: ShellMachines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await said(over_ssh, server, "echo one\n")
+
+    async def forgotten_meanwhile(call: Call) -> None:
+        monkeypatch.undo()
+        await over_ssh.forget("compute1/0001")
+
+    monkeypatch.setattr(shell_of(over_ssh)._gate, "leaving", forgotten_meanwhile)
+    assert (await said(over_ssh, server, "echo two\n")).out == b"two\n"
+    async with asyncio.timeout(20):
+        await server.links[1].wait_closed()
+    assert server.logins == 2
+
+
+@pytest.mark.parametrize("writing", [True, False])
+async def test_a_script_that_takes_too_long_is_given_up(
+    server: Server, over_ssh: ShellMachines, monkeypatch: pytest.MonkeyPatch, writing: bool
+) -> None:
+    await said(over_ssh, server, "echo one\n")
+    server.home.touch("hang")
+    monkeypatch.setattr("reconcilers.backends.machine_ssh.ANSWER_LIMIT", 0.1)
+    with pytest.raises(OutcomeUnknown if writing else Transient, match="longer than"):
+        await said(over_ssh, server, WHILE_IT_HANGS, writing=writing)
+    monkeypatch.undo()
+    (server.home.path / "hang").unlink()
+    assert (await said(over_ssh, server, "echo two\n")).out == b"two\n"
+    assert server.logins == 1
+
+
+async def test_a_machine_that_opens_no_more_shells_does_not_lose_those_that_it_has(
+    server: Server, over_ssh: ShellMachines, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    server.home.touch("hang")
+    first = asyncio.create_task(said(over_ssh, server, f"echo one; {WHILE_IT_HANGS}", writing=True))
+
+    async def it_runs() -> bool:
+        return len(server.running) == 1
+
+    await until(it_runs)
+
+    def refused(_link: object, _packet: object) -> None:
+        raise asyncssh.ChannelOpenError(asyncssh.OPEN_RESOURCE_SHORTAGE, "no more")
+
+    monkeypatch.setattr(asyncssh.SSHServerConnection, "_process_session_open", refused)
+    with pytest.raises(Transient, match="no more channels"):
+        await said(over_ssh, server, "echo two\n", writing=True)
+    (server.home.path / "hang").unlink()
+    assert (await first).out == b"one\n"
+    assert server.logins == 1
+
+
+async def test_a_connection_that_died_unnoticed_is_replaced_also_for_what_writes(
+    server: Server, over_ssh: ShellMachines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No shell of it was kept, so that nothing has left when it shows."""
+    assert (await said(over_ssh, server, "exit 3\n")).rc == 3
+    monkeypatch.setattr("reconcilers.backends.machine_ssh.CHANNEL_LIMIT", 0.5)
+    server.links[0]._transport.pause_reading()  # type: ignore[union-attr]
+    assert (await said(over_ssh, server, "echo two\n", writing=True)).out == b"two\n"
+    assert server.logins == 2

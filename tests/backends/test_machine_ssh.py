@@ -242,3 +242,23 @@ async def test_an_idle_connection_gives_no_signs_of_life(server: Server, over_ss
     (line,) = shell_of(over_ssh)._lines.values()
     assert line.opening is not None
     assert line.opening.result().link._keepalive_timer is None
+
+
+async def test_signs_of_life_are_given_until_the_last_script_has_ended(
+    server: Server, over_ssh: ShellMachines, until: Until
+) -> None:
+    server.home.touch("hang")
+    long = asyncio.create_task(over_ssh.look(at(server), MachineQuery(secrets=(("core", "A"),))))
+
+    async def asked() -> bool:
+        return "secret get" in server.home.read("asked")
+
+    await until(asked)
+    await over_ssh.look(at(server), MachineQuery())
+    (line,) = shell_of(over_ssh)._lines.values()
+    assert line.opening is not None
+    link = line.opening.result().link
+    assert link._keepalive_timer is not None
+    (server.home.path / "hang").unlink()
+    await long
+    assert link._keepalive_timer is None

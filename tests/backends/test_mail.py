@@ -195,7 +195,8 @@ async def test_a_letter_arrives_whole(server: SmtpServer) -> None:
     assert plain.get_content().replace("\r\n", "\n") == LETTER.text
     assert rich.get_content().strip() == LETTER.html
     assert all(byte < 128 for byte in server.raw[0]), "not every server takes eight bits"
-    assert server.said[:3] == ["ehlo example.org", "mail FROM:<hero@example.org>", "rcpt TO:<alice@example.org>"]
+    said = [line.casefold() for line in server.said[:3]]  # Pythons spell it one way or the other
+    assert said == ["ehlo example.org", "mail from:<hero@example.org>", "rcpt to:<alice@example.org>"]
 
 
 async def test_any_key_makes_a_message_id_the_same_each_time(server: SmtpServer) -> None:
@@ -341,7 +342,8 @@ class AnothersByThen:
         yield
 
     async def leaving(self, call: Call) -> None:
-        assert (call.name, self.server.said[-1]) == ("send", f"rcpt TO:<{LETTER.to}>"), "asked when all but it is said"
+        last = self.server.said[-1].casefold()
+        assert (call.name, last) == ("send", f"rcpt to:<{LETTER.to}>"), "asked when all but it is said"
         raise Blocked("it is another's", system="mail")
 
 

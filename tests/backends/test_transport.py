@@ -85,6 +85,18 @@ async def test_what_is_no_json_is_no_answer(answer: httpx.Response) -> None:
             here.json(got, writing=writing)
 
 
+async def test_every_call_stands_alone_no_redirect_is_followed_and_no_cookie_sent_back() -> None:
+    asked: list[httpx.Request] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(302, headers={"Location": "http://[elsewhere", "Set-Cookie": "session=1; Path=/"})
+
+    here = wire(respond)
+    assert [(await here.send("GET", "/a", writing=False)).status_code for _ in range(2)] == [302, 302]
+    assert [(each.url.path, "Cookie" in each.headers) for each in asked] == [("/a", False)] * 2
+
+
 async def test_a_whole_call_has_one_limit_however_it_trickles() -> None:
     async def trickle() -> AsyncIterator[bytes]:
         while True:

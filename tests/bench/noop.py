@@ -13,8 +13,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from reconcilers.backends.machine_alike import script_of
 from reconcilers.backends.machine_dialect import MachineDialect
-from reconcilers.backends.machine_question import script_of
 from reconcilers.backends.machine_ssh import CIPHERS
 from reconcilers.facts import Facts
 from reconcilers.machine_look import machine_address, machine_question

@@ -16,7 +16,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
@@ -46,27 +46,38 @@ WHERE locktype = 'advisory' AND objsubid = 2 AND classid = %s AND objid < %s"""
 
 
 @dataclass
-class Child:
-    """One replica, and where it writes down what it does."""
+class Diary:
+    """Of a process that is a replica: where it writes down what it does."""
 
-    process: asyncio.subprocess.Process
-    diary: Path
+    process: int
+    path: Path
 
     def told(self, what: str) -> Iterator[tuple[float, str]]:
-        for line in self.diary.read_text().splitlines() if self.diary.exists() else ():
+        for line in self.path.read_text().splitlines() if self.path.exists() else ():
             kind, at, of = line.split()
             if kind == what:
                 yield float(at), of
 
     @property
+    def lives(self) -> bool:
+        return Path(f"/proc/{self.process}").exists()
+
+    @property
     def cpu(self) -> float:
         """Seconds of the processor until now."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+
+@dataclass
+class Child(Diary):
+    """One replica that we began."""
+
+    begun: asyncio.subprocess.Process
+
     async def end(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        await self.process.wait()
+        self.begun.send_signal(signal.SIGTERM)
+        await self.begun.wait()
 
 
 BEGUN: list[asyncio.subprocess.Process] = []
@@ -89,7 +100,7 @@ async def begin(url: str, state: Path, *, changes: bool = False, busy: bool = Tr
     diary = state / f"diary-{number}"
     told = {"url": url, "state": str(state), "number": number, "diary": str(diary), "changes": changes, "busy": busy}
     process.stdin.write(f"{json.dumps(told)}\n".encode())
-    return Child(process, diary)
+    return Child(process.pid, diary, process)
 
 
 async def holders(url: str) -> dict[int, str]:
@@ -159,11 +170,11 @@ async def take_over(url: str, state: Path, rounds: int, busy: bool) -> list[tupl
         await shared_by(url, 3)
         await asyncio.sleep(WARM)
         victim = children.pop(0)
-        theirs = {shard for shard, who in (await holders(url)).items() if f"-{victim.process.pid}-" in who}
+        theirs = {shard for shard, who in (await holders(url)).items() if f"-{victim.process}-" in who}
         wanted = {name for name in names if shard_of(name) in theirs}
         killed = time.monotonic()
-        victim.process.kill()
-        begun, ended = [await _all_of(children, what, wanted, killed) for what in ("begun", "ended")]
+        victim.begun.kill()
+        begun, ended = [await all_of(children, what, wanted, killed) for what in ("begun", "ended")]
         found.append((begun, ended, len(wanted)))
         print("at once" if busy else "at rest", found[-1], file=sys.stderr, flush=True)
         if number + 1 < rounds:
@@ -179,7 +190,7 @@ async def _names(url: str, state: Path) -> Any:
             yield name
 
 
-async def _all_of(children: list[Child], what: str, wanted: set[str], since: float) -> float:
+async def all_of(children: Sequence[Diary], what: str, wanted: set[str], since: float) -> float:
     """Seconds until each of these was in a diary."""
     async with asyncio.timeout(LIMIT):
         while True:

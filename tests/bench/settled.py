@@ -96,6 +96,7 @@ class _Heard(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         answer = await self.inner.handle_async_request(request)
+        await answer.aread()
         if answer.status_code != 304:
             self.answers[_question(request)] = answer
         return answer

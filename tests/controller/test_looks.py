@@ -181,6 +181,27 @@ async def test_a_look_from_before_the_clock_was_set_back_is_not_fresh_for_ever(
     assert len(asked.answers) == 2
     asked.answer(2)
     assert (await second).value == 2
+    async with asyncio.timeout(5):
+        assert (await looks.read("vms", clock.now(), asked.ask)).value == 2, "it is kept in place of that one"
+
+
+async def test_who_comes_after_the_end_of_an_older_look_goes_along_with_the_newer(
+    looks: Looks, clock: ManualClock
+) -> None:
+    asked = Asked()
+    early = asyncio.ensure_future(looks.read("vms", None, asked.ask))
+    await asked.begun(1)
+    clock.pass_by(SECOND)
+    late = [asyncio.ensure_future(looks.read("vms", clock.now(), asked.ask))]
+    await asked.begun(2)
+    asked.answer(1)
+    await early
+    late.append(asyncio.ensure_future(looks.read("vms", clock.now(), asked.ask)))
+    await asyncio.sleep(0)
+    asked.answer(2)
+    async with asyncio.timeout(5):
+        assert [(await each).value for each in late] == [2, 2]
+    assert len(asked.answers) == 2
 
 
 class Answer:

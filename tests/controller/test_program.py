@@ -67,3 +67,9 @@ def test_a_program_that_cannot_be_read_is_unknown(files: Path, monkeypatch: pyte
 
     monkeypatch.setattr(Path, "read_bytes", refused)
     assert digest() == b""
+
+
+def test_so_is_one_whose_files_are_not_found(files: Path) -> None:
+    """In an archive, say, or a folder that may not be listed: every other program would be found alike."""
+    shutil.rmtree(files / "own")
+    assert digest() == b""

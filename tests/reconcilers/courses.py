@@ -231,7 +231,7 @@ COURSES: Mapping[str, Course] = {
         removal=NOTHING,
     ),
     "front_door": Course(
-        birth=done(4, "install", "install"),
+        birth=done(5, "install", "install"),  # hero_proxy's listener is set to shut before it starts
         again=done(4, "install", "install"),
         drifts={
             "router stopped": Drift(
@@ -239,7 +239,7 @@ COURSES: Mapping[str, Course] = {
             ),
             "proxy stopped": Drift(lambda life: life.world.drift.stop_service(life.vm, "hero_proxy"), done(1, "start")),
             "proxy changed": Drift(
-                lambda life: life.world.drift.set_version(life.vm, "hero_proxy", "v0.0.1"), done(2, "install")
+                lambda life: life.world.drift.set_version(life.vm, "hero_proxy", "v0.0.1"), done(3, "install")
             ),
         },
         removal=NOTHING,

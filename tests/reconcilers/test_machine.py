@@ -164,6 +164,18 @@ TOLD_FOR: dict[str, tuple[Vm, Facts, list[str], bool]] = {
     "another one as well": (vm(vm_id="13", name="bob_1"), begun(), ["wait AddressTwice"], False),
     "another one that is gone": (vm("deleted", vm_id="13", name="bob_1"), begun(), [], True),
     "another one, and it was ours before": (vm(vm_id="13", name="bob_1"), known(), [], True),
+    "another one, and ours had another before": (
+        vm(vm_id="13", name="bob_1"),
+        some_facts(known().need(MachineFacts).model_copy(update={"address": "4bb::2"})),
+        ["wait AddressTwice"],
+        False,
+    ),
+    "another one, and it was our last machine's": (
+        vm(vm_id="13", name="bob_1"),
+        some_facts(known().need(MachineFacts).model_copy(update={"vm_id": "11"})),
+        ["wait AddressTwice"],
+        False,
+    ),
 }
 
 

@@ -14,7 +14,7 @@ import os
 import pickle
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -205,8 +205,7 @@ class _CrowdMachines:
 
     def __getattr__(self, name: str) -> Any:
         async def call(address: MachineAddress, *given: Any, **named: Any) -> Any:
-            told = [tuple(each) if isinstance(each, Iterable) and _is_lazy(each) else each for each in given]
-            return await self._ask(name, address, *told, named)
+            return await self._ask(name, address, *map(_sendable, given), {key: _sendable(named[key]) for key in named})
 
         return call
 
@@ -230,8 +229,11 @@ class _CrowdMachines:
             return await self._way.ask("machine", name, address, *what)
 
 
-def _is_lazy(each: Any) -> bool:
-    return not isinstance(each, str | bytes | tuple | list | dict | frozenset | set)
+def _sendable(each: Any) -> Any:
+    """Views and generators as what they show."""
+    if isinstance(each, str | bytes | tuple | list | frozenset | set) or not isinstance(each, Iterable):
+        return each
+    return dict(each) if isinstance(each, Mapping) else tuple(each)
 
 
 def crowd_machines(way: Way, gate: Gate) -> Machines:

@@ -42,6 +42,7 @@ _HOLDERS = """
 SELECT a.application_name, count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = %s AND l.objid < %s GROUP BY 1
 """
+_SETTLED = "SELECT name FROM testers WHERE phase = %s AND observed_generation = generation"
 
 
 @dataclass
@@ -51,6 +52,8 @@ class Replica:
     number: int
     process: int
     folder: Path
+    _read: list[dict[str, Any]] = field(default_factory=list)
+    _offset: int = 0
 
     @property
     def calls(self) -> list[dict[str, Any]]:
@@ -64,9 +67,17 @@ class Replica:
 
     @property
     def _told(self) -> list[dict[str, Any]]:
+        """What is new is read: a crowd tells tens of thousands of things, and is asked again and again."""
         file = self.folder / f"calls-{self.number}"
-        lines = file.read_text().splitlines() if file.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        new = b""
+        if file.exists():
+            with file.open("rb") as opened:
+                opened.seek(self._offset)
+                new = opened.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        self._read += map(json.loads, whole.splitlines())
+        return self._read
 
     @property
     def log(self) -> str:
@@ -144,12 +155,9 @@ class Replicas:
         wanted = set(names)
 
         async def holds() -> bool:
-            settled = {
-                record.name
-                for record in await self.store.testers()
-                if record.phase is Phase.READY and record.observed_generation == record.generation
-            }
-            return wanted <= settled
+            async with await psycopg.AsyncConnection.connect(self.places.url, autocommit=True) as admin:
+                rows = await (await admin.execute(_SETTLED, [Phase.READY.value])).fetchall()
+            return wanted <= {name for (name,) in rows}
 
         await self.until(holds, f"{len(wanted)} testers Ready", limit)
 

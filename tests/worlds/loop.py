@@ -34,6 +34,10 @@ START = datetime.fromtimestamp(WORLD_BEGINS, UTC)
 MOST_ROUNDS = 20_000
 """Rounds of the loop without time passing: more than any honest work takes."""
 INSTANT = 1e-6  # seconds: the least that a timer takes
+COLLECTED = (5_000, 20, 10)
+"""Seldomer than by itself, and often enough for the processor's cache: with ten times as many new values it is slower again."""
+ROOM = 256
+"""Tasks of a life that are begun before those that have ended are forgotten."""
 _life: contextvars.ContextVar[Life | None] = contextvars.ContextVar("life", default=None)
 
 
@@ -50,13 +54,25 @@ class Life:
 
     def __init__(self) -> None:
         self.ended = False
-        self.tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self._tasks: list[weakref.ref[asyncio.Task[Any]]] = []
+        self._room = ROOM
 
     def run(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Begin the work; all of its tasks and timers belong to this life."""
         context = contextvars.Context()
         context.run(_life.set, self)
         return asyncio.get_running_loop().create_task(work, context=context)
+
+    def began(self, task: asyncio.Task[Any]) -> None:
+        """The task is one of this life's."""
+        self._tasks.append(weakref.ref(task))
+        if len(self._tasks) > self._room:
+            self._tasks = [weakref.ref(task) for task in self.under_way()]
+            self._room = 2 * len(self._tasks) + ROOM
+
+    def under_way(self) -> list[asyncio.Task[Any]]:
+        """Its tasks that have not ended."""
+        return [task for known in self._tasks if (task := known()) is not None and not task.done()]
 
     def end(self) -> None:
         """Nothing of it runs again, and what it awaits is answered to nobody."""
@@ -69,6 +85,23 @@ class Life:
 def outliving(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """Begin work that belongs to the world: the end of whoever asked for it does not end it."""
     return asyncio.get_running_loop().create_task(work, context=contextvars.Context())
+
+
+class _Handle(asyncio.Handle):
+    """Made without asking each time whether the loop is watched: most of what a loop does is to make these."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        callback: Callable[..., Any],
+        args: tuple[Any, ...],
+        loop: asyncio.AbstractEventLoop,
+        context: contextvars.Context | None,
+    ) -> None:
+        self._context = contextvars.copy_context() if context is None else context
+        self._loop, self._callback, self._args = loop, callback, args
+        self._cancelled, self._repr, self._source_traceback = False, None, None
 
 
 class _Jumping(selectors.BaseSelector):
@@ -137,11 +170,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         task: asyncio.Task[Any] = super().create_task(coro, name=name, context=context)
         life = _life.get() if context is None else context.get(_life)
         if life is not None:
-            life.tasks.add(task)
+            life.began(task)
         return task
 
     def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> asyncio.Handle:  # type: ignore[override]
-        handle = super().call_soon(callback, *args, context=context)
+        if self.is_closed():
+            raise RuntimeError("the loop is closed")
+        handle = _Handle(callback, args, self, context)
+        self._ready.append(handle)  # type: ignore[attr-defined]
         if self._any_ended:
             life = _life.get() if context is None else context.get(_life)
             if life is not None and life.ended:
@@ -161,7 +197,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         for handle in (*self._ready, *self._scheduled):  # type: ignore[attr-defined]
             if handle._context.get(_life) is life:
                 handle.cancel()
-        self._graves += [(task, life) for task in life.tasks if not task.done()]
+        self._graves += [(task, life) for task in life.under_way()]
 
     def wind_up(self) -> None:
         """Cancel who still lives, wait for them, and let go of the dead."""
@@ -248,6 +284,7 @@ def spare_what_is_there() -> None:
     """The collector need not walk through every library again for each life that ends: once is enough."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*COLLECTED)
 
 
 _spare_what_was_there = functools.cache(spare_what_is_there)
@@ -279,14 +316,16 @@ class VirtualClock:
     """
 
     offset = timedelta(0)
-    _told: tuple[object, datetime] = (None, datetime.min)  # it is asked very often in one moment
+    _asked: tuple[object, float, timedelta] = (None, 0.0, offset)  # it is asked very often in one moment
+    _told = datetime.min
 
     def now(self) -> datetime:
         loop = _loop()
-        asked = (loop, loop.time(), self.offset)
-        if self._told[0] != asked:
-            self._told = (asked, loop.start + timedelta(seconds=loop.time()) + self.offset)
-        return self._told[1]
+        (of, at, wrong), now = self._asked, loop._jumping.now
+        if at != now or of is not loop or wrong is not self.offset:
+            self._asked = (loop, now, self.offset)
+            self._told = loop.start + timedelta(seconds=now) + self.offset
+        return self._told
 
     async def sleep(self, span: timedelta) -> None:
         await asyncio.sleep(max(0.0, span.total_seconds()))

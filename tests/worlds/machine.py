@@ -18,6 +18,7 @@ from examples.simulator.ways import GIVES_UP
 from examples.simulator.world import AUTHORISED
 from reconcilers.backends.limits import Call, Gate
 from reconcilers.backends.machine import (
+    NOTHING,
     Domain,
     MachineAddress,
     MachineAnswer,
@@ -100,10 +101,16 @@ class WorldMachines:
         await self._write(address, "start_supervisor_job", work)
 
     async def start_install(
-        self, address: MachineAddress, component: str, version: str | None, services: tuple[str, ...]
+        self,
+        address: MachineAddress,
+        component: str,
+        version: str | None,
+        services: tuple[str, ...],
+        first: Mapping[SettingKey, Secret] = NOTHING,
     ) -> None:
         def work(script: Script) -> Coroutine[Any, Any, None]:
-            return start_install(script.ground, self._dialect, Install(component, version, services, self._places))
+            what = Install(component, version, services, self._places, first)
+            return start_install(script.ground, self._dialect, what)
 
         await self._write(address, f"start_install {component}", work)
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from examples.simulator.machine_faults import is_full
 from examples.simulator.outcome import Outcome
-from reconcilers.backends.machine import SUPERVISOR_JOB, JobState, install_job
+from reconcilers.backends.machine import SUPERVISOR_JOB, JobState, SettingKey, install_job
 from reconcilers.backends.machine_dialect import MachineDialect, Words
 from reconcilers.backends.machine_jobs import START_WAIT
 from reconcilers.backends.machine_look import version_in
+from reconcilers.secret import Secret
 from tests.worlds.ground import Failed, Ground, JobRecord
 
 QUIET = 15.0  # seconds for a question that the log does not tell
@@ -142,6 +143,7 @@ class Install:
     version: str | None
     services: tuple[str, ...]
     places: int
+    first: Mapping[SettingKey, Secret]
 
 
 async def start_install(ground: Ground, dialect: MachineDialect, install: Install) -> None:
@@ -161,6 +163,9 @@ async def start_install(ground: Ground, dialect: MachineDialect, install: Instal
         fresh, before = not ground.has(component), await job.version_of(component)
         await job.build(component, version)
         job.record.result = await job.version_of(component)
+        if not job.record.result or before != job.record.result:
+            for (context, key), value in install.first.items():
+                await job.call(filled(dialect.secret_set, context=context, key=key, value=value.text()))
         for service in install.services:
             await _started(job, service, fresh, before)
 

@@ -11,10 +11,10 @@ from examples.simulator.catalogue import PROXY, SUPERVISOR
 from examples.simulator.http import Answer, Request
 from examples.simulator.world import AUTHORISED, World
 from reconcilers.backends.machine import JobState, MachineLook, MachineQuery, Probe
+from reconcilers.backends.machine_alike import without_passing
 from reconcilers.backends.machine_dialect import MachineDialect, Words
 from reconcilers.backends.machine_jobs import LOG_TAIL
 from reconcilers.backends.machine_look import COMMAND_TIME, probe_runs, read_look
-from reconcilers.backends.machine_question import without_passing
 from reconcilers.backends.machine_scripts import file_name
 from reconcilers.backends.machine_shell import Frame
 from tests.worlds.ground import Ground, JobRecord, host_key_of

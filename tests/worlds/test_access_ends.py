@@ -7,11 +7,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from controller.rests import QUIET
 from tests.lessons.conftest import LEAN
 from tests.reconcilers.data import ADMIN_KEY, OTHER_KEY, OWN_KEY
 from tests.worlds.loop import in_virtual_time
-from tests.worlds.rig import Rig, world
+from tests.worlds.rig import QUIET, Rig, world
 from tests.worlds.test_lives import changes_of
 
 REPOSITORY, OTHER = "geomind/feedback", "geomind/fleet"

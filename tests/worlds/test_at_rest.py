@@ -81,18 +81,38 @@ async def test_a_change_is_never_taken_for_rest(tmp_path: Path) -> None:
         await w.run_for(timedelta(minutes=1))
         assert found == ["alice"], "who asks for a look gets a whole one"
         await at_rest(w)
-        resting, store = w.controller.engine.resting, w.controller.store
+        resting = w.controller.engine.resting
         assert w.controller.engine.world is not None
         now = w.clock.now()
         assert resting.of("alice", w.controller.engine.world, now) is not None
         assert resting.of("alice", w.controller.engine.world, now + timedelta(days=1)) is None, "its last day comes"
-        books = await store.books("alice")
-        assert books is not None
-        await store.write(*(PutCondition(each) for each in books.conditions.values()))
+        await _write_about(w)
         assert len(resting) == 0, "somebody wrote about it"
+        await _written_about_while_it_is_looked_at(w)
         await at_rest(w)
         w.controller.engine.drop(lambda name: name == "alice")
         assert len(w.controller.engine.resting) == 0, "another replica may write about it from now on"
+
+
+async def _write_about(w: Rig) -> None:
+    """Without anything being another."""
+    await w.store.write(*(PutCondition(each) for each in (await w.conditions("alice")).values()))
+
+
+async def _written_about_while_it_is_looked_at(w: Rig) -> None:
+    read, engine = w.store.books, w.controller.engine
+
+    async def and_written(name: str, **more: Any) -> TesterBooks | None:
+        books = await read(name, **more)
+        await _write_about(w)
+        return books
+
+    w.store.books = and_written  # type: ignore[method-assign]
+    await engine.look("alice")
+    assert len(engine.resting) == 0, "what was found is not of the books as they are"
+    w.store.books = read  # type: ignore[method-assign]
+    await engine.look("alice")
+    assert len(engine.resting) == 1
 
 
 def _rotate_key() -> None:

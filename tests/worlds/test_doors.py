@@ -242,3 +242,34 @@ def _deleted(w: Rig, many: int) -> bool:
 async def _says(w: Rig, kind: str, reason: str) -> bool:
     found = (await w.conditions("alice")).get(kind)
     return found is not None and found.reason == reason
+
+
+@in_virtual_time
+async def test_another_version_of_hero_proxy_starts_with_the_door_shut_though_nobody_lives_to_look(
+    tmp_path: Path,
+) -> None:
+    """Its install is a job of the machine's own: it restarts hero_proxy whether or not we are there to see what that lets in."""
+    async with world(tmp_path, {"alice": {}}, fleet=LEAN) as w:
+        await w.ready("alice")
+        vm = w.vm("alice")
+        w.world.drift.add_fault(**fault("machine", "hero_proxy start", "listener_opens_ungated"))
+        w.world.drift.publish("hero_proxy", "v0.9.0")
+        job = install_job("hero_proxy")
+        known = w.yard.named(vm).jobs[job]
+        await w.until(lambda: w.yard.named(vm).jobs[job] is not known, "its update is begun")
+        w.kill()
+        opened: list[object] = []
+        for _ in range(300):
+            await w.run_for(timedelta(seconds=1))
+            opened += open_doors(w.world)
+        assert w.world.machine_named(vm).state.components["hero_proxy"].version == "v0.9.0"
+        assert opened == []
+        await w.start()
+
+        async def says_why() -> bool:
+            return (await w.conditions("alice"))["SignInGate"].reason == "DoorNotAsking"
+
+        await w.until(says_why, "it is not opened", within=A_WHILE)
+        w.world.drift.restart_proxy(vm)  # what was forgotten is remembered
+        await w.ready("alice", within=A_WHILE)
+        assert w.world.drift.secret(vm, "core", LISTENER) == "1"

@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 
 from controller.records import Change, FreshenFacts, PutCondition
-from controller.rests import QUIET
 from controller.store.store import AFTER_COMMIT
 from examples.simulator.invariants import accepting, doubles, stale_tenants
 from tests.lessons.conftest import LEAN, WITH_ENGINES
 from tests.worlds.loop import in_virtual_time, run
-from tests.worlds.rig import Rig, world
+from tests.worlds.rig import QUIET, Rig, world
 
 NAMES = ("alice", "carol", "dave")
 CREATES = ("/api/v1/admin/users", "/oauth2", "deploy_vm", "deploy_webgateway", "/emails")

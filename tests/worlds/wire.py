@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Mapping
 from email.utils import formatdate
+from functools import lru_cache
 from urllib.parse import unquote
 
 import httpx
@@ -75,9 +76,14 @@ class WorldTransport(httpx.AsyncBaseTransport):
         raise httpx.ConnectError(f"{host} is {way}", request=request)
 
     def _response(self, request: httpx.Request, answer: Answer) -> httpx.Response:
-        headers = [*answer.headers, ("date", formatdate(int(self.world.clock.now()), usegmt=True))]
+        headers = [*answer.headers, ("date", _date(int(self.world.clock.now())))]
         body = b"" if request.method == "HEAD" else answer.body
-        return httpx.Response(answer.status, headers=headers, content=body, request=request)
+        return httpx.Response(answer.status, headers=headers, stream=httpx.ByteStream(body), request=request)
+
+
+@lru_cache(maxsize=16)  # the same for all that is answered in one moment
+def _date(now: int) -> str:
+    return formatdate(now, usegmt=True)
 
 
 async def _as_asked(request: httpx.Request) -> Request:

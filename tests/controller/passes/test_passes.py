@@ -12,9 +12,9 @@ import pytest
 
 from controller.passes.acting import Draining
 from controller.passes.converging import Pass
-from controller.passes.outcomes import Kind, in_sync
-from controller.records import Change, PutCondition, PutTester, Severity
-from controller.store import Store
+from controller.passes.outcomes import Kind, StepOutcome, in_sync
+from controller.records import Change, Outcome, PutCondition, PutTester, SetStatus, Severity
+from controller.store import Store, StoreError
 from reconcilers.actions import Action, Step, Wait
 from reconcilers.errors import Blocked, OutcomeUnknown, Rejected, Transient
 from reconcilers.facts import Facts
@@ -61,6 +61,13 @@ async def one(store: Store, clock: ManualClock) -> Rig:
     await made.engine.adopt(FLEET)
     await made.add(a_tester("alice"))
     return made
+
+
+async def a_pass(one: Rig) -> Pass:
+    books, world = await one.store.books("alice"), one.engine._world
+    assert books is not None
+    assert world is not None
+    return Pass(books, {}, world, one.engine._bench, ())
 
 
 async def test_a_cold_tester_converges_in_one_pass_along_the_graph(one: Rig) -> None:
@@ -283,6 +290,38 @@ async def test_a_stopping_controller_begins_no_new_action(one: Rig) -> None:
     assert one.outside.calls == []
 
 
+async def test_a_stopping_controller_sees_the_calls_of_other_steps_to_their_end(
+    store: Store, clock: ManualClock
+) -> None:
+    """Only what does not end in seconds is cut off, and unknown then."""
+    outside, called, go_on = Outside(), asyncio.Event(), asyncio.Event()
+    gateway = FakeStep("gateway", outside, fixed_name="cloud")
+    one = rig(store, clock, [FakeStep("account", outside, fixed_name="Alice"), gateway], outside)
+    await one.engine.adopt(FLEET)
+    await one.add(a_tester("alice"))
+
+    async def slow(action: Action) -> None:
+        called.set()
+        await go_on.wait()
+
+    async def the_process_is_to_stop() -> None:
+        await called.wait()
+        await one.engine.stop()
+
+    outside.before.append(slow)
+    gateway.on_observe = the_process_is_to_stop
+    running = asyncio.create_task(one.run_pass())
+    await called.wait()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert not running.done()
+    go_on.set()
+    with pytest.raises(Draining):
+        await running
+    assert outside.calls == ["create Alice"]
+    assert [entry.outcome for entry in await store.journal("alice")] == [Outcome.DONE]
+
+
 async def test_a_tester_that_only_waits_writes_nothing(one: Rig) -> None:
     one.steps["machine"].wait = Wait("Starting", "it is starting", timedelta(minutes=5), "the grid")
     await one.run_pass()
@@ -310,10 +349,7 @@ async def test_who_asks_how_a_step_ended_is_told_once_the_books_say_it(
     one: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it begins for that reason stands in the books behind the reason, also when the telling waits for another one."""
-    books, world = await one.store.books("alice"), one.engine._world
-    assert books is not None
-    assert world is not None
-    running = Pass(books, {}, world, one.engine._bench, ())
+    running = await a_pass(one)
     go_on, written = asyncio.Event(), list[Change]()
 
     async def slow(*changes: Change) -> None:
@@ -323,7 +359,9 @@ async def test_who_asks_how_a_step_ended_is_told_once_the_books_say_it(
     monkeypatch.setattr(one.store, "write", slow)
     for step in ("account", "machine"):
         running.turns.begin(step)
-    ended = [asyncio.create_task(running.came_to(world.step(step), in_sync(step))) for step in ("account", "machine")]
+    ended = [
+        asyncio.create_task(running.came_to(running.world.step(step), in_sync(step))) for step in ("account", "machine")
+    ]
     asked = asyncio.create_task(running.outcome_of("machine"))
     for _ in range(50):
         await asyncio.sleep(0)
@@ -332,5 +370,56 @@ async def test_who_asks_how_a_step_ended_is_told_once_the_books_say_it(
     told = await asked
     assert told is not None
     assert told.kind is Kind.IN_SYNC
-    assert "Machine" in {each.condition.type for each in written if isinstance(each, PutCondition)}
+    assert [each.condition.type for each in written if isinstance(each, PutCondition)] == ["Account", "Machine"]
+    assert [each.progress for each in written if isinstance(each, SetStatus)] == [20, 40]
     await asyncio.gather(*ended)
+
+
+async def test_what_the_books_could_not_be_told_nobody_leans_on(one: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = await a_pass(one)
+
+    async def refused(*changes: Change) -> None:
+        await asyncio.sleep(0)
+        if changes:
+            raise StoreError("the disk is full")
+
+    monkeypatch.setattr(one.store, "write", refused)
+    running.turns.begin("account")
+    asked = asyncio.create_task(running.outcome_of("account"))
+    await asyncio.sleep(0)
+    with pytest.raises(StoreError):
+        await running.came_to(running.world.step("account"), in_sync("account"))
+    with pytest.raises(StoreError):
+        await asked
+
+
+async def test_nobody_waits_for_a_turn_that_cannot_come(one: Rig) -> None:
+    running = await a_pass(one)
+    async with asyncio.timeout(20):
+        assert await running.outcome_of("machine") is None, "the account's facts are not known"
+    running.turns.begin("account")
+    asked = asyncio.create_task(running.outcome_of("account"))
+    await asyncio.sleep(0)
+    assert not asked.done()
+    await running.is_outdated()
+    async with asyncio.timeout(20):
+        assert await asked is None, "the spec has changed"
+
+
+async def test_of_several_turns_each_is_told_and_the_last_one_holds(one: Rig) -> None:
+    await one.until_quiet()
+    running = await a_pass(one)
+    account = running.world.step("account")
+    before = await one.condition("Account")
+    fails = StepOutcome("account", Kind.FAILING, "Transient", "busy", "Forge", did=1)
+    for outcome, condition in (*[(fails, ("False", "Transient"))] * 2, (in_sync("account", did=2), before)):
+        running.turns.begin("account")
+        asked = asyncio.create_task(running.outcome_of("account"))
+        await asyncio.sleep(0)
+        assert not asked.done()
+        await running.came_to(account, outcome)
+        assert await one.condition("Account") == condition
+        assert await asked is running.outcomes["account"]
+        assert running.told["Account"].failures == (outcome is fails), "a pass is one try"
+    assert (await one.told())[:2] == ["InSync", "Transient"]
+    assert running.outcomes["account"].did == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -123,7 +124,44 @@ async def test_what_cannot_be_written_is_kept_on(store: Store, monkeypatch: pyte
     monkeypatch.setattr(store, "write", full)
     await proofs.flush()
     assert len(proofs) == 1
+    later = store.clock.now() + KEPT
+    store.clock.now = lambda: later  # type: ignore[method-assign]
+    await proofs.flush()
+    assert not proofs.are_due(later), "not with every look of thousands"
+    assert proofs.are_due(later + KEPT)
+
+
+async def test_what_was_to_be_written_and_was_cut_off_is_due_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proofs, begun = Proofs(store), asyncio.Event()
+    await (await snapshot(store, proofs)).learn("sign_in_gate", AGAIN)
+
+    async def hangs(*_: object) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(store, "write", hangs)
+    writing = asyncio.ensure_future(proofs.flush())
+    await begun.wait()
+    writing.cancel()
+    await asyncio.wait({writing})
     assert proofs.are_due(store.clock.now() + KEPT)
+
+
+async def test_what_was_kept_over_facts_of_before_is_no_obstacle(store: Store) -> None:
+    """Another replica looked after it meanwhile, and wrote."""
+    proofs = Proofs(store)
+    await (await snapshot(store, proofs)).learn("sign_in_gate", AGAIN)
+    unheard, store.listeners[:] = list(store.listeners), []
+    other = GATE.model_copy(update={"proven": "y"})
+    await store.write(PutFacts("alice", other, machine_facts().key, NOON))
+    store.listeners[:] = unheard
+    seen = AGAIN.model_copy(update={"proven": "y"})
+    await (await snapshot(store, proofs)).learn("sign_in_gate", seen)
+    assert (await snapshot(store, proofs)).facts().get(SignInGateFacts) == seen
+    await proofs.flush()
+    assert await written(store) == seen
 
 
 HOUR = timedelta(hours=1)

@@ -46,7 +46,7 @@ def a_rest(**changes: Any) -> Rest:
     rest = Rest(
         world=a_world(),
         since=NOW,
-        until=NOW + DAY,
+        until=NOW + DAY / 3,
         whole_by=NOW + DAY,
         renewals=(renewal,),
         reads=(

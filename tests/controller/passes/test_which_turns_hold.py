@@ -6,8 +6,7 @@ from collections import Counter
 
 import pytest
 
-from controller.passes.graph import MOST_TURNS
-from controller.passes.turns import Turns
+from controller.passes.turns import MOST_TURNS, Turns
 
 NEEDS = {"app": (), "gate": ("app",), "letter": ("gate",)}
 

@@ -82,6 +82,7 @@ async def test_of_writes_that_wait_for_the_same_disk_each_kind_is_a_statement(
     await store.write(*(PutTester(a_tester(name)) for name in NAMES))
     statements: list[str] = []
     assert isinstance(store._database, SqliteDatabase)
+    event.listen(store._database._writer, "begin", lambda _: statements.append("BEGIN"))
     event.listen(store._database._writer, "before_cursor_execute", lambda *told: statements.append(told[2].split()[0]))
 
     async def step(number: int) -> None:

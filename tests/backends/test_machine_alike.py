@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from reconcilers.backends.machine import MachineQuery, question_of
+from reconcilers.backends.machine_alike import answer_digest, script_of
 from reconcilers.backends.machine_dialect import MachineDialect
 from reconcilers.backends.machine_look import look_script
-from reconcilers.backends.machine_question import answer_digest, script_of
 from reconcilers.backends.machine_shell import Ran
 from reconcilers.backends.probes import Probe
 

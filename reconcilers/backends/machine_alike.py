@@ -1,4 +1,4 @@
-"""The script of a look, made once for all machines of which the same is asked; and what tells two answers apart.
+"""Looks that are alike: their script, made once for all machines of which the same is asked; and what tells two answers apart.
 
 Testers' questions differ in their public names and addresses only, and making the script takes longer than sending it. So it
 is made for stand-ins, and these are replaced.
@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from hashlib import blake2b
 
-from reconcilers.backends.machine import Question, Shape, stand_in
+from reconcilers.backends.machine import HOSTS_STAND_IN, Question, Shape, stand_in
 from reconcilers.backends.machine_dialect import MachineDialect
 from reconcilers.backends.machine_look import look_script
 from reconcilers.backends.machine_shell import Ran
@@ -18,7 +18,7 @@ from reconcilers.backends.machine_shell import Ran
 MOST_HOSTS = 9
 ADDRESS, NONCE = "a7d3e5f9", "@9f5e3d7a"  # stand-ins: an address has hexadecimal digits
 PLAIN = re.compile(r"[A-Za-z0-9.:-]+")  # nothing in it means anything to a shell
-STAND_IN = re.compile(rf"(h[0-9]+-b8e4c6a2\.invalid|{ADDRESS}|{NONCE})")
+STAND_INS = re.compile(f"({HOSTS_STAND_IN.replace('.', '[.]').format('[0-9]+')}|{ADDRESS}|{NONCE})")
 PASSING = {
     word: re.compile(rb"%s(?<=[?&]%s)[^&\s]+" % (word, word)) for word in (b"state=", b"nonce=", b"code_challenge=")
 }
@@ -42,7 +42,7 @@ def script_of(dialect: MachineDialect, address: str, question: Question, nonce: 
 def _template(dialect: MachineDialect, shape: Shape) -> tuple[tuple[str, ...], range]:
     """The script in pieces, and which of them are stand-ins."""
     text = look_script(dialect, ADDRESS, shape.query, NONCE).decode("utf-8", "surrogateescape")
-    pieces = tuple(STAND_IN.split(text))
+    pieces = tuple(STAND_INS.split(text))
     return pieces, range(1, len(pieces), 2)
 
 
