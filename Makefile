@@ -87,6 +87,7 @@ bench-api: env  ## what the API, its stream and the pages cost with a thousand t
 
 bench-replicas: env  ## 1, 2 and 4 replicas on one PostgreSQL: passes, take-over, wake-ups
 	@$(BIN)/python -m tests.bench.replicas $(BENCH_ARGS)
+	@$(BIN)/python -m tests.bench.taken_at_rest
 
 crowd: env  ## three replicas and 200 testers under every fault, seeded; CROWD_ARGS="--testers 600 --seed 2"
 	@$(BIN)/python -m tests.replicas.crowd $(CROWD_ARGS)

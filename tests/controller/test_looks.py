@@ -14,7 +14,7 @@ import pytest
 from reconcilers.backends.compute import Vm
 from reconcilers.backends.machine import MachineAddress, MachineAnswer, MachineLook, MachineQuery, Question, question_of
 from reconcilers.errors import Transient
-from reconcilers.looks import Looks, TesterLooks
+from reconcilers.looks import NOTHING, Looks, TesterLooks
 from tests.controller.fakes import FLEET, ManualClock
 
 AGE = timedelta(seconds=30)
@@ -202,6 +202,28 @@ async def test_who_comes_after_the_end_of_an_older_look_goes_along_with_the_newe
     async with asyncio.timeout(5):
         assert [(await each).value for each in late] == [2, 2]
     assert len(asked.answers) == 2
+
+
+async def test_of_a_machine_only_what_was_asked_after_our_last_write_is_an_answer(
+    looks: Looks, clock: ManualClock
+) -> None:
+    asked: list[object] = []
+
+    async def answer(*question: object) -> int:
+        asked.append(question)
+        return len(asked)
+
+    looks.backends = SimpleNamespace(machines=SimpleNamespace(answer=answer))  # type: ignore[assignment]
+
+    async def looked() -> object:
+        return (await looks.machine(MachineAddress("gent/1", "400::1"), NOTHING, None)).value
+
+    assert [await looked(), await looked()] == [1, 1]
+    clock.pass_by(SECOND)
+    looks.wrote("gent/1")
+    assert [await looked(), await looked()] == [2, 2]
+    clock.pass_by(-timedelta(hours=1))  # what was noted is to come then
+    assert [await looked(), await looked()] == [3, 3]
 
 
 class Answer:

@@ -53,6 +53,10 @@ def test_it_is_another_with_every_file_and_library(files: Path, monkeypatch: pyt
     assert b"" not in seen
 
 
+def test_all_that_decides_is_in_it_and_windows_are_not() -> None:
+    assert {package.__name__ for package in program._THOUGHT} == {"specs", "reconcilers", "controller"}
+
+
 def test_it_stays_what_it_was_at_the_start(files: Path) -> None:
     program_digest.cache_clear()
     first = program_digest()

@@ -112,6 +112,7 @@ async def test_a_proof_is_done_over_when_it_is_due(store: Store) -> None:
     assert again is not None
     assert [each.due for each in again.renewals] == [NOW + HOUR * 2] * 2
     assert resting._rests["alice"] is again
+    assert again.since == NOW + HOUR, "a clock that is set back from now on is noticed"
     (kept,) = resting._proofs._kept.values()
     assert (kept.base, kept.machine) == (PROVEN, ADDRESS.key)
     assert kept.facts == PROVEN.model_copy(update={"checked_at": NOW + HOUR})

@@ -10,12 +10,12 @@ import pytest
 
 from controller.passes.proofs import KEPT, Proofs
 from controller.passes.snapshot import Snapshot
-from controller.records import DropTester, PutFacts, PutTester
+from controller.records import AddEvent, Change, DropTester, PutFacts, PutTester
 from controller.store import Keyring, Store, StoreError
 from controller.store.store import BEFORE_COMMIT
 from reconcilers.facts import EngineAccessFacts, SignInGateFacts, StepFacts
 from tests.controller.fakes import ManualClock
-from tests.controller.store.samples import MINUTE, NOON, a_tester, machine_facts
+from tests.controller.store.samples import MINUTE, NOON, a_tester, an_event, machine_facts
 from tests.reconcilers.data import FLEET
 
 GATE = SignInGateFacts(proven="x", checked_at=NOON, listening=True, public=True)
@@ -81,6 +81,44 @@ async def test_what_was_seen_once_more_while_it_was_written_is_known_and_written
     assert (await snapshot(store, proofs)).facts().get(SignInGateFacts) == later
     await proofs.flush()
     assert await written(store) == later
+
+
+async def test_what_was_seen_time_and_again_is_written_as_early_as_if_it_were_once(store: Store) -> None:
+    proofs, at = Proofs(store), store.clock.now()
+    for number in range(3):
+        seen = GATE.model_copy(update={"checked_at": NOON + (number + 1) * MINUTE})
+        store.clock.now = lambda number=number: at + number * MINUTE  # type: ignore[method-assign, misc]
+        await (await snapshot(store, proofs)).learn("sign_in_gate", seen)
+        assert (await snapshot(store, proofs)).facts().get(SignInGateFacts) == seen
+    assert proofs.are_due(at + KEPT)
+    assert proofs.are_due(at - MINUTE), "the clock was set back"
+    assert not proofs.are_due(at + KEPT - MINUTE)
+    await proofs.flush()
+    assert await written(store) == seen
+    assert not proofs.are_due(at + KEPT), "nothing is left"
+
+
+async def test_what_is_worth_no_write_of_its_own_goes_with_the_first_of_many(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controller.passes.proofs.AT_ONCE", 1)
+    write, writes, fails = store.write, list[tuple[Change, ...]](), set[int]()
+
+    async def one(*changes: Change) -> None:
+        writes.append(changes)
+        if len(writes) in fails:
+            raise StoreError("the disk is full")
+        await write(*changes)
+
+    monkeypatch.setattr(store, "write", one)
+    beside = AddEvent(an_event())
+    for failing, was_written in ((1, False), (2, True), (0, True)):
+        proofs, fails = Proofs(store), {failing}
+        for tester in ("alice", "bob"):
+            proofs.keep(PutFacts(tester, AGAIN, "", NOON), GATE)
+        writes.clear()
+        assert await proofs.flush([beside]) is was_written
+        assert [beside in changes for changes in writes] == [True, False][: len(writes)]
 
 
 async def test_news_is_written_at_once_and_what_was_kept_is_forgotten(store: Store) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -125,7 +125,19 @@ def test_what_this_program_did_not_write_is_told(body: str) -> None:
         rest_of(body, b"", HOURS, a_world(), NOW)
 
 
+@dataclass
+class One:
+    name: str
+
+
+@dataclass
+class Other:
+    name: str
+
+
 DIFFERENT: list[object] = [
+    One("x"),
+    Other("x"),
     None,
     "",
     "1",

@@ -89,6 +89,7 @@ async def test_hours_of_proofs_and_what_no_pass_reads_are_no_part_of_it(store: S
         FreshenFacts("alice", GATE, later, "gent/1", NOON + MINUTE),
         FreshenFacts("alice", ENGINES, again, "", NOON + MINUTE),
         AddEvent(an_event(of="alice")),
+        PutJournal(replace(an_entry(), id="of long ago", tester="alice", began_at=NOON - MINUTE, ended_at=NOON)),
         PutRest("alice", b"another", "[]"),
     )
     assert await mark_of(store) == before
