@@ -88,6 +88,7 @@ class Engine:
         self._adopting = asyncio.Lock()
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unbegun: set[object] = set()  # those of them that have not taken their first step
         self._failures = Failures({})
         self.proofs = Proofs(store)
         self.resting = Resting(store, self.proofs)
@@ -173,8 +174,16 @@ class Engine:
                 return
             task = asyncio.create_task(self._one(name), name=name)
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._unbegun.add(task)
+            task.add_done_callback(self._ended)
             task.add_done_callback(lambda _: slots.release())
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Also of one that was cut off before it took its first step: it could not say that the name is free again."""
+        self._tasks.discard(task)
+        if task in self._unbegun:
+            self._unbegun.discard(task)
+            self.queue.done(task.get_name())
 
     async def look_at_first(self, names: Iterable[str], within: timedelta) -> None:
         """Queue these testers, spread over the given time; who was at rest before is compared with what it rested on."""
@@ -206,6 +215,7 @@ class Engine:
             await self._world.retire()
 
     async def _one(self, name: str) -> None:
+        self._unbegun.discard(asyncio.current_task())
         wait: timedelta | None = None
         urgency, began, whole = Urgency.RESYNC, self.clock.now(), False
         try:

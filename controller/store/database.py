@@ -17,6 +17,10 @@ Pause = Callable[[], Awaitable[None]]
 """Awaited between the work and its commit; what it raises undoes the work."""
 
 
+class Written(asyncio.CancelledError):
+    """The task was cancelled meanwhile, but what it wrote is durable: whoever must hear of it hears of it."""
+
+
 class Database(Protocol):
     """Raises SQLAlchemyError for what goes wrong in it."""
 
@@ -27,7 +31,7 @@ class Database(Protocol):
     async def write(self, work: Work[T], pause: Pause | None) -> T:
         """Work within one transaction, durable when this returns and undone when this raises.
 
-        A task that is cancelled meanwhile sees the statements, or the commit, to their end first.
+        A task that is cancelled meanwhile sees the statements, or the commit, to their end first; Written says that it did.
         """
         ...
 

@@ -24,7 +24,7 @@ from sqlalchemy import URL
 
 from controller.store.alone import LOCK
 from controller.store.errors import StoreError
-from controller.store.postgres import HUNG_UP, cut, raw_arguments
+from controller.store.postgres import HUNG_UP, WRITER, cut, raw_arguments
 from reconcilers.clock import steady
 
 LOCKS: Final = 0x7E57_0001
@@ -50,6 +50,12 @@ _RAISE: Final = """
     ON CONFLICT (key) DO UPDATE SET epoch = leases.epoch + 1, holder = excluded.holder, since = excluded.since
     RETURNING key, epoch
 """
+_END_LATE: Final = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user
+    AND application_name = %(writers)s AND wait_event = 'ClientRead' AND xact_start < now() - %(lease)s
+"""
+"""Whose transaction waits for its client for longer than a lease: stopped or cut off in the middle of it. The server itself ends
+them between two statements, but not where a statement has come only in part."""
 _TAKE: Final = "SELECT one FROM unnest(%s::int[]) AS one WHERE pg_try_advisory_lock(%s, one) LIMIT %s"
 _FREE: Final = "SELECT pg_advisory_unlock(%s, one) FROM unnest(%s::int[]) AS one"
 _CARD: Final = """
@@ -160,6 +166,7 @@ class LockSession:
         try:
             return dict(await self._ask(_RAISE, {"keys": sorted(keys), "holder": holder}))
         except psycopg.errors.LockNotAvailable as error:
+            await self._ask(_END_LATE, {"writers": WRITER, "lease": self._lease})
             raise TimeoutError from error
 
     async def show(self, card: Card) -> None:

@@ -25,6 +25,9 @@ READERS: Final = 4
 
 HUNG_UP: Final = getattr(select, "POLLRDHUP", 0)  # that, and what is told unasked: errors and the end of both ways
 
+WRITER: Final = "tester-controller"
+"""The name of sessions that write."""
+
 _ARGUMENTS: Final = {
     # A connection that was cut off is noticed in about half a minute, also in the middle of a statement.
     "connect_timeout": 10,
@@ -32,7 +35,7 @@ _ARGUMENTS: Final = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
-    "application_name": "tester-controller",
+    "application_name": WRITER,
     # Who is stopped in the middle of a write keeps nobody waiting for longer.
     "options": "-c idle_in_transaction_session_timeout=5000",
 }

@@ -35,7 +35,7 @@ from controller.rests import KeptRest
 from controller.store import marks, migrations, pruning, reading, writing
 from controller.store.address import is_in_memory, normal, place_of
 from controller.store.briefs import Brief, Head, briefs
-from controller.store.database import Database, Work
+from controller.store.database import Database, Work, Written
 from controller.store.errors import SealingError, StoreError, lost_race, readable
 from controller.store.fencing import Fence, Fenced
 from controller.store.opening import database_of, fitting_keys
@@ -363,14 +363,21 @@ class Store:
             try:
                 result = await self._database.write(work, pause)
                 break
+            except Written:
+                self._hear(changes)
+                raise
             except SQLAlchemyError as error:
                 if not races_left or not lost_race(error):
                     raise readable(self._place, error) from error
+        self._hear(changes)
+        await self._call_hooks(AFTER_COMMIT, changes)
+        return result
+
+    def _hear(self, changes: tuple[Change, ...]) -> None:
+        """They are durable."""
         self.commits += 1
         for listener in self.listeners:
             listener(changes)
-        await self._call_hooks(AFTER_COMMIT, changes)
-        return result
 
     async def _call_hooks(self, moment: str, changes: tuple[Change, ...]) -> None:
         for hook in self.hooks:

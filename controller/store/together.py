@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final, Generic, TypeVar
@@ -19,7 +19,7 @@ from typing import Any, Final, Generic, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from controller.store.database import Pause, Work, to_the_end
+from controller.store.database import Pause, Work, Written, to_the_end
 from controller.store.errors import StoreError
 from controller.store.fencing import Fenced, check
 from controller.store.writing import Making, make_all
@@ -74,8 +74,11 @@ class Writers:
         except asyncio.CancelledError:
             if mine in self._asked:
                 self._asked.remove(mine)
-            else:  # it is begun
-                await to_the_end(mine.ended.wait())
+                raise
+            with suppress(asyncio.CancelledError):
+                await to_the_end(mine.ended.wait())  # it is begun
+            if isinstance(mine.outcome, tuple):
+                raise Written from None
             raise
         return mine.result()
 
@@ -86,7 +89,7 @@ class Writers:
 
     async def aclose(self) -> None:
         """After what was asked for is written."""
-        if self._answering:
+        while self._answering:
             await asyncio.wait(set(self._answering))
         await self.run(self._engine.dispose)
         self._threads.shutdown(wait=False)

@@ -337,3 +337,24 @@ async def test_who_is_most_urgent_is_decided_when_a_pass_can_begin(one: Rig, mon
 
 async def _nobody(*_: object) -> None:
     pass
+
+
+async def test_who_is_taken_away_as_its_pass_is_about_to_begin_is_looked_at_when_it_comes_back(
+    one: Rig, store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica that was stopped wakes up: passes are begun in the very turn of the loop in which it hears what it has lost."""
+    queue = one.engine.queue
+    handed_out = queue.urgency_of
+
+    def lost_as_well(name: str) -> Urgency | None:
+        asyncio.get_running_loop().call_soon(one.engine.drop, lambda each: True)
+        return handed_out(name)
+
+    monkeypatch.setattr(queue, "urgency_of", lost_as_well)
+    async with running(one):
+        await one.engine.take_in(a_revision("alice"))
+        await until(lambda: not one.engine._tasks and "alice" not in queue)
+        assert one.engine.passes == 0
+        monkeypatch.setattr(queue, "urgency_of", handed_out)
+        queue.add("alice")
+        await until(lambda: one.engine.passes == 1)

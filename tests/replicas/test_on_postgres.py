@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable
+from contextlib import closing
 from datetime import timedelta
 
 import psycopg
@@ -19,6 +20,7 @@ from controller.store.address import normal
 from controller.store.fencing import Lease, NotOurs
 from controller.store.line import open_line
 from controller.store.locks import LOCKS, LockSession, SessionLost
+from controller.store.postgres import WRITER
 from reconcilers.clock import SystemClock
 from tests.controller.fakes import ManualClock, until
 from tests.controller.store.samples import a_tester, an_event
@@ -169,6 +171,28 @@ async def test_who_is_stopped_in_the_middle_of_a_write_is_not_waited_for(postgre
         with pytest.raises(TimeoutError):
             await taker.raise_epochs([3], "them")
     assert await taker.raise_epochs([3], "them") == {3: 2}
+    await taker.aclose()
+
+
+async def test_who_is_cut_off_in_the_middle_of_a_statement_is_not_waited_for(postgres_url: str) -> None:
+    """The server's own timer is for the time between two statements: the first byte of the next one stops it."""
+    taker = await session(postgres_url, SHORT)
+    await taker.raise_epochs([3], "us")
+    timer = "-c idle_in_transaction_session_timeout=100"
+    with closing(psycopg.connect(postgres_url, application_name=WRITER, options=timer)) as cut:
+        cut.execute("SELECT epoch FROM leases WHERE key = 3 FOR SHARE")
+        cut.pgconn.enter_pipeline_mode()
+        cut.pgconn.send_flush_request()
+        cut.pgconn.flush()
+        tries = 0
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    assert await taker.raise_epochs([3], "them") == {3: 2}
+                    break
+                except TimeoutError:
+                    tries += 1
+    assert tries > 3, "it is given the time of a lease"
     await taker.aclose()
 
 

@@ -10,12 +10,16 @@ import pytest
 from sqlalchemy import URL, Connection, event, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from controller.records import Change, PutTester
+from controller.store import Keyring, Store
 from controller.store.address import normal
 from controller.store.errors import StoreError
 from controller.store.opening import database_of
 from controller.store.postgres import PostgresDatabase
 from controller.store.sqlite import SqliteDatabase
 from controller.store.together import MOST_TOGETHER
+from tests.controller.fakes import ManualClock
+from tests.controller.store.samples import a_tester
 
 Grouping = SqliteDatabase | PostgresDatabase
 
@@ -128,6 +132,33 @@ async def test_who_is_cancelled_before_its_turn_writes_nothing_and_later_is_seen
     found = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(each) for each in found] == [asyncio.CancelledError, int, asyncio.CancelledError, int]
     assert await kept(database) == [0, 1, 3]
+
+
+async def test_what_is_written_is_heard_of_though_its_writer_was_cancelled_meanwhile(
+    any_database_url: str, clock: ManualClock
+) -> None:
+    store = await Store.open(any_database_url, Keyring.generate(), clock)
+    heard: list[Change] = []
+    store.listeners.append(heard.extend)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def held(_: Connection) -> None:
+        begun.set()
+        go_on.wait(20)
+
+    database = store._database
+    assert isinstance(database, Grouping)
+    event.listen(database._writers._engine, "commit", held)
+    writing = asyncio.ensure_future(store.write(PutTester(a_tester("alice"))))
+    await asyncio.to_thread(begun.wait, 20)
+    writing.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert [type(each) for each in heard] == [PutTester]
+    assert await store.names() == ("alice",)
+    await store.aclose()
 
 
 async def test_what_was_asked_for_is_written_before_the_database_is_let_go_of(database: Grouping, url: URL) -> None:
