@@ -100,12 +100,12 @@ async def test_a_closed_store_says_so(open_store: OpenStore) -> None:
 async def test_a_server_that_restarts_is_found_again(
     postgres_url: str, postgres_server: str, keyring: Keyring, clock: Clock
 ) -> None:
-    """The server takes all connections away; the next use gets a new one."""
+    """The server has taken all connections away; the next use gets a new one."""
     store = await Store.open(postgres_url, keyring, clock)
     await store.write(AddEvent(an_event()))
     with psycopg.connect(postgres_server, autocommit=True) as admin:
         admin.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tester-controller'"
+            "SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity WHERE application_name = 'tester-controller'"
         )
     await store.write(AddEvent(an_event("again")))
     assert len(await store.events()) == 2
