@@ -32,6 +32,7 @@ from typing import Any
 from controller.collector import collecting_seldom
 from controller.places import Places, opened_store
 from controller.running import Controller
+from controller.sources.folder import FolderSource
 from controller.store import Store
 from reconcilers.backends.limits import Gate
 from reconcilers.backends.machine_client import ShellMachines
@@ -101,6 +102,13 @@ class Lived:
     intake: float  # seconds of processor from a changed file to its being taken in
 
 
+class RescannedFolder(QuietFolder):
+    """Nobody watches it, and it is read as a whole each minute, as by the real controller."""
+
+    def rescan(self) -> None:
+        FolderSource.rescan(self)
+
+
 class Fleet:
     """A controller over copies of the sample."""
 
@@ -167,7 +175,7 @@ async def fleet_of(
     chosen = clock or VirtualClock()
     if clock is None:
         await chosen.sleep(sample.at - chosen.now())
-        options = {"source_of": QuietFolder, "timetable": by_clock, **options}
+        options = {"source_of": RescannedFolder, "timetable": by_clock, **options}
     async with collecting_seldom(chosen), opened_store(places, chosen) as store:
         copies = await filled(sample, number, places, store)
         yield Fleet(places, Outside(sample, copies, asyncio.sleep), store, chosen, **options)
