@@ -194,12 +194,15 @@ def install(
     needs = [need for need in (known.needs if known else ()) if need != dialect.supervisor]
     waits = [f"  after {shlex.quote(need)} {shlex.quote(file_name(install_job(need)))}" for need in needs]
     steps = "\n".join((*waits, *_written_first(dialect, first), *(_start_after_install(dialect, s) for s in services)))
+    # Kept until it is written: when this try ends in between, the next one finds the new version there already.
+    noted = '[ -e "$J/before" ] || printf \'%s\\n\' "$before" >"$J/before"' if first else ":"
     work = f"""\
   take_place {places} || return
   : >"$D"/components/{shlex.quote(file_name(component))}
   fresh=yes
   if [ -x "$B"/{name} ]; then fresh=; fi
   before=$(version_of {name})
+  {noted}
   {_build(dialect, component, version)} || return
   RESULT=$(version_of {name})
   exec 7>&-
@@ -216,7 +219,8 @@ def _written_first(dialect: MachineDialect, first: Mapping[SettingKey, Secret]) 
         f"    call {line(dialect.secret_set, context=context, key=key, value=value.text())} || return"
         for (context, key), value in first.items()
     ]
-    return ['  if [ -z "$RESULT" ] || [ "$before" != "$RESULT" ]; then', *writes, "  fi"]
+    differs = '[ -z "$RESULT" ] || [ "$(cat "$J/before" 2>/dev/null)" != "$RESULT" ]'
+    return [f"  if {differs}; then", *writes, "  fi", '  rm -f "$J/before"']
 
 
 def _start_after_install(dialect: MachineDialect, service: str) -> str:

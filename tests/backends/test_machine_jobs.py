@@ -118,6 +118,15 @@ async def test_what_is_written_first_is_there_when_another_version_starts_and_no
         assert (await machines.look(address, MachineQuery(secrets=(listener,)))).secrets == {listener: held}, version
     log = await machines.job_log(address, "component-hero_proxy")
     assert log.index("secret set") < log.index("restart hero_proxy")
+    # A try that ends between the two is no reason for the next one to find nothing new.
+    await machines.write_settings(address, {listener: Secret("1")}, {}, owned=False)
+    furnished.touch("refuse")
+    await machines.start_install(address, "hero_proxy", "v0.5.0", ("hero_proxy",), shut)
+    assert (await ended(machines, address, "component-hero_proxy", until)).state is JobState.FAILED
+    (furnished.path / "refuse").unlink()
+    await machines.start_install(address, "hero_proxy", "v0.5.0", ("hero_proxy",), shut)
+    assert (await ended(machines, address, "component-hero_proxy", until)).state is JobState.SUCCEEDED
+    assert (await machines.look(address, MachineQuery(secrets=(listener,)))).secrets == {listener: Secret("0")}
 
 
 async def test_a_second_start_of_a_running_job_changes_nothing(

@@ -161,11 +161,13 @@ async def start_install(ground: Ground, dialect: MachineDialect, install: Instal
 
     async def placed(job: Job) -> None:
         fresh, before = not ground.has(component), await job.version_of(component)
+        noted = ground.before.setdefault(component, before) if install.first else before
         await job.build(component, version)
         job.record.result = await job.version_of(component)
-        if not job.record.result or before != job.record.result:
+        if not job.record.result or noted != job.record.result:
             for (context, key), value in install.first.items():
                 await job.call(filled(dialect.secret_set, context=context, key=key, value=value.text()))
+        ground.before.pop(component, None)
         for service in install.services:
             await _started(job, service, fresh, before)
 
