@@ -23,7 +23,7 @@ from controller.passes.rest import Rest
 from controller.passes.resting import Resting, may_rest
 from controller.passes.status import REACHABLE
 from controller.passes.written_off import write_off
-from controller.promises import promise_of
+from controller.promises import all_promises
 from controller.queue import Queue, Urgency
 from controller.records import (
     AddEvent,
@@ -32,7 +32,7 @@ from controller.records import (
     Severity,
     TesterBooks,
 )
-from controller.recovery import unknown_now
+from controller.recovery import known_now
 from controller.references import References
 from controller.sightings import Sightings
 from controller.store import Store, StoreError
@@ -165,6 +165,11 @@ class Engine:
             await self.look_at_first(await self.store.names(), START_SPREAD)
         await self._world_ready.wait()
         slots = asyncio.Semaphore(AT_ONCE)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            slots.release()
+            self._ended(task)
+
         while not self._stopping:
             await slots.acquire()  # first, so that who is most urgent is decided when a pass can begin
             name = await self.queue.get()
@@ -175,8 +180,7 @@ class Engine:
             task = asyncio.create_task(self._one(name), name=name)
             self._tasks.add(task)
             self._unbegun.add(task)
-            task.add_done_callback(self._ended)
-            task.add_done_callback(lambda _: slots.release())
+            task.add_done_callback(ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Also of one that was cut off before it took its first step: it could not say that the name is free again."""
@@ -286,14 +290,14 @@ class Engine:
 
     async def _rest(self, name: str) -> Rest | None:
         """That of a tester that was settled and is so still, by all that was looked at then."""
-        world = self._world
-        rest = self.resting.of(name, world, self.clock.now()) if world is not None else None
+        world, now = self._world, self.clock.now()
+        rest = self.resting.of(name, world, now) if world is not None else None
         if world is None or rest is None or self.operations.of(name):
             return None
         world.users += 1
         try:
-            found = await self.resting.is_as_it_was(rest, name, self.clock.now())
-            secrets = {**self._world_of[1], **await self.references.resolve(rest.needs)} if self._world_of else {}
+            found = await self.resting.is_as_it_was(rest, name, now)
+            secrets = await self._values_of(rest.needs) if rest.needs else {}
             again = await self.resting.renewed(found[0], name, secrets, self.clock.now()) if found else None
         finally:
             await world.leave()
@@ -306,9 +310,7 @@ class Engine:
     async def _promised(self) -> tuple[Promise, ...]:
         """Room that rows of machines have been given, every row that exists or is being made, and what is foreseen."""
         made = frozenset({ObjectState.INTENDED, ObjectState.EXISTING})
-        rows, now = await self.store.objects("machine", made), self.clock.now()
-        told = (promise for row in rows if (promise := promise_of(row, now)) is not None)
-        return self._bench.foreseen.beside(told, now)
+        return all_promises(*await self.store.given_away("machine", made), self.clock.now())
 
     async def _unrouted(self) -> int:
         """How many testers are told to be fine inside and dead from outside."""
@@ -316,8 +318,11 @@ class Engine:
 
     async def _secrets_of(self, books: TesterBooks) -> dict[str, Secret]:
         """Those of the tester's own spec, and the Fleet's credentials as the present world was opened with."""
+        return await self._values_of(needs_of_secret(books.record.desired))
+
+    async def _values_of(self, needs: Iterable[str]) -> dict[str, Secret]:
         of_fleet = self._world_of[1] if self._world_of is not None else {}
-        return {**of_fleet, **await self.references.resolve(needs_of_secret(books.record.desired))}
+        return {**of_fleet, **await self.references.resolve(needs)}
 
     def drop(self, whose: Callable[[str], bool]) -> None:
         """Cut off what is under way over testers that are not ours any more; nothing of it can be written."""
@@ -330,11 +335,11 @@ class Engine:
         self.queue.discard_those(whose)
 
     async def recover(self, whose: Callable[[str], bool]) -> None:
-        """Calls that were under way when an earlier process ended: unknown, so the next look decides (law 2)."""
+        """Calls that were under way when an earlier process ended (`controller.recovery`)."""
         entries = [entry for entry in await self.store.unfinished() if whose(entry.tester)]
         if entries:
             rows = await self.store.objects(states=frozenset({ObjectState.INTENDED}))
-            await self.store.write(*unknown_now(entries, rows, self.clock.now()))
+            await self.store.write(*known_now(entries, rows, self.clock.now()))
 
     async def follow_fleet(self) -> None:
         """Work with the Fleet that the books tell by now, if it is another one."""

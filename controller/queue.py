@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from bisect import insort
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from itertools import count
 
 from reconcilers.clock import Clock
 
@@ -26,6 +29,8 @@ class Urgency(Enum):
     CHANGED = 0.0
     FAILING = 10.0
     RESYNC = 60.0
+
+    __hash__ = object.__hash__  # each is there once; an Enum's own is a call for every look into a dictionary
 
     def __init__(self, seconds: float) -> None:
         self.head_start = timedelta(seconds=seconds)
@@ -44,32 +49,25 @@ class Standing:
     longest: tuple[str, timedelta] | None
 
 
-class _Entry:
-    """A name in the queue, and then while it is worked on: since when, and what was added meanwhile."""
-
-    __slots__ = ("again", "begun", "due", "live", "name", "urgency")
-
-    def __init__(self, name: str, due: datetime, urgency: Urgency) -> None:
-        self.name = name
-        self.due = self.begun = due
-        self.urgency = urgency
-        self.live = True
-        self.again: _Entry | None = None
+_Entry = tuple[datetime, int, str, Urgency]
+"""When it is due; the how manieth it is, so that the first to come is the first of those due at once; and who. It counts only as
+long as it is the very one that is in `_entries`."""
 
 
 class Queue:
-    """Heap-based; every operation is O(log n). One consumer calls `get`."""
+    """Who is due stands in a line for each urgency, in order of time; who is due later in a heap. One consumer calls `get`."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._seen = clock.now()
         self._entries: dict[str, _Entry] = {}
-        self._later: list[tuple[datetime, int, _Entry]] = []
-        self._due: list[tuple[datetime, int, _Entry]] = []
-        self._working: dict[str, _Entry] = {}
+        self._due: dict[Urgency, deque[_Entry]] = {urgency: deque() for urgency in Urgency}
+        self._later: list[_Entry] = []
+        self._working: dict[str, tuple[datetime, Urgency]] = {}  # since when, and as what it was handed out
+        self._again: dict[str, tuple[datetime, Urgency]] = {}  # what was added of these meanwhile
         self._handed_out = self._seen
-        self._count = 0
-        self._changed = asyncio.Event()
+        self._number = count()
+        self._waiting: asyncio.Future[None] | None = None
         self.admits: Callable[[str, Urgency], bool] | None = None  # whom this process looks after; None: everybody
 
     def __len__(self) -> int:
@@ -81,8 +79,8 @@ class Queue:
 
     def urgency_of(self, name: str) -> Urgency | None:
         """As what a name that is being worked on was handed out; None: it is not."""
-        entry = self._working.get(name)
-        return None if entry is None else entry.urgency
+        working = self._working.get(name)
+        return None if working is None else working[1]
 
     @property
     def working(self) -> frozenset[str]:
@@ -91,22 +89,19 @@ class Queue:
 
     def depth(self) -> int:
         """How many names are due and not yet handed out."""
-        self._promote()
-        return sum(entry.live for _, _, entry in self._due)
+        return len(self._all_due())
 
     def standing(self) -> Standing:
         """As of now; what it tells is no older than the clock, were it set back."""
-        self._promote()
-        now = self._clock.now()
-        due = [entry.due for _, _, entry in self._due if entry.live]
-        longest = min(self._working.values(), key=lambda each: (each.begun, each.name), default=None)
+        due, now = self._all_due(), self._seen
+        longest = min(((begun, name) for name, (begun, _) in self._working.items()), default=None)
         return Standing(
             due=len(due),
             oldest_due=_age(min(due, default=now), now),
             later=len(self._entries) - len(due),
             working=len(self._working),
             handed_out=_age(self._handed_out, now),
-            longest=(longest.name, _age(longest.begun, now)) if longest is not None else None,
+            longest=(longest[1], _age(longest[0], now)) if longest is not None else None,
         )
 
     def add(self, name: str, after: timedelta = NOW, urgency: Urgency = Urgency.CHANGED) -> None:
@@ -116,89 +111,112 @@ class Queue:
         due = self._now()
         if after > NOW:
             due += after
-        working = self._working.get(name)
-        if working is not None:
-            working.again = _merged(working.again, name, due, urgency)
+        if name in self._working:
+            again = self._again.get(name)
+            self._again[name] = (due, urgency) if again is None else _merged(*again, due, urgency)
             return
         old = self._entries.get(name)
-        entry = _Entry(name, due, urgency) if old is None else _merged(old, name, due, urgency)
         if old is not None:
-            if (old.due, old.urgency) == (entry.due, entry.urgency):
+            known = old[0], old[3]
+            due, urgency = _merged(*known, due, urgency)
+            if (due, urgency) == known:
                 return
-            old.live = False
-        self._put(entry)
+        self._place((due, next(self._number), name, urgency))
 
     def discard(self, name: str) -> None:
         """Forget a name: it is no more. What is being worked on is left to end."""
-        entry = self._entries.pop(name, None)
-        if entry is not None:
-            entry.live = False
-        if name in self._working:
-            self._working[name].again = None
+        self._entries.pop(name, None)
+        self._again.pop(name, None)
 
     def discard_those(self, whose: Callable[[str], bool]) -> None:
-        for name in [name for name in {*self._entries, *self._working} if whose(name)]:
+        for name in [name for name in {*self._entries, *self._again} if whose(name)]:
             self.discard(name)
 
     async def get(self) -> str:
         """The next name, once one is due."""
         while True:
-            self._promote()
-            due = self._due
-            while due:
-                entry = heapq.heappop(due)[2]
-                if entry.live:
-                    name = entry.name
-                    del self._entries[name]
-                    self._working[name] = entry
-                    entry.begun = self._handed_out = self._seen
-                    return name
-            self._changed.clear()
-            try:
-                await asyncio.wait_for(self._changed.wait(), self._until_next())
-            except TimeoutError:
-                continue
+            now = self._promote()
+            entry = self._first()
+            if entry is not None:
+                _, _, name, urgency = entry
+                del self._entries[name]
+                self._working[name] = now, urgency
+                self._handed_out = now
+                return name
+            self._waiting = asyncio.get_running_loop().create_future()
+            await asyncio.wait((self._waiting,), timeout=self._until_next())
 
     def done(self, name: str) -> None:
         """The work on `name` has ended; what was added meanwhile is queued now."""
-        entry = self._working.pop(name, None)
-        if entry is not None and entry.again is not None:
-            self._put(entry.again)
+        self._working.pop(name, None)
+        again = self._again.pop(name, None)
+        if again is not None:
+            self._place((again[0], next(self._number), name, again[1]))
 
-    def _put(self, entry: _Entry) -> None:
-        self._entries[entry.name] = entry
-        self._count += 1
-        if entry.due <= self._seen:
-            heapq.heappush(self._due, (entry.due + entry.urgency.head_start, self._count, entry))
+    def _place(self, entry: _Entry) -> None:
+        """Where it belongs by now."""
+        due, _, name, urgency = entry
+        self._entries[name] = entry
+        if due > self._seen:
+            heapq.heappush(self._later, entry)
+            if self._later[0] is not entry and self._later[0][0] > self._seen:
+                return  # whoever waits does so for somebody else, who is not due yet
         else:
-            heapq.heappush(self._later, (entry.due, self._count, entry))
-        if not self._changed.is_set():
-            self._changed.set()
+            line = self._due[urgency]
+            if not line or line[-1] < entry:
+                line.append(entry)
+            else:
+                insort(line, entry)
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def _first(self) -> _Entry | None:
+        """Out of its line: who has waited longest of those who are due, head starts reckoned in."""
+        while True:
+            first: deque[_Entry] | None = None
+            for line in self._due.values():
+                if line and (first is None or _rank(line) < _rank(first)):
+                    first = line
+            if first is None:
+                return None
+            entry = first.popleft()
+            if self._entries.get(entry[2]) is entry:
+                return entry
+
+    def _counts(self, entry: _Entry) -> bool:
+        return self._entries.get(entry[2]) is entry
+
+    def _all_due(self) -> list[datetime]:
+        self._promote()
+        return [entry[0] for line in self._due.values() for entry in line if self._counts(entry)]
 
     def _now(self) -> datetime:
-        now = self._clock.now()
-        if now < self._seen:
-            self._go_back(self._seen - now)
+        now, seen = self._clock.now(), self._seen
         self._seen = now
+        if now < seen:
+            self._go_back(seen - now)
         return now
 
     def _go_back(self, back: timedelta) -> None:
         """When the clock is set back, everything due moves back with it: nobody waits once more for time that has passed."""
-        for entry in (*self._entries.values(), *(each.again for each in self._working.values())):
-            if entry is not None:
-                entry.due -= back
-        self._later = [(due - back, count, entry) for due, count, entry in self._later]
-        self._due = [(rank - back, count, entry) for rank, count, entry in self._due]
+        self._again = {name: (due - back, urgency) for name, (due, urgency) in self._again.items()}
+        self._later.clear()
+        for line in self._due.values():
+            line.clear()
+        for due, number, name, urgency in list(self._entries.values()):
+            self._place((due - back, number, name, urgency))
 
-    def _promote(self) -> None:
+    def _promote(self) -> datetime:
+        """Returns what time it is."""
         now, later = self._now(), self._later
         while later and later[0][0] <= now:
-            _, count, entry = heapq.heappop(later)
-            if entry.live:
-                heapq.heappush(self._due, (entry.due + entry.urgency.head_start, count, entry))
+            entry = heapq.heappop(later)
+            if self._counts(entry):
+                self._place(entry)
+        return now
 
     def _until_next(self) -> float | None:
-        while self._later and not self._later[0][2].live:
+        while self._later and not self._counts(self._later[0]):
             heapq.heappop(self._later)
         if not self._later:
             return None
@@ -209,7 +227,10 @@ def _age(then: datetime, now: datetime) -> timedelta:
     return max(now - then, NOW)
 
 
-def _merged(old: _Entry | None, name: str, due: datetime, urgency: Urgency) -> _Entry:
-    if old is None:
-        return _Entry(name, due, urgency)
-    return _Entry(name, min(old.due, due), old.urgency if old.urgency.value <= urgency.value else urgency)
+def _rank(line: deque[_Entry]) -> tuple[datetime, int]:
+    due, number, _, urgency = line[0]
+    return due + urgency.head_start, number
+
+
+def _merged(old: datetime, older: Urgency, new: datetime, newer: Urgency) -> tuple[datetime, Urgency]:
+    return min(old, new), older if older.head_start <= newer.head_start else newer

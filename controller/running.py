@@ -20,6 +20,7 @@ from controller.intake import Revision, Taken
 from controller.orphans import Orphans
 from controller.places import Places, opened_store
 from controller.replicas.shares import Rhythm
+from controller.sources.compared import Compared
 from controller.sources.folder import FolderSource
 from controller.sources.git import GitSource
 from controller.sources.mirror import Mirror, Repository
@@ -194,19 +195,20 @@ class Controller:
     async def _follow_source(self) -> None:
         """A store that cannot be read for a moment ends one reading of the source, not the controller."""
         while not self.stop.is_set():
+            compared = Compared(self.clock)
             try:
                 async with aclosing(self.source.revisions(self.stop)) as revisions:
                     async for revision in revisions:
-                        await self._take_in(revision)
+                        await self._take_in(revision, compared)
             except StoreError as error:
                 log.warning("the source is not read now: %s", error)
                 await self.clock.sleep(STORE_RETRY)
 
-    async def _take_in(self, revision: Revision) -> None:
+    async def _take_in(self, revision: Revision, compared: Compared) -> None:
         """A store that cannot be written now must not lose a revision: it is taken in as soon as it can."""
         while not self.stop.is_set():
             try:
-                taken = await self.engine.take_in(revision)
+                taken = await self._compare(revision, compared)
             except StoreError as error:
                 log.warning("revision %s is not taken in yet: %s", revision.id, error)
                 await self.clock.sleep(STORE_RETRY)
@@ -214,6 +216,15 @@ class Controller:
             for listener in self.listeners:
                 listener(revision, taken)
             return
+
+    async def _compare(self, revision: Revision, compared: Compared) -> Taken:
+        fleet = revision.loaded.fleet
+        if fleet is not None and compared.tells_nothing_new(revision):
+            await self.engine.adopt(fleet)  # what its credentials refer to may hold something else by now
+            return Taken(fleet=fleet)
+        taken = await self.engine.take_in(revision)
+        compared.note(revision, taken)
+        return taken
 
     async def _known(self) -> tuple[frozenset[str], Fleet | None]:
         return frozenset(await self.store.names()), await last_good_fleet(self.store)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -36,6 +36,15 @@ class Folder:
     readable: bool
 
 
+class CalledAway(Exception):
+    """A reading gave way to something that is more urgent."""
+
+
+def never() -> bool:
+    """Nothing is more urgent than a reading."""
+    return False
+
+
 class FolderReader:
     """One folder, read again and again: what has the same stamps as when it was read is not opened again.
 
@@ -47,14 +56,17 @@ class FolderReader:
         self._read: dict[str, _Read] = {}
         self._has_links = False
 
-    def read(self) -> Folder:
-        """All .yaml and .yml files in the folder and below, without hidden ones. Never raises."""
+    def read(self, called_away: Callable[[], bool] = never) -> Folder:
+        """All .yaml and .yml files in the folder and below, without hidden ones. Raises CalledAway, and remembers nothing of
+        what it has read, once that is so when a file's turn comes."""
         root, before, found = self.root, self._read, _Reading()
         try:
             if not root.is_dir():
                 return _unreadable(root, "there is no such folder", "give the folder that holds the fleet's YAML files")
             base = root.resolve(strict=True)
             for name, entry in _candidates(root, base, found):
+                if called_away():
+                    raise CalledAway
                 if len(found.files) >= MAX_FILES or found.total > MAX_TOTAL:
                     most = f"{MAX_FILES} files or {MAX_TOTAL // 1024**2} MiB"
                     problem = f"the folder holds more than {most}; the rest is not read"

@@ -5,7 +5,8 @@ first. So a reading counts only when two in a row, a moment apart, are the same;
 it must stay gone for a little longer before its absence is believed.
 
 The system names the files that were written: where only what is in them has changed, only they are read again. Whatever else
-may be different is for a reading of the whole, and so is every rescan.
+may be different is for a reading of the whole, and so is every rescan, which gives way to what is told meanwhile: among
+thousands of files it takes a second.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -28,7 +29,7 @@ from controller.sources.waiting import first
 from reconcilers.clock import Clock
 from specs.amending import amended
 from specs.errors import SpecError
-from specs.folder import Folder, FolderReader
+from specs.folder import CalledAway, Folder, FolderReader, never
 from specs.loading import Loaded
 
 log = logging.getLogger("controller")
@@ -81,6 +82,7 @@ class FolderSource:
         self._judge = Judge(clock)
         self._latest: Revision | None = None  # that told something
         self._again = asyncio.Event()
+        self._gave_way = False  # the reading that `_again` asks for, once already
 
     def rescan(self) -> None:
         """Read again even if no change was noticed: a net under lost notifications, and for dates that pass."""
@@ -88,8 +90,11 @@ class FolderSource:
 
     async def read(self) -> Revision:
         """One settled reading of the folder: what has stood there twice. Raises what `known` raises."""
+        return await self._settled(await self._look())
+
+    async def _settled(self, found: Folder) -> Revision:
+        """What has stood there twice, given what stands there now."""
         known, last_fleet = await self._known()
-        found = await self._look()
         if self._stands(found):
             return self._good(self._revision(await self._judge.judge(found, known, last_fleet)))
         for _ in range(MOST_READINGS):
@@ -140,8 +145,8 @@ class FolderSource:
             self._latest, self.good_at = revision, self._clock.now()
         return revision
 
-    async def _look(self) -> Folder:
-        return await asyncio.to_thread(self._reader.read)
+    async def _look(self, called_away: Callable[[], bool] = never) -> Folder:
+        return await asyncio.to_thread(self._reader.read, called_away)
 
     def _lacks_something(self, loaded: Loaded, known: frozenset[str]) -> bool:
         """Whether a file is gone since the last good reading; at the first one, whether a known tester is in none."""
@@ -164,14 +169,28 @@ class FolderSource:
                 await first(heard.came.wait(), self._again.wait(), stop.wait())
                 if stop.is_set():
                     return
-                paths, is_asked = heard.taken(), self._again.is_set()
-                self._again.clear()
-                revision = await (self.read() if paths is None or is_asked else self.read_again(paths))
+                revision = await self._next(heard)
                 if revision is not None:
                     yield revision
         finally:
             watcher.cancel()
             await asyncio.gather(watcher, return_exceptions=True)
+
+    async def _next(self, heard: Heard) -> Revision | None:
+        """What was told first, and then the whole, if that is asked for: it gives way once. None: nothing is different."""
+        paths, is_asked = heard.taken(), self._again.is_set()
+        may_wait = is_asked and not self._gave_way
+        if paths and (may_wait or not is_asked):
+            self._gave_way = is_asked
+            return await self.read_again(paths)
+        self._again.clear()
+        self._gave_way = False
+        try:
+            found = await self._look(heard.came.is_set if may_wait and paths is not None else never)
+        except CalledAway:
+            self._again.set()
+            return None
+        return await self._settled(found)
 
     async def _watch(self, heard: Heard) -> None:
         """Folders come and go, and the system may refuse to watch one: while nobody watches, the rescan finds changes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -24,7 +25,7 @@ from reconcilers.clock import SystemClock
 from specs import memory
 from specs.documents import FileContent, parse_file
 from specs.fleet import Fleet
-from specs.folder import Folder, FolderReader
+from specs.folder import CalledAway, Folder, FolderReader, never
 from tests.controller.fakes import FLEET, until
 
 KNOWN = frozenset({"alice", "bob"})
@@ -279,9 +280,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     wholes: list[str] = []
     read = FolderReader.read
 
-    def noted(self: FolderReader) -> Folder:
+    def noted(self: FolderReader, called_away: Callable[[], bool] = never) -> Folder:
         wholes.append("whole")
-        return read(self)
+        return read(self, called_away)
 
     monkeypatch.setattr(FolderReader, "read", noted)
     return wholes
@@ -305,6 +306,34 @@ async def test_of_an_edit_only_its_file_is_read_and_a_new_file_has_all_read(
         assert seen[-1].edit is None
         (folder / "carol.yaml").unlink()
         await until(lambda: seen[-1].id == told.id)  # as a reading of the whole has it
+
+
+async def test_a_rescan_gives_way_to_an_edit_once_and_comes_after_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Among thousands of files it takes a second, in which nobody should wait for an edit; and it is not put off for ever."""
+    done, edited = list[str](), ["alice", "bob"]
+    read = FolderReader.read
+
+    def slow(self: FolderReader, called_away: Callable[[], bool] = never) -> Folder:
+        if edited:  # during the first reading, and during the next
+            done.append(edited.pop(0))
+            put_tester(folder, done[-1], "  allowlist: [carol]\n")
+            while called_away is not never and not called_away():
+                time.sleep(0.001)
+        try:
+            return read(self, called_away)
+        except CalledAway:
+            done.append("gave way")
+            raise
+
+    async with followed(folder) as (source, seen, _stop):
+        monkeypatch.setattr(FolderReader, "read", slow)
+        source.rescan()
+        await until(lambda: all("carol" in each.desired.allowlist for each in seen[-1].loaded.testers.values()))
+    assert done == ["alice", "gave way", "bob"]
+    assert seen[1].edit == Edit(seen[0].id, frozenset({"alice"}))
+    assert seen[2].edit is None
 
 
 async def test_what_is_written_and_says_the_same_tells_nothing(folder: Path, source: FolderSource) -> None:

@@ -89,6 +89,35 @@ async def test_get_waits_for_the_next_name(queue: Queue) -> None:
     assert await getting == "alice"
 
 
+async def test_get_waits_no_longer_than_until_who_comes_first(queue: Queue, clock: ManualClock) -> None:
+    queue.add("alice", SECOND * 500)
+    getting = asyncio.ensure_future(queue.get())
+    await asyncio.sleep(0)
+    queue.add("bob", SECOND * 600)
+    await asyncio.sleep(0)
+    assert not getting.done()
+    clock.pass_by(SECOND * 501)
+    queue.add("carol", SECOND * 600)
+    assert await getting == "alice", "whoever is added, it is seen what time it is"
+    getting = asyncio.ensure_future(queue.get())
+    await asyncio.sleep(0)
+    queue.add("dora")
+    assert await getting == "dora"
+
+
+async def test_who_was_due_before_those_who_are_there_comes_before_them(queue: Queue, clock: ManualClock) -> None:
+    queue.add("alice")
+    assert await queue.get() == "alice"
+    clock.pass_by(SECOND)
+    queue.add("alice", urgency=Urgency.FAILING)
+    for name in ("bob", "carol"):
+        clock.pass_by(SECOND)
+        queue.add(name, urgency=Urgency.FAILING)
+    queue.done("alice")
+    queue.add("dora", urgency=Urgency.FAILING)
+    assert await drain(queue) == ["alice", "bob", "carol", "dora"]
+
+
 async def test_a_discarded_name_is_not_handed_out_and_not_queued_again(queue: Queue) -> None:
     queue.add("alice")
     queue.add("bob")

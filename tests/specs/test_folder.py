@@ -54,7 +54,7 @@ def test_a_folder_that_tells_nothing_removes_nobody(kind: str, tmp_path: Path, t
     assert loaded.fleet == fleet
     (error,) = loaded.errors
     assert error.line == 0
-    assert str(error).startswith("fleet ")
+    assert str(error).startswith("fleet: ")
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "nowhere", "itself"])
