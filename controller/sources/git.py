@@ -19,7 +19,7 @@ from controller.records import Commit
 from controller.sources.fetched import fetched_at
 from controller.sources.folder import MOST_EDITED
 from controller.sources.judging import Judge
-from controller.sources.mirror import Entry, GitError, Mirror
+from controller.sources.mirror import Differing, Entry, GitError, Mirror
 from controller.sources.source import Known
 from controller.sources.waiting import first
 from reconcilers.clock import Clock
@@ -91,7 +91,7 @@ class GitSource:
         """Every file of a commit. Raises GitError."""
         known = self._read if self._read is not None and self._read.sha == sha else None
         folder = known.folder if known is not None else await self._trees.read(sha)
-        commit = await self.mirror.commit(sha)
+        commit = known.commit if known is not None else await self.mirror.commit(sha)
         rewrites = bool(before) and before != sha and not await self.mirror.follows(sha, before)
         return _Read(sha, folder, commit, rewrites)
 
@@ -101,20 +101,21 @@ class GitSource:
         return Revision(self.name, read.sha, loaded, commit=read.commit, rewrites=before if read.rewrites else "")
 
     async def _edited(self, sha: str, before: str) -> Revision | None:
-        """A commit that follows the one in force and differs from it in what a few files hold; None: all must be read. Raises
-        GitError."""
+        """A commit that follows the one in force and differs from it in what a few files hold; None: all must be read."""
         latest = self._latest
         if latest is None or latest.id != before or before == sha:
             return None
-        folder = self.mirror.repository.folder
-        follows, commit, differing = await asyncio.gather(
-            self.mirror.follows(sha, before), self.mirror.commit(sha), self.mirror.differing(before, sha, folder)
-        )
-        specs = [each for each in differing if is_spec(each.path)]
-        if not follows or len(specs) > MOST_EDITED or any(set(each.modes) - set(_ORDINARY) for each in specs):
-            return None
-        contents = await self.mirror.contents([each.sha for each in specs])
-        files = {each.path: content for each, content in zip(specs, contents, strict=True)}
+        try:
+            follows, (commit, differing) = await asyncio.gather(
+                self.mirror.follows(sha, before), self.mirror.change(sha, before, self.mirror.repository.folder)
+            )
+            edits = _edits(differing)
+            if not follows or edits is None:
+                return None
+            contents = await self.mirror.contents([each.sha for each in edits])
+        except GitError:
+            return None  # one of the two is not there as it should be: what a reading of the whole says counts
+        files = {each.path: content for each, content in zip(edits, contents, strict=True)}
         if any(len(content) > MAX_BYTES for content in contents):
             return None
         found = await asyncio.to_thread(amended, latest.loaded, files, self._clock.now().date())
@@ -130,11 +131,20 @@ class GitSource:
         """The branch now, and again whenever it was asked for, until `stop`. Raises what `known` raises."""
         yield await self.read()
         while not stop.is_set():
+            await self._tidied()
             await first(self._again.wait(), stop.wait())
             if stop.is_set():
                 return
             self._again.clear()
             yield await self.read()
+
+    async def _tidied(self) -> None:
+        """Between two readings: nobody waits for it."""
+        try:
+            await self.mirror.tidied()
+        except GitError as error:
+            log.warning("%s: its mirror is made anew: %s", self.name, error)
+            self.mirror.discard()
 
     def _log(self, trouble: str) -> None:
         """When it comes, and when it is over."""
@@ -155,6 +165,13 @@ class GitSource:
             f"fetch: {last}"
         )
         return Loaded({}, last_fleet, (SpecError(".", 0, 0, "", problem, remedy),), {}, {}, readable=False)
+
+
+def _edits(differing: Sequence[Differing]) -> list[Differing] | None:
+    """The specs among files that differ, if these are few, and ordinary files before and after; None: it is more than edits."""
+    specs = [each for each in differing if is_spec(each.path)]
+    ordinary = all(set(each.modes) <= set(_ORDINARY) for each in specs)
+    return specs if ordinary and len(specs) <= MOST_EDITED else None
 
 
 class TreeReader:

@@ -6,14 +6,11 @@ git settings is used, no question is ever asked on a terminal, and no credential
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import contextlib
 import os
 import re
 import shlex
 import shutil
-import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,16 +19,15 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from controller.records import Commit
+from controller.sources import program
 from controller.sources.fetched import note_fetched
 from reconcilers.secret import HIDDEN, Secret
 
 FETCH_LIMIT: Final = timedelta(seconds=60)
 READ_LIMIT: Final = timedelta(seconds=30)
+MOST_PACKS: Final = 100
+"""Each fetch of something new leaves a file. A hundred cost nothing that can be seen, a thousand as much as the fetch."""
 LONGEST_ERROR: Final = 300
-LARGEST_ANSWER: Final = 128 * 1024 * 1024
-"""Bytes that git may print: a few small objects can name more files than any memory holds."""
-BLOCK: Final = 512
-"""Bytes by which a shell limits the size of files (P)."""
 _SCHEMES: Final = ("https", "http", "ssh", "file")
 _SSH_SHORT: Final = re.compile(r"([\w.-]+@)?\w[\w.-]*:[^:\s-]\S*")
 _OF_SSH: Final = ("Host key verification failed", "Permission denied", "Could not resolve hostname")
@@ -39,6 +35,7 @@ _OF_SSH: Final = ("Host key verification failed", "Permission denied", "Could no
 _ASKS_WHO: Final = ("askpass", "could not read Username", "Authentication failed")
 """What git says when the server wants to know who we are, or does not believe it."""
 _NO_BRANCH: Final = (*" :~^?*[\\", "..", "@{")
+_ABOUT: Final = "--format=%an%x00%s%x00%ct"
 _GIT: Final = shutil.which("git") or "git"
 
 
@@ -74,7 +71,7 @@ class Repository:
         if parts is not None and parts.scheme not in _SCHEMES:
             raise ValueError(f"git over {parts.scheme!r} is not supported: use https or ssh")
         if parts is not None and parts.password is not None:
-            raise ValueError("the address of the repository holds a password: give it by reference instead")
+            raise ValueError("the address holds a password: say with --git-token where it is kept, like env:GIT_TOKEN")
         if (
             not self.branch
             or self.branch.startswith(("-", "+", "/"))
@@ -119,10 +116,13 @@ class Mirror:
         await self._made()
         # "+": a branch that was force-pushed is taken as it is now.
         refspec = f"+{self._ref}:{self._ref}"
-        await self._git(
-            "fetch", "--quiet", "--no-tags", "--prune", "--", self.repository.url, refspec, limit=FETCH_LIMIT
-        )
-        return (await self._git("rev-parse", "--verify", f"{self._ref}^{{commit}}")).decode().strip()
+        what = ("fetch", "--quiet", "--no-tags", "--prune", "--", self.repository.url, refspec)
+        try:
+            await self._git(*what, limit=FETCH_LIMIT)
+        except GitError:
+            await self._doubted()
+            raise
+        return (self.path / "FETCH_HEAD").read_text().split()[0]
 
     def fetched(self, at: datetime) -> None:
         """Write down when the branch was fetched and read without an error, for whoever asks (`fetched_at`)."""
@@ -140,7 +140,7 @@ class Mirror:
             await self._git(*what, limit=FETCH_LIMIT, largest_file=most)
         except GitError:
             left = (file.stat().st_size for file in self.path.glob("objects/pack/tmp_*"))
-            if max(left, default=0) >= most // BLOCK * BLOCK:
+            if max(left, default=0) >= most // program.BLOCK * program.BLOCK:
                 raise TooLarge(f"it brings more than {most // 1024**2} MiB that are new") from None
             raise
         finally:
@@ -151,12 +151,12 @@ class Mirror:
 
     async def commit(self, sha: str) -> Commit:
         """Who made it, and what for. Raises GitError."""
-        told = await self._git("show", "--no-patch", "--no-show-signature", "--format=%an%x00%s%x00%ct", sha)
-        author, subject, at = told.decode("utf-8", "replace").rstrip("\n").split("\x00")
-        return Commit(sha, author, subject, datetime.fromtimestamp(int(at), UTC))
+        told = await self._git("log", "--max-count=1", "--no-patch", "--no-show-signature", _ABOUT, sha)
+        return _commit(sha, *told.split(b"\x00"))
 
     async def follows(self, sha: str, earlier: str) -> bool:
-        """Whether a commit has another one among its ancestors: no, when history was rewritten. Raises GitError."""
+        """Whether a commit has another one among its ancestors: no, when history was rewritten, or that one is not known here.
+        Raises GitError."""
         return await self.fork_point(sha, earlier) == earlier
 
     async def fork_point(self, sha: str, other: str) -> str:
@@ -177,17 +177,18 @@ class Mirror:
                 found.append(Entry(name, mode, blob, int(size) if size.isdigit() else 0))
         return found
 
-    async def differing(self, before: str, sha: str, folder: str) -> list[Differing]:
-        """Every file below a folder ("" for all) that differs between two commits, with its path relative to that. Raises
-        GitError."""
+    async def change(self, sha: str, before: str, folder: str) -> tuple[Commit, list[Differing]]:
+        """Who made a commit, and every file below a folder ("" for all) in which it differs from another one, with its path
+        relative to that. Raises GitError."""
         where = [f"--relative={folder.strip('/')}/"] if folder.strip("/") else []
-        told = await self._git("diff-tree", "-r", "-z", "--raw", "--no-renames", *where, before, sha)
-        fields = told.decode("utf-8", "surrogateescape").split("\x00")
+        how = ("diff-tree", "--stdin", "--always", _ABOUT, "-r", "-z", "--raw", "--no-renames", *where)
+        author, subject, at, *fields = (await self._git(*how, stdin=f"{sha} {before}\n".encode())).split(b"\x00")
         found = []
         for about, path in zip(fields[::2], fields[1::2], strict=False):
-            modes_and_blobs = about.removeprefix(":").split()
-            found.append(Differing(path, tuple(modes_and_blobs[:2]), modes_and_blobs[3]))
-        return found
+            modes_and_blobs = about.decode().strip("\n:").split()
+            name = path.decode("utf-8", "surrogateescape")
+            found.append(Differing(name, tuple(modes_and_blobs[:2]), modes_and_blobs[3]))
+        return _commit(sha, author, subject, at), found
 
     async def contents(self, blobs: Sequence[str]) -> list[bytes]:
         """What these objects hold, in their order. Raises GitError."""
@@ -199,6 +200,7 @@ class Mirror:
             end = told.index(b"\n", at)
             name, kind, size = (*told[at:end].decode().split(), "", "")[:3]
             if name != blob or kind != "blob":
+                self.discard()
                 raise GitError(f"the mirror {self.path} lacks an object: it is made anew at the next fetch")
             found.append(told[end + 1 : end + 1 + int(size)])
             at = end + 1 + int(size) + 1
@@ -207,6 +209,11 @@ class Mirror:
     def size(self) -> int:
         """Bytes of what was fetched."""
         return sum(file.stat().st_size for file in self.path.glob("objects/pack/*.pack"))
+
+    async def tidied(self) -> None:
+        """What many fetches have left is made one file, without what a rewritten history left behind. Raises GitError."""
+        if sum(1 for _ in self.path.glob("objects/pack/*.pack")) > MOST_PACKS:
+            await self._git("repack", "-a", "-d", "--quiet", limit=FETCH_LIMIT)
 
     def discard(self) -> None:
         """Throw the mirror away: the next fetch makes it anew."""
@@ -219,9 +226,16 @@ class Mirror:
             self.path.mkdir(parents=True, mode=0o700)
             await self._git("init", "--quiet", "--bare", "--initial-branch", "unused", ".")
 
+    async def _doubted(self) -> None:
+        """A mirror that does not know its own branch any more (the power went, a disk was full) would never be fetched again."""
+        try:
+            await self._git("rev-parse", "--quiet", "--verify", f"{self._ref}^{{commit}}")
+        except GitError:
+            self.discard()
+
     def _sweep(self) -> None:
         """What a git that was ended in the middle left behind: its locks would keep every later one out."""
-        for pattern in ("*.lock", "refs/**/*.lock", "objects/pack/tmp_*"):
+        for pattern in ("*.lock", "refs/**/*.lock", "objects/pack/tmp_*", "objects/pack/.tmp-*"):
             for left in self.path.glob(pattern):
                 left.unlink(missing_ok=True)
 
@@ -235,33 +249,25 @@ class Mirror:
     ) -> bytes:
         """What git prints. Raises GitError for any exit code that is not fine, when it takes longer than `limit`, and when it
         prints too much. It cannot write a larger file than `largest_file` (in bytes; 0: no limit)."""
-        bounded = ("sh", "-c", f'ulimit -f {largest_file // BLOCK}; exec "$@"', "sh") if largest_file else ()
         try:
-            process = await asyncio.create_subprocess_exec(
-                *bounded,
-                _GIT,
-                *arguments,
-                cwd=self.path,
-                env={**self._environment(), **self._credentials()},
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,  # so that its helpers end with it
+            ended = await program.run(
+                (*program.writing_at_most(largest_file), _GIT, *arguments),
+                self.path,
+                {**self._environment(), **self._credentials()},
+                stdin,
+                limit,
             )
-        except OSError as error:
-            raise GitError(f"the program git cannot be started: {error.strerror or error}; install git") from error
-        try:
-            async with asyncio.timeout(limit.total_seconds()):
-                out, err = await _talk(process, stdin)
         except TimeoutError:
             raise GitError(f"git {arguments[0]} took longer than {limit.total_seconds():.0f} s") from None
-        except _Endless:
-            raise GitError(f"git {arguments[0]} prints more than {LARGEST_ANSWER // 1024**2} MiB") from None
-        finally:
-            _end(process)
-        if process.returncode not in fine:
-            raise GitError(self._in_words(arguments[0], err))
-        return out
+        except program.Endless:
+            raise GitError(f"git {arguments[0]} prints more than {program.LARGEST_ANSWER // 1024**2} MiB") from None
+        except OSError as error:
+            if not self.path.is_dir():
+                raise GitError(f"the mirror {self.path} is gone: it is made anew at the next fetch") from error
+            raise GitError(f"the program git cannot be started: {error.strerror or error}; install git") from error
+        if ended.code not in fine:
+            raise GitError(self._in_words(arguments[0], ended.err))
+        return ended.out
 
     def _environment(self) -> dict[str, str]:
         """Nothing of the user's own settings: what this controller does must not hang on who started it."""
@@ -271,6 +277,7 @@ class Mirror:
         return {
             **kept,
             "LC_ALL": "C",
+            "GIT_DIR": ".",  # never another repository that this one lies in
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_CONFIG_GLOBAL": os.devnull,
@@ -332,47 +339,14 @@ class Mirror:
         return f"git {verb} of {self.repository.url} failed: {said}"
 
 
+def _commit(sha: str, author: bytes, subject: bytes, at: bytes) -> Commit:
+    who, what = (each.decode("utf-8", "replace") for each in (author, subject))
+    return Commit(sha, who, what, datetime.fromtimestamp(int(at), UTC))
+
+
 def _as_settings(settings: Mapping[str, str]) -> dict[str, str]:
     """Settings as git takes them from the environment."""
     found = {"GIT_CONFIG_COUNT": str(len(settings))}
     for number, (name, value) in enumerate(settings.items()):
         found |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
     return found
-
-
-class _Endless(Exception):
-    """It prints more than anybody can keep."""
-
-
-async def _talk(process: asyncio.subprocess.Process, stdin: bytes) -> tuple[bytes, bytes]:
-    """What it prints to both sides, until it ends. Raises _Endless."""
-
-    async def heard(stream: asyncio.StreamReader | None) -> bytes:
-        found = bytearray()
-        while stream is not None and (piece := await stream.read(65536)):
-            if len(found) > LARGEST_ANSWER:
-                _end(process)  # what is still under way is read and thrown away
-            else:
-                found += piece
-        return bytes(found)
-
-    out, err, _ = await asyncio.gather(heard(process.stdout), heard(process.stderr), _feed(process.stdin, stdin))
-    await process.wait()
-    if max(len(out), len(err)) > LARGEST_ANSWER:
-        raise _Endless
-    return out, err
-
-
-async def _feed(stream: asyncio.StreamWriter | None, content: bytes) -> None:
-    if stream is None:
-        return
-    with contextlib.suppress(ConnectionError):  # it has ended already: how, its exit code tells
-        stream.write(content)
-        await stream.drain()
-    stream.close()
-
-
-def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)

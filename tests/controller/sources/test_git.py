@@ -4,87 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import yaml
 
 from controller.intake import Edit
-from controller.sources import judging
+from controller.sources import judging, program
 from controller.sources import mirror as mirror_module
 from controller.sources.git import GitSource
 from controller.sources.mirror import Entry, GitError, Mirror, Repository, TooLarge
-from reconcilers.clock import SystemClock
 from reconcilers.secret import Secret
-from specs.fleet import Fleet
-
-FLEET = (Path(__file__).parents[3] / "examples" / "fleet" / "fleet.yaml").read_bytes()
-WHO = ("-c", "user.name=Mik", "-c", "user.email=mik@example.test", "-c", "commit.gpgsign=false")
-
-
-def tester(name: str) -> str:
-    body = {"identity": {"email": f"{name}@example.org"}}
-    return yaml.safe_dump({"apiVersion": "hero.tester/v1", "kind": "Tester", "metadata": {"name": name}, "spec": body})
-
-
-class Upstream:
-    """A repository that people push to."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.git("init", "--quiet", "--initial-branch", "main", str(path), at=path.parent)
-
-    def git(self, *arguments: str, at: Path | None = None, feed: str = "") -> str:
-        done = subprocess.run(
-            ["git", *WHO, *arguments], cwd=at or self.path, input=feed, check=True, capture_output=True, text=True
-        )
-        return done.stdout.strip()
-
-    def save(self, name: str, content: str | bytes) -> None:
-        path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-
-    def commit(self, subject: str = "a change") -> str:
-        self.git("add", "--all")
-        self.git("commit", "--quiet", "--allow-empty", "-m", subject)
-        return self.git("rev-parse", "HEAD")
-
-
-@pytest.fixture
-def upstream(tmp_path: Path) -> Upstream:
-    made = Upstream(tmp_path / "upstream")
-    made.save("fleet/fleet.yaml", FLEET)
-    made.save("fleet/alice.yaml", tester("alice"))
-    made.save("README.md", "not a spec")
-    made.commit("alice comes")
-    return made
-
-
-async def nobody() -> tuple[frozenset[str], Fleet | None]:
-    return frozenset(), None
-
-
-@pytest.fixture
-def before() -> list[str]:
-    """The revision in force, as the store would tell."""
-    return [""]
-
-
-@pytest.fixture
-def source_of(tmp_path: Path, before: list[str]) -> Callable[..., GitSource]:
-    async def in_force() -> str:
-        return before[0]
-
-    def make(url: str, branch: str = "main", folder: str = "fleet") -> GitSource:
-        mirror = Mirror(Repository(url, branch, folder), tmp_path / "mirror")
-        return GitSource(mirror, SystemClock(), nobody, in_force)
-
-    return make
+from tests.controller.sources.upstream import Upstream, tester
 
 
 async def test_a_commit_is_a_revision_with_the_one_who_made_it(
@@ -278,31 +211,6 @@ async def test_odd_things_in_a_tree_are_refused_and_the_others_stay(
     assert not loaded.whole
 
 
-async def test_a_broken_mirror_is_made_anew(
-    upstream: Upstream, source_of: Callable[..., GitSource], tmp_path: Path
-) -> None:
-    source = source_of(upstream.path.as_uri())
-    await source.read()
-    for path in (tmp_path / "mirror" / "objects").rglob("*"):
-        if path.is_file():
-            path.unlink()
-    await source.read()
-    assert (await source.read()).loaded.whole
-
-
-async def test_what_a_git_that_was_killed_left_behind_does_not_matter(
-    upstream: Upstream, source_of: Callable[..., GitSource], tmp_path: Path
-) -> None:
-    source = source_of(upstream.path.as_uri())
-    await source.read()
-    for left in ("config.lock", "refs/heads/main.lock", "objects/pack/tmp_pack_x"):
-        (tmp_path / "mirror" / left).touch()
-    upstream.save("fleet/bob.yaml", tester("bob"))
-    upstream.commit()
-    assert set((await source.read()).loaded.testers) == {"alice", "bob"}
-    assert not list((tmp_path / "mirror" / "objects" / "pack").glob("tmp_*"))
-
-
 async def test_when_it_was_fetched_last_outlives_the_process(
     upstream: Upstream, source_of: Callable[..., GitSource], tmp_path: Path
 ) -> None:
@@ -372,7 +280,7 @@ async def test_what_others_bring_is_fetched_only_up_to_a_size(upstream: Upstream
 async def test_a_few_objects_that_name_endless_files_end_it_and_not_us(
     upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mirror_module, "LARGEST_ANSWER", 1024**2)
+    monkeypatch.setattr(program, "LARGEST_ANSWER", 1024**2)
     blob = upstream.git("hash-object", "-w", "README.md")
     tree, kind = blob, "100644 blob"
     for _ in range(7):  # 10 million files
