@@ -1,10 +1,11 @@
-"""What program this is: a digest that is another one with every other version of it, of its libraries and of Python."""
+"""What program this is: its version, and a digest that differs with every other file of it, of its libraries and of Python."""
 
 from __future__ import annotations
 
 import sys
 from functools import cache
 from hashlib import blake2b
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,15 @@ _THOUGHT: Final = (specs, reconcilers, controller)
 """What decides about testers; the windows do not."""
 
 _INSTALLED: Final = ".dist-info"
+
+
+@cache
+def program_version() -> str:
+    """As it was installed, `0.1.0`; `unknown` when it was not."""
+    try:
+        return version("tester-controller")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 @cache

@@ -1,12 +1,12 @@
-"""What the rows and the journal tell of calls and machines that were promised."""
+"""What the books and the journal tell of calls and machines that were promised."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from controller.records import JournalEntry
-from reconcilers.facts import ObjectState, OutsideObject, Promise
+from reconcilers.facts import ObjectState, OutsideObject, Promise, RoomFacts
 from reconcilers.quarantine import PLACED
 
 
@@ -33,3 +33,21 @@ def promise_of(row: OutsideObject, now: datetime) -> Promise | None:
     placed = datetime.fromisoformat(told[PLACED]) if PLACED in told else row.since
     making = row.state is ObjectState.INTENDED
     return Promise(row.tester, told["daemon"], told["node_sid"], *size, now - placed, making)
+
+
+def all_promises(rows: Iterable[OutsideObject], rooms: Mapping[str, RoomFacts], now: datetime) -> tuple[Promise, ...]:
+    """What rows of machines tell, and by tester the room of those of whom they do not tell yet."""
+    told = [promise for row in rows if (promise := promise_of(row, now)) is not None]
+    placed = {promise.tester for promise in told}
+    return (*told, *(_foreseen(name, room) for name, room in rooms.items() if name not in placed and now < room.until))
+
+
+def room_of(promise: Promise, until: datetime) -> RoomFacts:
+    """A promise to who is let begin, as the books keep it."""
+    size = {"memory_mb": promise.memory_mb, "disk_gb": promise.disk_gb}
+    return RoomFacts(daemon=promise.daemon, node_sid=promise.node_sid, until=until, **size)
+
+
+def _foreseen(tester: str, room: RoomFacts) -> Promise:
+    size = room.memory_mb, room.disk_gb
+    return Promise(tester, room.daemon, room.node_sid, *size, timedelta(0), making=True, foreseen=True)

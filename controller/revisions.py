@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from controller.passes.status import READY
+from controller.passes.status import READY, is_paused
 from controller.records import Condition, Phase, RevisionRecord, RevisionState, SourceState, TesterRecord
 from controller.store import Store
 
@@ -16,8 +16,6 @@ FAILING_FOR: Final = timedelta(minutes=30)
 
 NAMED: Final = 3
 """So many testers, or errors, are named; of the others there is only the number."""
-
-_APART: Final = frozenset({Phase.PAUSED, Phase.EXPIRED})  # they are as their files say, and not meant to be Ready
 
 
 def judged(
@@ -28,7 +26,7 @@ def judged(
     now: datetime,
 ) -> RevisionRecord:
     """The record of the revision in force with its present state. `ready`: the condition `Ready` by tester."""
-    counted = [each for each in testers if each.phase not in _APART]
+    counted = [each for each in testers if not _is_apart(each, now)]
     done = [each for each in counted if _is_as_it_says(each)]
     stuck = [each for each in counted if _is_stuck(each, ready.get(each.name), now)]
     state, text = _in_short(record, source, counted, done, stuck, ready)
@@ -91,6 +89,11 @@ def _in_short(
     if len(done) == len(counted):
         return RevisionState.SUCCESS, count
     return RevisionState.PENDING, count
+
+
+def _is_apart(tester: TesterRecord, now: datetime) -> bool:
+    """As its file says, and not meant to be Ready. Who is paused is so before any pass has seen it, and no longer than that."""
+    return tester.phase is Phase.EXPIRED or (is_paused(tester, now) and not tester.leaving)
 
 
 def _is_as_it_says(tester: TesterRecord) -> bool:

@@ -266,7 +266,7 @@ def _write(
     wanted = wanted_values(desired, facts)
     return Action(
         "write_sign_in",
-        "sign-in settings of hero_proxy",
+        "settings of hero_proxy",
         changes=tuple(_change(key, wanted[key], there.get(key)) for key in keys),
         disruption=Disruption.RESTART,
         consequences=("hero_proxy restarts",),
@@ -286,7 +286,7 @@ def _change(key: SettingKey, wanted: Secret | None, there: Secret | None) -> Fie
 def _register(wanted: Domain, there: Domain | None) -> Action:
     return Action(
         "set_domain",
-        f"domain {wanted.domain}",
+        wanted.domain,
         changes=(FieldChange("domain", _domain_words(there) if there else None, _domain_words(wanted)),),
         reason="DomainRegistered",
     )
@@ -300,7 +300,7 @@ def _domain_words(domain: Domain) -> str:
 def _unregister(domain: Domain) -> Action:
     return Action(
         "remove_domain",
-        f"domain {domain.domain}",
+        domain.domain,
         changes=(FieldChange("domain", _domain_words(domain), None),),
         args=(domain.domain,),
         reason="DomainRemoved",

@@ -257,6 +257,18 @@ class WelcomeFacts(StepFacts):
     letter_id: str = ""  # as the provider calls it
 
 
+class RoomFacts(StepFacts):
+    """Of no step of its own: room on a node for a tester who was let begin, until the row of the machine tells where it is, or
+    nothing has come of it for long (lesson 41)."""
+
+    step = "room"
+    daemon: str
+    node_sid: str
+    memory_mb: int
+    disk_gb: int
+    until: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Promise:
     """Room on a node that is given away, whether or not the node's own readout shows it yet (lesson 41)."""
@@ -287,6 +299,7 @@ FACTS: Mapping[str, type[StepFacts]] = {
         SignInGateFacts,
         EngineAccessFacts,
         WelcomeFacts,
+        RoomFacts,
     )
 }
 

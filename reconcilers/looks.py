@@ -127,16 +127,17 @@ class Looks:
         found, known = Rows(await ask()), self.at_hand(question)
         return known.value if known is not None and known.value == found else found  # with its indexes
 
-    async def again(self, read: Read, fleet: Fleet) -> Look[object]:
-        """What answers a question of before now, and when that look was begun. Raises what asking raises."""
-        if read.question.startswith(RELEASES):
-            published = await self.published(fleet, read.question.removeprefix(RELEASES))
-            return Look(published.newest, self.clock.now())
-        look, now = self._kept.get(read.question), self.clock.now()
+    async def again(self, read: Read, fleet: Fleet, now: datetime) -> Look[object]:
+        """What answers a question of before now, and when that look was begun. `now` is told: it is one for many questions.
+        Raises what asking raises."""
+        question = read.question
+        if question.startswith(RELEASES):
+            return Look((await self.published(fleet, question.removeprefix(RELEASES))).newest, now)
+        look = self._kept.get(question)
         if look is not None and now - self.resting_age <= look.taken_at <= now:  # as nearly always
-            self._kept_until[read.question] = now + self.resting_age
+            self._kept_until[question] = now + self.resting_age
         else:
-            look = await self.listing(read.question, None, self.resting_age)
+            look = await self.listing(question, None, self.resting_age)
         return Look(answer_of(look.value, read.by, read.key), look.taken_at)
 
     def at_hand(self, question: str) -> Look[Any] | None:
@@ -151,10 +152,10 @@ class Looks:
         question = f"{RELEASES}{channel}"
         kept: Look[Published] | None = self._kept.get(question)
         known = kept.value if kept is not None else Published()
-        every = fleet.spec.timing.releases_every
+        every, now = fleet.spec.timing.releases_every, self.clock.now()
         fresh_for = every if known.told else min(every, RELEASES_RETRY)
-        self._kept_until[question] = self.clock.now() + max(every, RELEASES_KEPT)
-        if kept is not None and self.clock.now() - kept.taken_at < fresh_for:
+        self._kept_until[question] = now + max(every, RELEASES_KEPT)
+        if kept is not None and now - kept.taken_at < fresh_for:
             return known
 
         async def ask() -> Published:
@@ -168,6 +169,15 @@ class Looks:
         running = self._under_way.get(question) or self._begin(question, ask)
         done, _ = await asyncio.wait({running[1]}, timeout=RELEASES_PATIENCE)
         return running[1].result().value if done else known
+
+    async def machine_again(self, address: MachineAddress, asked: Question) -> Look[MachineAnswer]:
+        """As `machine`, for one that nobody else looks at, as nobody does at who is at rest: without a task that others could
+        wait for."""
+        question = _of_machine(address, asked)
+        if question in self._kept or question in self._under_way:
+            return await self.machine(address, asked, None)
+        began = self.clock.now()
+        return self._keep(question, Look(await self.backends.machines.answer(address, asked), began))
 
     async def machine(
         self, address: MachineAddress, asked: Question, newer_than: datetime | None
@@ -192,6 +202,13 @@ class Looks:
         """Nobody will ask for this answer again: thousands of them would fill the memory until they are too old."""
         self._kept.pop(_of_machine(address, asked), None)
 
+    def _keep(self, question: Key, taken: Look[T]) -> Look[T]:
+        """Unless a newer one is there, other than one from before the clock was set back."""
+        kept = self._kept.get(question)
+        if kept is None or kept.taken_at <= taken.taken_at or kept.taken_at > self.clock.now():
+            self._kept[question] = taken
+        return taken
+
     def _sweep(self) -> None:
         """Let go of what nobody can use any more; seldom enough to cost nothing."""
         now = self.clock.now()
@@ -210,10 +227,7 @@ class Looks:
         began = self.clock.now()
 
         async def look() -> Look[T]:
-            taken = Look(await ask(), began)
-            kept = self._kept.get(question)
-            if kept is None or kept.taken_at <= began or kept.taken_at > self.clock.now():
-                self._kept[question] = taken
+            taken = self._keep(question, Look(await ask(), began))
             self._sweep()
             return taken
 

@@ -5,6 +5,7 @@ Its identity is daemon *and* id (lesson 9); its name derives from its row, so th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
@@ -313,12 +314,26 @@ async def _read_all(daemons: Iterable[str], read: ReadNodes) -> dict[str, tuple[
 
 
 async def _of_one_address(found: SeenMachine, tester: TesterView, looks: TesterLooks) -> tuple[str, ...]:
-    """The other machines of which its daemon tells the same address. An address that is recorded is not asked about."""
+    """The other machines of which the daemons tell the same address. One that is recorded is not asked about."""
     machine, told = tester.facts.get(MachineFacts), found.vm.address
     if not told or (machine is not None and (machine.key, machine.address) == (found.key, told)):
         return ()
-    others = [vm for vm in under(await looks.vms(found.daemon), "address", told) if vm.vm_id != found.vm.vm_id]
-    return tuple(sorted(vm.name for vm in others if vm.state not in GONE_STATES))
+    mine = [vm.name for vm in under(await looks.vms(found.daemon), "address", told) if _is_another(vm, found)]
+    others = [each.name for each in tester.facts.fleet.spec.compute if each.name != found.daemon]
+    asked = await asyncio.gather(*(looks.vms(daemon) for daemon in others), return_exceptions=True)
+    for daemon, listed in zip(others, asked, strict=True):
+        if isinstance(listed, OutsideError):
+            continue  # who does not answer holds up nobody at another one
+        if isinstance(listed, BaseException):
+            raise listed
+        # One of our very name is ours: somebody has given one daemon two names.
+        there = [vm for vm in under(listed, "address", told) if _is_another(vm, found) and vm.name != found.vm.name]
+        mine += [f"{daemon}/{vm.name}" for vm in there]
+    return tuple(sorted(mine))
+
+
+def _is_another(vm: Vm, found: SeenMachine) -> bool:
+    return vm.state not in GONE_STATES and (vm.vm_id, vm.name) != (found.vm.vm_id, found.vm.name)
 
 
 def _row_name(tester: TesterView) -> str:

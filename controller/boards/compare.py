@@ -99,7 +99,7 @@ def _machine(book: _Book) -> Iterator[Line]:
     memory, disk = told.get("memory_mb", ""), told.get("disk_gb", "")
     both = wanted.disk_gb + wanted.rootfs_gb
     yield book.line(MachineFacts, "Machine", "memory", _size(wanted.memory_mb), _size(int(memory)) if memory else "")
-    yield book.line(MachineFacts, "Machine", "disk", f"{both} GiB", f"{disk} GiB" if disk else "")
+    yield book.line(MachineFacts, "Machine", "disk and root", f"{both} GiB", f"{disk} GiB" if disk else "")
     yield book.line(MachineFacts, "Machine", "name and id", "", f"{machine.vm_name} ({machine.key})" if machine else "")
     yield book.line(MachineFacts, "Machine", "address", "", machine.address if machine else "")
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from controller.passes.operations import Operation, Operations, RowKey
-from controller.passes.rows import TAKEN, as_now, current, deleted, without_marks
+from controller.passes.rows import TAKEN, UNSENT, as_now, current, deleted, sent_now, without_marks
 from controller.passes.snapshot import Snapshot
 from controller.records import (
     AddEvent,
@@ -30,7 +31,7 @@ from controller.records import (
     Unseal,
     Void,
 )
-from controller.store import SpecChanged
+from controller.store import SpecChanged, StoreError
 from controller.store.fencing import NotOurs
 from controller.world import Step, World
 from reconcilers.actions import UPDATE_STARTED, Action, Disruption, Effect
@@ -168,7 +169,10 @@ class Deed:
         )
         changes: list[Change] = [*self._only_while(), PutJournal(entry)]
         if row is not None and action.effect is Effect.CREATE:
-            changes.append(PutObject(replace(row, state=ObjectState.INTENDED, since=now, deadline=limit_at)))
+            # A call of minutes may wait for others as long: until it has its turn, who finds the row knows that it was not sent.
+            told = row.identity if action.limit is None else {**row.identity, UNSENT: entry.id}
+            intended = replace(row, state=ObjectState.INTENDED, since=now, deadline=limit_at, identity=told)
+            changes.append(PutObject(intended))
         if row is not None and action.effect is Effect.DELETE:
             since = row.since if row.state is ObjectState.RETIRING else now
             told = {**row.identity, **dict(action.marks)}
@@ -203,8 +207,9 @@ class Deed:
     async def _call(self, entry: JournalEntry, operation: Operation | None = None) -> None:
         held = None if self.row is None else as_now(self.snapshot, self.row)
         ports = StepPorts(self.snapshot, self.step.name, self.hands.clock, held, self.hands.world.looks)
+        sent = asyncio.Event()  # it had its turn: whatever happens now, it may have its effect
         try:
-            seen = await self._applied(held, ports)
+            seen = await self._applied(held, ports, sent)
         except OutcomeUnknown as error:
             await whole(self._close(entry, Outcome.UNKNOWN, str(error), *self._still_open()))
             raise
@@ -215,10 +220,14 @@ class Deed:
         except asyncio.CancelledError:
             cut = operation.cut if operation is not None else ""
             why = f"it is not waited for any longer: {cut}" if cut else "the controller was stopped during the call"
-            await whole(self._close(entry, Outcome.UNKNOWN, why, *self._still_open(self.action.limit)))
+            await whole(self._broken_off(entry, held, why, sent))
             raise
         except NotOurs:
             raise  # nothing can be written down: whoever looks after the tester now finds the entry open
+        except StoreError as error:
+            await whole(self._broken_off(entry, held, str(error), sent))
+            kind = OutcomeUnknown if sent.is_set() else Transient
+            raise kind(f"{self.what} broke off: {error}", system="store", reason="StoreError") from error
         except Exception as error:
             # A mistake of ours, and the call may have been made. Only its type and place are told: texts may hold values.
             log.error("%s: %s failed unexpectedly\n%s", self.snapshot.name, self.what, where(error))
@@ -232,18 +241,23 @@ class Deed:
         # What was answered cannot be asked for again: a cancelled pass still writes it down.
         await whole(self._done(entry, held, seen))
 
-    async def _still_wanted(self) -> None:
-        """Asked when the call has its turn: it may have waited behind others for minutes since it was written down."""
+    async def _has_its_turn(self, sent: asyncio.Event) -> None:
+        """Asked just before the call is sent: it may have waited behind others for minutes since it was written down."""
+        row = None if self.row is None else as_now(self.snapshot, self.row)
+        marked = row is not None and UNSENT in row.identity
         try:
-            await self.snapshot.commit(self.step.name, *self._only_while())
+            await self.snapshot.commit(
+                self.step.name, *self._only_while(), *([PutObject(sent_now(row))] if row is not None and marked else ())
+            )
         except SpecChanged:
             words = "the spec has changed while it waited for its turn; nothing was sent"
             raise Transient(words, system="controller", reason="Withdrawn") from None
+        sent.set()
 
-    async def _applied(self, row: OutsideObject | None, ports: StepPorts) -> Any:
+    async def _applied(self, row: OutsideObject | None, ports: StepPorts, sent: asyncio.Event) -> Any:
         """The call. A look at the machine that was begun before its end does not show what it did, also when it failed."""
         machine = None if self.step.makes else self.snapshot.facts().get(MachineFacts)
-        with asked_before_writing(self._still_wanted):
+        with asked_before_writing(partial(self._has_its_turn, sent)):
             if machine is None:
                 return await self.step.apply(self.action, self.snapshot.view(row), ports)
             ports.looks.wrote(machine.key)
@@ -288,6 +302,13 @@ class Deed:
         closed = replace(entry, outcome=outcome, ended_at=now, detail=detail)
         await self.snapshot.commit(entry.step, PutJournal(closed), AddEvent(event), *more)
 
+    async def _broken_off(self, entry: JournalEntry, row: OutsideObject | None, why: str, sent: asyncio.Event) -> None:
+        """It ended on our side. What had its turn is unknown; nothing else was sent."""
+        if sent.is_set():
+            await self._close(entry, Outcome.UNKNOWN, why, *self._still_open(self.action.limit))
+        else:
+            await self._close(entry, Outcome.FAILED, f"{why}; nothing was sent", *self._unmade(row))
+
     def _still_open(self, limit: timedelta | None = None) -> tuple[Change, ...]:
         """A create may have waited for its turn: its absence proves nothing until the grace has passed since its end, and
         when the call was cut off on our side, the limit too."""
@@ -297,7 +318,7 @@ class Deed:
         deadline = self.hands.clock.now() + (limit or timedelta(0)) + self.hands.grace
         return (PutObject(replace(row, deadline=max(deadline, row.deadline or deadline))),)
 
-    def _unmade(self, row: OutsideObject | None, error: OutsideError) -> tuple[Change, ...]:
+    def _unmade(self, row: OutsideObject | None, error: OutsideError | None = None) -> tuple[Change, ...]:
         if self.action.effect is Effect.DELETE and row is not None and self.row is not None:
             return (PutObject(replace(row, state=self.row.state, since=self.row.since)),)
         if self.action.effect is not Effect.CREATE or row is None or row.state is not ObjectState.INTENDED:
@@ -312,14 +333,17 @@ def key_of(row: OutsideObject | None) -> RowKey | None:
 
 
 async def whole(writing: Coroutine[Any, Any, None]) -> None:
-    """Run it to its end though we are cancelled meanwhile, so that who cancelled us finds it written."""
-    task = asyncio.ensure_future(writing)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        task.result()
-        raise
+    """Run it to its end, however often we are cancelled meanwhile, so that who cancelled us finds it written. Raises first what
+    it raises."""
+    task, cancelled = asyncio.ensure_future(writing), None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 def where(error: BaseException) -> str:

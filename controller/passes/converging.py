@@ -12,7 +12,7 @@ from controller.backoff import MOST_JITTER
 from controller.estimates import run_of
 from controller.meters import Meters
 from controller.passes.acting import Draining, Hands
-from controller.passes.foreseeing import Foreseen, has_begun, outcomes, refusals
+from controller.passes.foreseeing import let_begin, outcomes, room_over
 from controller.passes.graph import run_graph
 from controller.passes.operations import Operation, Operations, UnderWay
 from controller.passes.outcomes import Kind, StepOutcome, held
@@ -36,7 +36,7 @@ from controller.sightings import Sightings
 from controller.store import SpecChanged, Store
 from controller.world import Step, World
 from reconcilers.clock import Clock
-from reconcilers.facts import FACTS, MachineFacts
+from reconcilers.facts import FACTS, MachineFacts, RoomFacts
 from reconcilers.looks import TesterLooks
 from reconcilers.secret import Secret
 
@@ -55,7 +55,6 @@ class Bench:
     resolve: Resolve  # the secrets that a tester's spec refers to
     sightings: Sightings
     meters: Meters = field(default_factory=Meters)
-    foreseen: Foreseen = field(default_factory=Foreseen)
     proofs: Proofs | None = None  # None: every hour of a proof is written down at once
 
     def hands(self, world: World) -> Hands:
@@ -208,7 +207,9 @@ class Pass:
         """Write what the pass comes to, and note how old it is. Returns when to look again."""
         now = self.bench.clock.now()
         verdict = judge_pass(self.snapshot.record, self.told, outcomes, now, self.works, self.judged)
-        await self.bench.store.write(*verdict.changes, *await self._run(verdict, now))
+        over = room_over(self.snapshot, self.world, now)
+        await self.bench.store.write(*verdict.changes, *await self._run(verdict, now), *over)
+        self.snapshot.suppose(RoomFacts.step, *over)
         self.bench.sightings.note(self.name, outcomes, now)
         self.ended = tuple(outcomes), verdict
         return verdict.next_look
@@ -228,7 +229,7 @@ async def converge(one: Pass) -> timedelta:
     meanwhile. Raises Draining, StoreError."""
     steps = {step.name: step for step in one.world.steps}
     paused = is_paused(one.snapshot.record, one.bench.clock.now())
-    refused = {} if paused else await refusals(one.snapshot, one.world, one.bench.foreseen, one.now)
+    refused = {} if paused else await let_begin(one.snapshot, one.world, one.now)
     if refused:
         return await one.close(outcomes(refused, one.world))
 
@@ -256,8 +257,6 @@ async def converge(one: Pass) -> timedelta:
         raise Draining
     if one.outdated:
         return timedelta(0)
-    if not has_begun(one.snapshot, one.world):
-        one.bench.foreseen.forget(one.name)
     return await one.close([_final(one, step, step.name in idle) for step in one.world.steps])
 
 

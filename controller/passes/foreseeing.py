@@ -1,66 +1,88 @@
 """Before anything of a tester is begun, whether all of it can be: a person for whose machine there is no room has no account
 made, and no token registered (lessons 41, 42: nothing half-built).
 
-Who is let begin has the room from then on, so that of several who come at once no more begin than fit.
+Who is let begin has the room from then on, so that of several who come at once, to whatever replica, no more begin than fit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import Mapping
 from datetime import datetime
 
 from controller.passes import rows
 from controller.passes.outcomes import StepOutcome, held, of_error
 from controller.passes.snapshot import Snapshot
+from controller.promises import room_of
+from controller.records import Change, DropFacts
 from controller.world import World
+from reconcilers.backends.compute import Node
 from reconcilers.engine_tokens import engine_facts
 from reconcilers.errors import Blocked, OutsideError, Rejected
-from reconcilers.facts import Promise
+from reconcilers.facts import MachineFacts, Promise, RoomFacts
+from reconcilers.looks import Looks, TesterLooks
 
 WAITS = "waits for {}: nothing is begun before all of it can be"
 
 
-@dataclass
-class Foreseen:
-    """Room for those who were let begin, until their own rows tell where they are, or nothing has come of it for long.
+class ToldOnce(TesterLooks):
+    """Asks each daemon for its nodes once: whoever keeps all others from choosing must not wait for one that does not answer."""
 
-    Forgotten with the process; the step that needs the room asks for it in any case.
-    """
+    def __init__(self, shared: Looks) -> None:
+        super().__init__(shared)
+        self._nodes: dict[str, asyncio.Task[tuple[Node, ...]]] = {}
 
-    _kept: dict[str, tuple[Promise, datetime]] = field(default_factory=dict)
-
-    def keep(self, promise: Promise, until: datetime) -> None:
-        self._kept[promise.tester] = promise, until
-
-    def forget(self, tester: str) -> None:
-        """Nothing has come of it: an account that cannot be made keeps nobody from the room."""
-        self._kept.pop(tester, None)
-
-    def beside(self, told: Iterable[Promise], now: datetime) -> tuple[Promise, ...]:
-        """What the books tell, and those of whom they do not tell yet."""
-        self._kept = {name: kept for name, kept in self._kept.items() if now < kept[1]}
-        known = tuple(told)
-        placed = {each.tester for each in known}
-        return (*known, *(promise for name, (promise, _) in self._kept.items() if name not in placed))
+    async def nodes(self, daemon: str) -> tuple[Node, ...]:
+        if daemon not in self._nodes:
+            self._nodes[daemon] = asyncio.ensure_future(super().nodes(daemon))
+        return await self._nodes[daemon]
 
 
-async def refusals(snapshot: Snapshot, world: World, keep: Foreseen, now: datetime) -> Mapping[str, OutsideError]:
+async def refusals(snapshot: Snapshot, world: World) -> Mapping[str, OutsideError]:
     """Which steps cannot be done, of a tester of whom nothing is begun; none of anybody else, and none that cannot be told."""
+    refused, _ = await _foreseen(snapshot, world, world.looks_of_a_turn())
+    return refused
+
+
+async def let_begin(snapshot: Snapshot, world: World, now: datetime) -> Mapping[str, OutsideError]:
+    """The same. Who is not refused has room from now on, written down before anybody else in the fleet may choose."""
+    looks = ToldOnce(world.looks)
+    refused, room = await _foreseen(snapshot, world, looks)
+    if refused or room is None:
+        return refused
+    async with world.looks.placing:
+        refused, room = await _foreseen(snapshot, world, looks)  # others may have come between
+        if room is not None and not refused:
+            await snapshot.learn(RoomFacts.step, room_of(room, now + world.fleet.spec.timing.deploy_limit))
+    return refused
+
+
+def room_over(snapshot: Snapshot, world: World, now: datetime) -> tuple[Change, ...]:
+    """Room is kept no longer than until the machine is known, or nothing has come of it: an account that cannot be made keeps
+    nobody from it."""
+    room = snapshot.facts().get(RoomFacts)
+    if room is None:
+        return ()
+    wanted = has_begun(snapshot, world) and not snapshot.has_facts(MachineFacts.step) and now < room.until
+    return () if wanted else (DropFacts(snapshot.name, RoomFacts.step),)
+
+
+async def _foreseen(
+    snapshot: Snapshot, world: World, looks: TesterLooks
+) -> tuple[Mapping[str, OutsideError], Promise | None]:
+    """Which steps cannot be done, and the room that the others will take."""
+    refused: dict[str, OutsideError] = {}
+    room: Promise | None = None
     if has_begun(snapshot, world):
-        return {}
-    found: dict[str, OutsideError] = {}
+        return refused, room
     for step in world.steps:
         try:
-            promise = await step.foresee(snapshot.view(), world.looks_of_a_turn())
+            room = await step.foresee(snapshot.view(), looks) or room
         except (Blocked, Rejected) as error:
-            found[step.name] = error
+            refused[step.name] = error
         except OutsideError:
             continue  # the step itself will tell, and wait
-        else:
-            if promise is not None:
-                keep.keep(promise, now + world.fleet.spec.timing.deploy_limit)
-    return found
+    return refused, room
 
 
 def has_begun(snapshot: Snapshot, world: World) -> bool:

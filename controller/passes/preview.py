@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from controller.passes import rows
-from controller.passes.foreseeing import WAITS, Foreseen, refusals
+from controller.passes.foreseeing import WAITS, refusals
 from controller.passes.snapshot import Snapshot
 from controller.passes.written_off import losses
 from controller.records import TesterBooks
@@ -64,7 +64,7 @@ async def preview(books: TesterBooks, secrets: Mapping[str, Secret], world: Worl
     for name, lost in losses(snapshot, world.gone, (), store.clock.now()):
         snapshot.suppose(name, *lost)
     leaving = books.record.leaving
-    refused = {} if leaving else await refusals(snapshot, world, Foreseen(), store.clock.now())
+    refused = {} if leaving else await refusals(snapshot, world)
     if refused:
         return Preview(books.record.name, leaving, tuple(_not_begun(step.name, refused) for step in world.steps))
     steps = [await _step(step, snapshot, world, leaving) for step in world.steps]

@@ -74,6 +74,7 @@ class Resting:
         self._store = store
         self._proofs = proofs
         self._marker = Marker(store.keyring.primary.derived("testers at rest"))
+        self._of_no_secrets = self._marker.of()
         self._program = program_digest()
         self._rests: dict[str, Rest] = {}
         self._kept: dict[str, KeptRest] = {}  # of before the start, until they are looked at
@@ -228,7 +229,8 @@ class Resting:
     async def renewed(self, rest: Rest, name: str, secrets: Mapping[str, Secret], now: datetime) -> Rest | None:
         """Have done over what has fallen due by itself. None: secrets are others, or something came out otherwise, and a whole
         pass must follow."""
-        if not _counts(rest, now) or mark_of(rest.needs, secrets, self._marker) != rest.secrets:
+        mark = mark_of(rest.needs, secrets, self._marker) if rest.needs else self._of_no_secrets
+        if not _counts(rest, now) or mark != rest.secrets:
             return None
         for each in rest.renewals:
             if now < each.due:
@@ -262,19 +264,19 @@ class Resting:
         return True
 
     async def is_as_it_was(self, rest: Rest, name: str, now: datetime) -> tuple[Rest, datetime] | None:
-        """The rest, and when the oldest of the looks was begun that say so; None: something differs, or cannot be told. What is
-        known by its marks only is from now on remembered as ever."""
+        """The rest, and when the oldest of the looks was begun that say so; None: something differs, or cannot be told. Then
+        nobody else is waited for. What is known by its marks only is from now on remembered as ever."""
         looks, asked = rest.world.looks, rest.machine
         reads, oldest = [], LATEST
         try:
             for read in rest.reads:
-                told = await looks.again(read, rest.world.fleet)
+                told = await looks.again(read, rest.world.fleet, now)
                 again = told_again(read, told.value, self._marker)
                 if again is None:
                     return None
                 reads.append(again)
                 oldest = min(oldest, told.taken_at)
-            answer = await looks.machine(asked.address, asked.question, None)
+            answer = await looks.machine_again(asked.address, asked.question)
         except OutsideError:
             return None
         machine = answered_again(asked, answer.value.digest, self._marker)

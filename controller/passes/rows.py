@@ -35,14 +35,20 @@ TAKEN: Mapping[str, str] = {"refused": "name taken"}
 DELETED = "deleted"  # in an identity: when a delete was answered last
 DELETES = "deletes"  # how many were
 KEPT = "keptFrom"  # in the identity of what a removed tester left on purpose: the uid of that tester
+UNSENT = "unsent"  # in the identity of an intended one: the journal's entry of a create that has not had its turn yet
 
 
-MARKS = frozenset({DELETED, DELETES, KEPT, *NEVER_MADE})
+MARKS = frozenset({DELETED, DELETES, KEPT, UNSENT, *NEVER_MADE})
 
 
 def without_marks(row: OutsideObject) -> dict[str, str]:
     """What is known of the object itself, without what our books noted about the row."""
     return {key: value for key, value in row.identity.items() if key not in MARKS}
+
+
+def sent_now(row: OutsideObject) -> OutsideObject:
+    """The row of a create that has its turn."""
+    return replace(row, identity={key: value for key, value in row.identity.items() if key != UNSENT})
 
 
 def deleted(row: OutsideObject, at: datetime) -> OutsideObject:

@@ -17,11 +17,11 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from controller.engine import Engine
 from controller.news import Kind, news_of, topics_of
+from controller.program import program_version
 from controller.queue import Urgency
 from controller.records import Change
 from controller.replicas.keeper import LONG, Keeper, Placing
@@ -184,7 +184,7 @@ class Crew:
 
     def _card(self) -> Card:
         place = f"process {os.getpid()} on {socket.gethostname()}"
-        return Card(self.name, place, _version(), self.began_at, self.engine.passes)
+        return Card(self.name, place, program_version(), self.began_at, self.engine.passes)
 
     async def _take_over(self, leases: Collection[Lease]) -> None:
         """Calls that somebody else had begun are unknown; then everybody of these shards is looked at. Shards on which nothing
@@ -373,10 +373,3 @@ class Crew:
 
     def _open_line(self) -> AbstractAsyncContextManager[Any]:
         return open_line(normal(self.url), f"tester-controller {self.name} (line)"[:63])
-
-
-def _version() -> str:
-    try:
-        return version("tester-controller")
-    except PackageNotFoundError:
-        return "unknown"

@@ -52,7 +52,12 @@ def readable(place: str, error: SQLAlchemyError) -> StoreError:
     cause = error.orig if isinstance(error, StatementError) else None
     if isinstance(cause, ValueError) and not isinstance(error, DBAPIError):
         return StoreError(f"The store {place} was given a value that it does not keep: {cause}.")
-    said = _first_line(cause if cause is not None else error)
+    return said_by(place, cause if cause is not None else error)
+
+
+def said_by(place: str, error: BaseException) -> StoreError:
+    """The same of what the driver itself has raised."""
+    said = _first_line(error)
     for symptom, meaning in _REMEDIES:
         if symptom in said.lower():
             return StoreError(f"The store {place} {meaning} ({said}).")

@@ -42,6 +42,7 @@ from controller.store.statements import (
     NEWEST_RUNS,
     OBJECTS_OF,
     REVISION,
+    ROOMS,
     SOURCE_NOW,
     TESTER,
     TOKENS,
@@ -57,7 +58,7 @@ from controller.store.tables import (
     testers,
 )
 from controller.tokens import TokenRecord
-from reconcilers.facts import ObjectState, OutsideObject, StepFacts
+from reconcilers.facts import ObjectState, OutsideObject, RoomFacts, StepFacts
 
 CREATE: Final = "create"
 """The verb of making a machine anew."""
@@ -122,6 +123,15 @@ def facts_of_all(connection: Connection, steps: tuple[str, ...]) -> dict[str, Fa
     for row in connection.execute(select(*columns).where(facts.c.step.in_(steps))):
         rows.setdefault(row.tester, []).append(row)
     return {tester: facts_of(tester, found) for tester, found in rows.items()}
+
+
+GivenAway = tuple[tuple[OutsideObject, ...], dict[str, RoomFacts]]
+
+
+def rooms(connection: Connection) -> dict[str, RoomFacts]:
+    """By tester, of those who do not leave."""
+    found = {row.tester: facts_of(row.tester, [row])[RoomFacts.step][0] for row in connection.execute(ROOMS)}
+    return {name: room for name, room in found.items() if isinstance(room, RoomFacts)}
 
 
 def all_conditions(connection: Connection, tester: str | None) -> tuple[Condition, ...]:

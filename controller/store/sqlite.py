@@ -20,7 +20,7 @@ from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, StaticPool,
 
 from controller.store.address import is_in_memory, place_of
 from controller.store.database import Pause, Work, to_the_end
-from controller.store.errors import StoreError
+from controller.store.errors import StoreError, said_by
 from controller.store.together import Writers, run_in
 
 BUSY_MS: Final = 15_000
@@ -110,7 +110,7 @@ def prepare(url: URL) -> None:
     except OSError as error:
         raise StoreError(f"The store {place_of(url)} cannot be made: {error.strerror or error}.") from error
     except sqlite3.Error as error:
-        raise StoreError(f"The store {place_of(url)} cannot be opened: {error}.") from error
+        raise said_by(place_of(url), error) from error
 
 
 def migrating_engine(url: URL) -> Engine:

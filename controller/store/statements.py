@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, Table, TextClause, bindparam, delete, ex
 from controller.store.tables import (
     MOST_REVISIONS,
     MOST_RUNS,
+    OF_A_ROOM,
     STATUS_COLUMNS,
     conditions,
     events,
@@ -167,6 +168,11 @@ NAMES_OF_OBJECTS: Final = select(objects.c.name, objects.c.state)
 OBJECTS_OF: Final = select(objects).where(objects.c.tester == bindparam("of"))
 FACTS_OF: Final = select(facts.c.step, facts.c.machine, facts.c.body, facts.c.at).where(
     facts.c.tester == bindparam("of")
+)
+ROOMS: Final = (
+    select(facts.c.tester, facts.c.step, facts.c.machine, facts.c.body, facts.c.at)
+    .join(testers, testers.c.name == facts.c.tester)
+    .where(text(OF_A_ROOM), testers.c.removed_at.is_(None))
 )
 ALL_CONDITIONS: Final = select(conditions)
 CONDITIONS_OF: Final = select(conditions).where(conditions.c.tester == bindparam("of"))

@@ -214,6 +214,12 @@ class Store:
         """All outside objects in our books, also of testers that are no more; None: of any step, in any state."""
         return await self._read(lambda connection: reading.all_objects(connection, step, states))
 
+    async def given_away(self, step: str, states: frozenset[ObjectState]) -> reading.GivenAway:
+        """Its objects in these states, and the room of testers who were let begin and stay, as of one moment."""
+        return await self._read(
+            lambda connection: (reading.all_objects(connection, step, states), reading.rooms(connection))
+        )
+
     async def facts_of_all(self, steps: tuple[str, ...]) -> dict[str, dict[str, StepFacts]]:
         """Tester → step → facts, for lists. Only steps whose facts live on no machine."""
         found = await self._read(lambda connection: reading.facts_of_all(connection, steps))

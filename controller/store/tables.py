@@ -153,6 +153,9 @@ objects: Final = Table(
 )
 """One row per outside object. No foreign key to the tester: what stays outside outlives its tester's row."""
 
+OF_A_ROOM: Final = "step = 'room'"
+"""Of a facts row: `reconcilers.facts.RoomFacts`. Written out, so that its index is of use."""
+
 facts: Final = Table(
     "facts",
     metadata,
@@ -161,6 +164,7 @@ facts: Final = Table(
     Column("machine", String, nullable=False),
     Column("body", Text, nullable=False),
     Column("at", UtcDateTime, nullable=False),
+    Index("ix_facts_rooms", "tester", sqlite_where=text(OF_A_ROOM), postgresql_where=text(OF_A_ROOM)),
 )
 """What steps learnt: JSON of one of reconcilers.facts.FACTS, and the machine that it speaks of ("" for none)."""
 

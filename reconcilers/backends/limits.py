@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -51,6 +51,9 @@ Counted = Callable[[Call, str, timedelta], None]
 """Told how a call ended ("200", "ok", or the name of its failure), and how long it took once it was let through."""
 
 
+_ALONE: AbstractAsyncContextManager[None] = nullcontext()
+"""The place of a limit that is shared with nobody."""
+
 Question = Callable[[], Awaitable[None]]
 _before_writing: ContextVar[list[Question]] = ContextVar("before_writing")
 
@@ -64,6 +67,13 @@ def asked_before_writing(question: Question) -> Iterator[None]:
         yield
     finally:
         _before_writing.reset(token)
+
+
+async def ask_before_writing() -> None:
+    """What a gate does when a writing call has its turn. Raises what the question raises."""
+    questions = _before_writing.get([])
+    while questions:
+        await questions.pop()()
 
 
 class Shared(Protocol):
@@ -105,36 +115,30 @@ class Gate:
     async def passing(self, call: Call) -> AsyncIterator[Passage]:
         """Hold a place while a call is under way. Raises Throttled, before anything is sent, during a longer rest."""
         async with self._slots:
-            if self.shared is None:
-                async with self._through(call) as passage:
-                    yield passage
-                return
             await self._rest()  # not in a place that others want
-            async with self.shared.place(), self._through(call) as passage:
-                yield passage
+            async with _ALONE if self.shared is None else self.shared.place():
+                await self._let_through(call)
+                failure: BaseException | None = None
+                passage, began = Passage(), self.clock.now()
+                try:
+                    yield passage
+                except BaseException as error:
+                    failure = error
+                    raise
+                finally:
+                    if self.counted is not None:
+                        status = type(failure).__name__ if failure is not None else passage.status or "ok"
+                        self.counted(call, status, self.clock.now() - began)
+                    for hook in self.hooks:
+                        await hook.after(call, failure)
 
-    @asynccontextmanager
-    async def _through(self, call: Call) -> AsyncIterator[Passage]:
+    async def _let_through(self, call: Call) -> None:
         await self._rest()
         await self._pace()
-        questions = _before_writing.get([]) if call.writing else []
-        while questions:
-            await questions.pop()()
+        if call.writing:
+            await ask_before_writing()
         for hook in self.hooks:
             await hook.before(call)
-        failure: BaseException | None = None
-        passage, began = Passage(), self.clock.now()
-        try:
-            yield passage
-        except BaseException as error:
-            failure = error
-            raise
-        finally:
-            if self.counted is not None:
-                status = type(failure).__name__ if failure is not None else passage.status or "ok"
-                self.counted(call, status, self.clock.now() - began)
-            for hook in self.hooks:
-                await hook.after(call, failure)
 
     async def _pace(self) -> None:
         """Calls a second: those of all who share the limit, divided evenly."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
 from reconcilers.backends.probes import Probe as Probe
@@ -84,8 +84,7 @@ class Shape:
     query: MachineQuery
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """What a machine is asked, in little room: most testers' questions have one shape. `hosts`: in the order of the stand-ins."""
 
     shape: Shape

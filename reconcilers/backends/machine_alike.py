@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from hashlib import blake2b
+from hashlib import sha256
 
 from reconcilers.backends.machine import HOSTS_STAND_IN, Question, Shape, stand_in
 from reconcilers.backends.machine_dialect import MachineDialect
@@ -16,6 +16,7 @@ from reconcilers.backends.machine_look import look_script
 from reconcilers.backends.machine_shell import Ran
 
 MOST_HOSTS = 9
+HOSTS = tuple(map(stand_in, range(MOST_HOSTS)))
 ADDRESS, NONCE = "a7d3e5f9", "@9f5e3d7a"  # stand-ins: an address has hexadecimal digits
 PLAIN = re.compile(r"[A-Za-z0-9.:-]+")  # nothing in it means anything to a shell
 STAND_INS = re.compile(f"({HOSTS_STAND_IN.replace('.', '[.]').format('[0-9]+')}|{ADDRESS}|{NONCE})")
@@ -30,20 +31,19 @@ def script_of(dialect: MachineDialect, address: str, question: Question, nonce: 
     hosts = question.hosts
     if len(hosts) > MOST_HOSTS or not all(map(PLAIN.fullmatch, (address, *hosts))):
         return look_script(dialect, address, question.query, nonce)
-    told = {ADDRESS: address, NONCE: nonce} | {stand_in(number): host for number, host in enumerate(hosts)}
-    pieces, places = _template(dialect, question.shape)
+    told = {ADDRESS: address, NONCE: nonce, **dict(zip(HOSTS, hosts, strict=False))}
+    pieces, stand_ins = _template(dialect, question.shape)
     filled = list(pieces)
-    for place in places:
-        filled[place] = told[pieces[place]]
+    filled[1::2] = [told[each] for each in stand_ins]
     return "".join(filled).encode("utf-8", "surrogateescape")
 
 
 @lru_cache(maxsize=64)
-def _template(dialect: MachineDialect, shape: Shape) -> tuple[tuple[str, ...], range]:
-    """The script in pieces, and which of them are stand-ins."""
+def _template(dialect: MachineDialect, shape: Shape) -> tuple[list[str], list[str]]:
+    """The script in pieces, and every other of them once more: these are stand-ins."""
     text = look_script(dialect, ADDRESS, shape.query, NONCE).decode("utf-8", "surrogateescape")
-    pieces = tuple(STAND_INS.split(text))
-    return pieces, range(1, len(pieces), 2)
+    pieces = STAND_INS.split(text)
+    return pieces, pieces[1::2]
 
 
 def answer_digest(ran: Ran, nonce: str) -> bytes:
@@ -52,7 +52,7 @@ def answer_digest(ran: Ran, nonce: str) -> bytes:
     if ran.rc != 0 or not ran.out.endswith(b"\n" + mark + b" end\n"):
         return b""
     said = without_passing(ran.out.replace(mark, b"@"))
-    return blake2b(said + ran.host_key.encode(), digest_size=32).digest()
+    return sha256(said + ran.host_key.encode()).digest()
 
 
 def without_passing(said: bytes) -> bytes:

@@ -18,7 +18,7 @@ import secrets
 
 import asyncssh
 
-from reconcilers.backends.machine_shell import SCRIPT_LIMIT
+from reconcilers.backends.machine_shell import ANSWER_LIMIT, SCRIPT_LIMIT
 
 OUTPUT_LIMIT = 8 * 1024 * 1024
 ERRORS_KEPT = 64 * 1024
@@ -54,6 +54,7 @@ class KeptShell(asyncssh.SSHClientSession[bytes]):
         self._err = bytearray()
         self._word = b""
         self._ended: asyncio.Future[int] | None = None
+        self._given_up: asyncio.TimerHandle | None = None
         self._is_left_to = False  # something goes on printing after the end of the script that began it
         self.is_open = False
         self.heard_at = 0.0  # by the loop's clock
@@ -120,8 +121,16 @@ class KeptShell(asyncssh.SSHClientSession[bytes]):
         finally:
             self._ended = None
             self._out.clear()
+            if self._given_up is not None:
+                self._given_up.cancel()
+                self._given_up = None
             if rc != 0 or self._is_left_to:
                 self.close()
+
+    def give_up_after(self, seconds: float) -> None:
+        """Wait no longer for the end of the script that runs now."""
+        error = Cut(f"it took longer than {ANSWER_LIMIT:.0f} s")
+        self._given_up = asyncio.get_running_loop().call_later(seconds, self._fail, error)
 
     def close(self) -> None:
         """End the shell, and what runs in it as far as the machine sees to that."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import asyncssh
@@ -27,6 +26,7 @@ CHANNEL_LIMIT = 15.0  # seconds until a kept connection must have opened a chann
 CONNECTS_AT_ONCE = 128  # the others wait: after an outage thousands come back one after the other
 SCRIPTS_PER_MACHINE = 8  # servers allow ten channels on one connection by default, and a shell may stay beside these
 WARM = 2.0  # seconds: a shell that was heard of as lately is given what writes, and is not too many beside others
+SOON = 2.0  # seconds: most scripts have ended by then, and nothing was done for the case that they do not
 KEEPALIVE = 20  # seconds between signs of life while a script runs; three missed ones end the connection
 SUSPECT = 60.0  # seconds without a script: a connection that idle may have died unnoticed, and is given
 SHORT_LIMIT = 5.0  # seconds to show itself alive, since meanwhile a place of the others is held
@@ -105,7 +105,8 @@ class SshShell:
     async def _run(self, address: MachineAddress, line: _Line, script: bytes, *, name: str, writing: bool) -> Ran:
         async with line.places:
             # Connecting may take long and is limited apart: a dead machine must hold no place of the others (law 6).
-            await self._connected(address, line)
+            if _at_hand(line, address) is None:
+                await self._connected(address, line)
             call = Call(_system(address), name, writing)
             async with self._gate.passing(call):
                 return await self._told(address, line, call, script)
@@ -113,7 +114,7 @@ class SshShell:
     async def _told(self, address: MachineAddress, line: _Line, call: Call, script: bytes) -> Ran:
         """By a shell that was kept. One that turns out to be dead is replaced, once: what only reads may be begun twice, and what
         writes when nothing of it has left. Else that is given only to a shell which is warm or new: it has just been heard of."""
-        connection = await self._connected(address, line)
+        connection = _at_hand(line, address) or await self._connected(address, line)
         kept = _idle_shell(line, connection, only_warm=call.writing)
         if kept is not None:
             try:
@@ -129,31 +130,23 @@ class SshShell:
 
     async def _asked(self, address: MachineAddress, line: _Line, kept: _Kept, call: Call, script: bytes) -> Ran:
         connection, shell = kept
-        try:
-            async with self._conversation(address, line, connection, call):
-                return Ran(*await shell.run(script), connection.host_key)
-        finally:
-            if shell.is_open:
-                line.kept.append(kept)
-
-    @contextlib.asynccontextmanager
-    async def _conversation(
-        self, address: MachineAddress, line: _Line, connection: _Connection, call: Call
-    ) -> AsyncIterator[None]:
-        """While a script runs: the other side shows that it is alive, soon if it has not been heard for long. Raises Unheard."""
         is_suspect = _idle(line) > SUSPECT
         try:
             await self._gate.leaving(call)
-            connection.link.set_keepalive(*((SHORT_LIMIT / 2, 1) if is_suspect else (KEEPALIVE, 3)))
-            async with asyncio.timeout(ANSWER_LIMIT):
-                yield
+            unanswered = asyncio.get_running_loop().call_later(SOON, _unanswered, kept, is_suspect)
+            try:
+                return Ran(*await shell.run(script), connection.host_key)
+            finally:
+                unanswered.cancel()
         except Unheard:
             raise
-        except (TimeoutError, OSError, asyncssh.Error, Cut) as error:
+        except (OSError, asyncssh.Error, Cut) as error:
             raise _lost(address, call, error) from error
         finally:
             if line.users == 1:
                 connection.link.set_keepalive(0)
+            if shell.is_open:
+                line.kept.append(kept)
 
     async def _sweep(self) -> None:
         """Close connections that are idle for too long, and those idle for the longest while there are too many."""
@@ -210,14 +203,10 @@ class SshShell:
             # Looked at here, so that a failure for which nobody waits any more does not warn.
             line.opening.add_done_callback(lambda task: None if task.cancelled() else task.exception())
         opening = line.opening
-        try:
-            connection = await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            if opening.cancelled():
-                raise Unreachable(
-                    "the connection was closed while it was being opened", system=_system(address)
-                ) from None
-            raise
+        await asyncio.wait([opening])  # who is cancelled himself leaves here, and ends it for nobody else
+        if opening.cancelled():
+            raise Unreachable("the connection was closed while it was being opened", system=_system(address))
+        connection = opening.result()
         if address.host_key is not None and connection.host_key != address.host_key:
             raise _host_key_changed(address, connection.host_key)
         return connection
@@ -308,6 +297,14 @@ def _made(line: _Line) -> _Connection | None:
     return opening.result()
 
 
+def _at_hand(line: _Line, address: MachineAddress) -> _Connection | None:
+    """The kept connection, where nothing has to be waited for."""
+    made = _made(line)
+    if made is None or made.link.is_closed() or made.leads_to != _place(address):
+        return None
+    return made if address.host_key is None or address.host_key == made.host_key else None
+
+
 def _usable(line: _Line, address: MachineAddress) -> bool:
     """Whether it leads where it should, or may do so soon."""
     made = _made(line)
@@ -320,15 +317,23 @@ def _idle_shell(line: _Line, connection: _Connection, *, only_warm: bool) -> _Ke
     usable = [each for each in line.kept if each[0] is connection and each[1].is_open]
     warm = [each for each in usable if now - each[1].heard_at < WARM]
     line.kept = warm or usable[-1:]
-    for _, shell in usable:
-        if all(shell is not each for _, each in line.kept):
-            shell.close()
+    for each in usable:
+        if each not in line.kept:
+            each[1].close()
     return line.kept.pop() if warm or (usable and not only_warm) else None
 
 
 def _idle(line: _Line) -> float:
     """Seconds since a script ended on it."""
     return asyncio.get_running_loop().time() - line.used_at if line.used_at else 0.0
+
+
+def _unanswered(kept: _Kept, is_suspect: bool) -> None:
+    """A script takes longer than most: from now on the other side shows that it is alive, soon if it has not been heard for
+    long, and somebody waits for the end of the script only for so long."""
+    connection, shell = kept
+    connection.link.set_keepalive(*(((SHORT_LIMIT - SOON) / 2, 1) if is_suspect else (KEEPALIVE, 3)))
+    shell.give_up_after(ANSWER_LIMIT - SOON)
 
 
 def _alive(line: _Line) -> bool:
@@ -358,9 +363,10 @@ async def _close(line: _Line) -> None:
 def _lost(address: MachineAddress, call: Call, error: Exception) -> OutsideError:
     is_unknown = call.writing and not isinstance(error, Unbegun)
     kind: type[OutsideError] = OutcomeUnknown if is_unknown else Transient
-    words = f"it took longer than {ANSWER_LIMIT:.0f} s" if isinstance(error, TimeoutError) else _brief(error)
     return kind(
-        f"{call.name} did not come to an end that we saw ({words})", system=_system(address), reason="ConnectionLost"
+        f"{call.name} did not come to an end that we saw ({_brief(error)})",
+        system=_system(address),
+        reason="ConnectionLost",
     )
 
 

@@ -163,6 +163,7 @@ async def test_a_look_whose_answer_never_began_is_begun_once_more(
 ) -> None:
     """The network went away while the connection was idle, and nobody said so."""
     await over_ssh.look(at(server), MachineQuery())
+    monkeypatch.setattr("reconcilers.backends.machine_ssh.SOON", 0.05)
     monkeypatch.setattr("reconcilers.backends.machine_ssh.SUSPECT", -1.0)
     monkeypatch.setattr("reconcilers.backends.machine_ssh.SHORT_LIMIT", 0.2)
     server.links[0]._transport.pause_reading()  # type: ignore[union-attr]
@@ -266,6 +267,7 @@ async def test_a_script_that_takes_too_long_is_given_up(
 ) -> None:
     await said(over_ssh, server, "echo one\n")
     server.home.touch("hang")
+    monkeypatch.setattr("reconcilers.backends.machine_ssh.SOON", 0.05)
     monkeypatch.setattr("reconcilers.backends.machine_ssh.ANSWER_LIMIT", 0.1)
     with pytest.raises(OutcomeUnknown if writing else Transient, match="longer than"):
         await said(over_ssh, server, WHILE_IT_HANGS, writing=writing)

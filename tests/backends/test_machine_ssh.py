@@ -162,6 +162,30 @@ async def test_giving_up_while_connecting_does_not_end_the_connection_of_others(
     assert server.logins == 1
 
 
+@pytest.mark.parametrize(
+    ("gives_up", "expected"), [(False, Unreachable), (True, asyncio.CancelledError)], ids=["closed", "both at once"]
+)
+async def test_who_gives_up_while_the_connection_is_closed_has_given_up(
+    monkeypatch: pytest.MonkeyPatch, gives_up: bool, expected: type[BaseException]
+) -> None:
+    """What was cancelled is not told that nobody is there, which would be tried again."""
+    opening = asyncio.Event()
+
+    async def connect(*_: object) -> None:
+        opening.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(SshShell, "_connect", connect)
+    shell = SshShell(Secret(KEY.export_private_key()), Gate("machines", SystemClock()))
+    asked = asyncio.create_task(shell.run(MachineAddress("compute1/0001", "::1"), b"true", name="look", writing=False))
+    await opening.wait()
+    await shell.forget("compute1/0001")
+    if gives_up:
+        asked.cancel()
+    with pytest.raises(expected):
+        await asked
+
+
 async def test_a_job_goes_on_without_the_connection(server: Server, over_ssh: ShellMachines, until: Until) -> None:
     server.home.touch("hold.hero_books")
     await over_ssh.start_install(at(server), "hero_books", "v0.3.1", ("hero_books",))
@@ -245,8 +269,9 @@ async def test_an_idle_connection_gives_no_signs_of_life(server: Server, over_ss
 
 
 async def test_signs_of_life_are_given_until_the_last_script_has_ended(
-    server: Server, over_ssh: ShellMachines, until: Until
+    server: Server, over_ssh: ShellMachines, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("reconcilers.backends.machine_ssh.SOON", 0.0)
     server.home.touch("hang")
     long = asyncio.create_task(over_ssh.look(at(server), MachineQuery(secrets=(("core", "A"),))))
 
@@ -262,3 +287,5 @@ async def test_signs_of_life_are_given_until_the_last_script_has_ended(
     (server.home.path / "hang").unlink()
     await long
     assert link._keepalive_timer is None
+    assert line.kept
+    assert all(shell._given_up is None for _, shell in line.kept), "nobody gives up the next script for this one's sake"

@@ -15,6 +15,7 @@ from controller.records import TesterRecord
 from controller.store import Store
 from controller.world import World
 from reconcilers.actions import Action, Effect, FieldChange, Finding, Step, Wait
+from reconcilers.backends.limits import ask_before_writing
 from reconcilers.contract import Base, Ports, TesterView
 from reconcilers.facts import (
     AccountFacts,
@@ -116,6 +117,7 @@ class Outside:
     things: dict[str, dict[str, str]] = field(default_factory=dict)
     hidden: set[str] = field(default_factory=set)  # there, and not shown by listings
     calls: list[str] = field(default_factory=list)
+    queued: list[Fault] = field(default_factory=list)  # each used up by one call, which has not had its turn yet
     before: list[Fault] = field(default_factory=list)  # each used up by one call; raising keeps the effect away
     after: list[Fault] = field(default_factory=list)  # likewise, after the effect
     count: int = 0
@@ -200,6 +202,8 @@ class FakeStep(Base):
         return (self.wait,) if self.wait is not None else ()
 
     async def apply(self, action: Action, tester: TesterView, ports: Ports) -> Seen | None:
+        await self.outside.fault(self.outside.queued, action)
+        await ask_before_writing()  # as every gate does
         await self.outside.fault(self.outside.before, action)
         name = action.target
         self.outside.calls.append(f"{action.verb} {name}")

@@ -226,6 +226,33 @@ async def test_of_a_machine_only_what_was_asked_after_our_last_write_is_an_answe
     assert [await looked(), await looked()] == [3, 3]
 
 
+async def test_who_is_looked_at_again_is_asked_unless_an_answer_is_at_hand_or_under_way(
+    looks: Looks, clock: ManualClock
+) -> None:
+    asked, address = Asked(), MachineAddress("gent/1", "400::1")
+    looks.backends = SimpleNamespace(machines=SimpleNamespace(answer=lambda *_: asked.ask()))  # type: ignore[assignment]
+    again = asyncio.ensure_future(looks.machine_again(address, NOTHING))
+    await asked.begun(1)
+    began = clock.now()
+    clock.pass_by(SECOND)
+    asked.answer(1)
+    found = await again
+    assert (found.value, found.taken_at) == (1, began), "as old as its question"
+    async with asyncio.timeout(5):
+        assert await looks.machine(address, NOTHING, None) is found, "for the whole pass, should it differ"
+        assert await looks.machine_again(address, NOTHING) is found
+    looks.wrote("gent/1")
+    other = asyncio.ensure_future(looks.machine(address, NOTHING, None))
+    await asked.begun(2)
+    looks.let_go(address, NOTHING)
+    again = asyncio.ensure_future(looks.machine_again(address, NOTHING))
+    await asyncio.sleep(0)
+    asked.answer(2)
+    async with asyncio.timeout(5):
+        assert (await again).value == (await other).value == 2
+    assert len(asked.answers) == 2
+
+
 class Answer:
     """What a machine tells, long enough that it matters who keeps it."""
 

@@ -6,6 +6,7 @@ import random
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,12 +24,14 @@ from controller.records import (
 from controller.revisions import FAILING_FOR, judged, revision_had
 from controller.store import Store
 from specs.loading import load_folder
+from specs.tester import Paused
 from tests.controller.fakes import ManualClock
 from tests.controller.store.samples import NOON, a_tester
 from tests.controller.test_intake import fleet, write_tester
 
 RECORD = RevisionRecord("abc", "git https://forge.test/fleet.git main", NOON)
 SOURCE = SourceState(RECORD.source, "abc", NOON, True)
+A_DAY = timedelta(days=1)
 SINCE = NOON - timedelta(hours=2)
 
 
@@ -38,6 +41,12 @@ def at_rest(name: str, phase: Phase, observed: int = 1) -> TesterRecord:
 
 def why(name: str, message: str, since: timedelta = timedelta(hours=2)) -> Condition:
     return Condition(name, "Ready", Status.FALSE, "Waiting", message, 1, NOON - since)
+
+
+def paused(name: str, phase: Phase, until: timedelta, **more: Any) -> TesterRecord:
+    record = at_rest(name, phase)
+    pause = Paused(reason="demo", by="mik", until=(NOON + until).date())
+    return replace(record, desired=record.desired.model_copy(update={"paused": pause}), **more)
 
 
 ALICE, BOB = at_rest("alice", Phase.READY), at_rest("bob", Phase.READY)
@@ -51,7 +60,12 @@ ALICE, BOB = at_rest("alice", Phase.READY), at_rest("bob", Phase.READY)
         ([ALICE, at_rest("bob", Phase.READY, observed=0)], RevisionState.PENDING, "1/2 testers ready"),
         ([ALICE, at_rest("bob", Phase.WAITING)], RevisionState.PENDING, "1/2 testers ready"),
         ([ALICE, at_rest("bob", Phase.REMOVING)], RevisionState.PENDING, "1/2 testers ready"),
-        ([ALICE, at_rest("bob", Phase.PAUSED)], RevisionState.SUCCESS, "1/1 testers ready"),
+        ([ALICE, paused("bob", Phase.PAUSED, A_DAY)], RevisionState.SUCCESS, "1/1 testers ready"),
+        ([ALICE, paused("bob", Phase.PENDING, A_DAY)], RevisionState.SUCCESS, "1/1 testers ready"),
+        ([ALICE, paused("bob", Phase.STALLED, A_DAY)], RevisionState.SUCCESS, "1/1 testers ready"),
+        ([ALICE, paused("bob", Phase.PAUSED, -A_DAY)], RevisionState.PENDING, "1/2 testers ready"),
+        ([ALICE, at_rest("bob", Phase.PAUSED, observed=0)], RevisionState.PENDING, "1/2 testers ready"),
+        ([ALICE, paused("bob", Phase.PAUSED, A_DAY, removed_at=NOON)], RevisionState.PENDING, "1/2 testers ready"),
         ([ALICE, at_rest("bob", Phase.EXPIRED)], RevisionState.SUCCESS, "1/1 testers ready"),
         ([ALICE, at_rest("bob", Phase.STALLED)], RevisionState.FAILURE, "1/2 testers ready; bob: no room"),
         ([ALICE, at_rest("bob", Phase.FAILING)], RevisionState.FAILURE, "1/2 testers ready; bob: no room"),

@@ -79,9 +79,9 @@ SHUT = ["shut listener of the front door", "restart_proxy service hero_proxy"]
 RESTART = ["restart_proxy service hero_proxy"]
 CUT_GATEWAY = ["cut_gateway gateway alicex7k2p9"]
 OPEN_IT = ["open listener of the front door", *RESTART]
-JUST_WRITE = ["write_sign_in sign-in settings of hero_proxy"]
+JUST_WRITE = ["write_sign_in settings of hero_proxy"]
 WRITE = [*JUST_WRITE, *RESTART]
-REGISTER = [f"set_domain domain {FQDN}"]
+REGISTER = [f"set_domain {FQDN}"]
 STRANGER = Domain("old.example.org", "oauth", "http://127.0.0.1:9988")
 WEAK = replace(OURS, auth_mode="none")
 NOBODY = {key: value for key, value in ON.items() if key != ALLOWLIST_KEY}
@@ -149,8 +149,8 @@ TABLE: Mapping[str, tuple[SeenDoor, Facts, list[str]]] = {
     # the domain
     "no domain": (shut_door(domains=()), facts(FRESH), REGISTER),
     "not gated": (shut_door(domains=(WEAK,)), facts(FRESH), REGISTER),
-    "an old one besides": (door(domains=(OURS, STRANGER)), facts(), ["remove_domain domain old.example.org"]),
-    "only an old one": (door(domains=(STRANGER,)), facts(), [*REGISTER, "remove_domain domain old.example.org"]),
+    "an old one besides": (door(domains=(OURS, STRANGER)), facts(), ["remove_domain old.example.org"]),
+    "only an old one": (door(domains=(STRANGER,)), facts(), [*REGISTER, "remove_domain old.example.org"]),
     "the front door is silent": (shut_door(domains=None, loopback=DEAD), facts(FRESH), ["wait WaitingForFrontDoor"]),
     # restart, open, prove
     "changed since its start": (door(stale=True), facts(), RESTART),
@@ -275,7 +275,7 @@ LEAVING: Mapping[str, tuple[SeenDoor, list[str]]] = {
     "set shut, still listening": (shut_door(inner=GOOD), RESTART),
     "set shut, not restarted": (shut_door(stale=True), RESTART),
     "set shut, hero_proxy does not run": (shut_door(stale=True, loopback=DEAD, domains=None), []),
-    "shut": (shut_door(), [f"remove_domain domain {FQDN}"]),
+    "shut": (shut_door(), [f"remove_domain {FQDN}"]),
     "shut, somebody else's domain stays": (shut_door(domains=(STRANGER,)), []),
     "out of reach": (door(controllable=False, values={}, inner=DEAD, gateway_there=True), CUT_GATEWAY),
     "out of reach, nobody knows": (door(controllable=False, values={}, inner=DEAD), CUT_GATEWAY),
@@ -389,7 +389,7 @@ def test_a_wait_for_reopening_is_looked_at_again_when_it_is_over() -> None:
         (door(installing=True), []),
         (door(installing=True, stale=True), ["wait Installing"]),
         (shut_door(installing=True), ["wait Installing"]),
-        (shut_door(installing=True, values={}), ["write_sign_in sign-in settings of hero_proxy"]),
+        (shut_door(installing=True, values={}), ["write_sign_in settings of hero_proxy"]),
         (
             door(installing=True, inner=OPEN),
             ["shut listener of the front door", "restart_proxy service hero_proxy"],

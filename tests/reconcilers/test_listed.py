@@ -77,12 +77,14 @@ async def test_a_question_is_put_again_by_what_was_noted() -> None:
     mine = TesterLooks(looks)
     under(await mine.accounts(), "login", "bob")
     (read,) = mine.reads.values()
-    assert await looks.again(read, fleet) == Look((BOB,), clock.now())
+    assert await looks.again(read, fleet, clock.now()) == Look((BOB,), clock.now())
     clock.pass_by(timedelta(minutes=5))
     forge.held = (ALICE, BOB, TWIN)
-    assert await looks.again(read, fleet) == Look((BOB, TWIN), clock.now())
+    assert await looks.again(read, fleet, clock.now()) == Look((BOB, TWIN), clock.now())
     forge.held = (BOB,)
     clock.pass_by(timedelta(minutes=5))
     anew = Looks(backends, clock, timedelta(seconds=30))
-    assert await anew.again(read, fleet) == Look((BOB,), clock.now()), "though nobody has asked for it before"
+    assert await anew.again(read, fleet, clock.now()) == Look((BOB,), clock.now()), (
+        "though nobody has asked for it before"
+    )
     assert forge.asked == 3

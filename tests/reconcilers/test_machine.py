@@ -189,6 +189,25 @@ async def test_an_address_is_learnt_only_while_it_is_told_for_one_machine(name: 
     assert (step().learn(observed, ours) is not None) is learnt
 
 
+@pytest.mark.parametrize(
+    ("york", "waits"),
+    [
+        (FakeDaemon([vm(vm_id="12", name="bob_1")]), "for alice_x7k2p9_1_1 and york/bob_1"),
+        (FakeDaemon([vm(vm_id="12")]), ""),  # one machine, told by two: they are one daemon
+        (FakeDaemon([vm("deleted", vm_id="13", name="bob_1")]), ""),
+        (FakeDaemon([vm(vm_id="13", name="bob_1")], down=True), ""),  # who does not answer holds up nobody
+    ],
+    ids=["another machine", "the same", "one that is gone", "no answer"],
+)
+async def test_an_address_that_another_daemon_tells_as_well_is_not_learnt(york: FakeDaemon, waits: str) -> None:
+    ours = replace(begun(), object=known().object)
+    observed = await seen(world(FakeDaemon([vm()], nodes=ROOMY["gent"]), york), ours)
+    assert observed is not None
+    told = [one.message for one in step().plan(a_tester(), observed, ours) if isinstance(one, Wait)]
+    assert [waits in one for one in told] == [True] * bool(waits)
+    assert (step().learn(observed, ours) is None) is bool(waits)
+
+
 def test_an_address_in_the_answer_to_a_create_is_compared_with_the_others_first() -> None:
     assert step().learn(SeenMachine("gent", vm(), alike=None), begun()) is None
 

@@ -50,6 +50,11 @@ def orders(w: Team) -> list[int]:
     return [entry.status for entry in w.writes() if "deploy_vm" in entry.what]
 
 
+def accounts(w: Team) -> list[str]:
+    """What was asked for of Forge that makes an account."""
+    return [entry.what for entry in w.writes() if "/api/v1/admin/users" in entry.what]
+
+
 @pytest.mark.long
 def test_the_last_room_is_promised_once_and_who_has_none_gets_it_when_it_is_free(tmp_path: Path) -> None:
     async def life() -> None:
@@ -74,6 +79,7 @@ def test_the_last_room_is_promised_once_and_who_has_none_gets_it_when_it_is_free
             found = await by_reason()
             first, other = found["InSync"], found["NoCapacity"]
             assert len(orders(w)) == w.books()["vms"] == 1, "nobody ordered what there was no room for"
+            assert len(accounts(w)) == 1, "nor was an account made for who waits"
             w.remove(first)
             await w.ready(other, within=HOUR)
             assert len(orders(w)) == 2

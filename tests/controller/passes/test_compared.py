@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -47,12 +47,14 @@ class Found:
     digest: bytes = b"digest"
     silent: bool = False
     meanwhile: Callable[[], object] = lambda: None
+    asked: list[str] = field(default_factory=list)
 
-    async def again(self, read: Read, fleet: object) -> Look[object]:
+    async def again(self, read: Read, *_: object) -> Look[object]:
+        self.asked.append(read.question)
         known = {each.question: each.answer for each in a_rest().reads}
         return Look(known[read.question], NOW - HOUR)
 
-    async def machine(self, *_: object) -> Look[Any]:
+    async def machine_again(self, *_: object) -> Look[Any]:
         self.meanwhile()
         if self.silent:
             raise Unreachable("nobody", system="machine")
@@ -68,7 +70,9 @@ async def test_all_answers_must_be_what_they_were(store: Store) -> None:
     assert await resting.is_as_it_was(rest, "alice", NOW) == (rest, NOW - HOUR), "as old as the oldest answer"
     other = replace(rest, reads=(replace(rest.reads[0], answer=()), rest.reads[1]))
     resting._rests["alice"] = other
+    world.looks.asked.clear()
     assert await resting.is_as_it_was(other, "alice", NOW) is None
+    assert world.looks.asked == [rest.reads[0].question], "what is known to differ waits for nobody: not even Forge"
     resting._rests["alice"] = rest
     for found in (Found(b"other"), Found(b""), Found(silent=True)):
         world.looks = found
@@ -240,9 +244,10 @@ async def test_what_comes_about_at_the_last_moment_counts(what: str, store: Stor
     clock.at = NOW
     engine = rig(store, clock, [], Outside()).engine
     world: Any = There()
-    _, rest = remembering(store, world=world, whole_by=NOW + HOUR * 24)
+    needs = ("env:NOT_HELD",)
+    _, rest = remembering(store, world=world, whole_by=NOW + HOUR * 24, needs=needs)
     engine._world, engine._world_of, engine.resting._rests["alice"] = world, ("", {}), rest
-    rest = engine.resting._rests["alice"] = replace(rest, secrets=mark_of((), {}, engine.resting._marker))
+    rest = engine.resting._rests["alice"] = replace(rest, secrets=mark_of(needs, {}, engine.resting._marker))
 
     async def resolve(_: object) -> dict[str, Secret]:
         LAST_MOMENT[what](engine)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from controller.passes.foreseeing import Foreseen
+from controller.promises import all_promises
+from controller.records import PutFacts
 from controller.store import Store
 from reconcilers.actions import Action
 from reconcilers.contract import TesterView
 from reconcilers.errors import Blocked, Rejected, Transient
-from reconcilers.facts import Promise
+from reconcilers.facts import ObjectState, OutsideObject, Promise, RoomFacts
 from reconcilers.looks import TesterLooks
 from tests.controller.fakes import FLEET, FakeStep, ManualClock, Outside, Rig, a_tester, rig
 
 LIMIT = FLEET.spec.timing.deploy_limit
 ROOM = Promise("alice", "gent", "0001", 8192, 60, timedelta(0), making=True, foreseen=True)
+
+PLACE = {"daemon": "gent", "node_sid": "0002", "memory_mb": "8192", "disk_gb": "60"}
 
 
 class Machine(FakeStep):
@@ -24,12 +29,17 @@ class Machine(FakeStep):
 
     refusal: Exception | None = None
     asked = 0
+    has_room_for_one = False
 
     async def foresee(self, tester: TesterView, looks: TesterLooks) -> Promise | None:
         self.asked += 1
         if self.refusal is not None:
             raise self.refusal
-        return ROOM
+        others = [each for each in await looks.promises() if each.tester != tester.name]
+        await asyncio.sleep(0.01)  # whoever else comes now has read the same
+        if self.has_room_for_one and others:
+            raise Blocked("full", system="compute", reason="NoCapacity")
+        return replace(ROOM, tester=tester.name)
 
 
 @pytest.fixture
@@ -81,9 +91,10 @@ async def test_what_cannot_be_told_holds_up_nobody(one: Rig) -> None:
 
 async def test_who_has_begun_is_not_asked_again(one: Rig) -> None:
     await one.run_pass()
+    asked = machine(one).asked
     machine(one).refusal = Blocked("full", system="compute", reason="NoCapacity")
     await one.run_pass()
-    assert machine(one).asked == 1
+    assert machine(one).asked == asked
     assert await one.condition("Gateway") == ("True", "InSync")
 
 
@@ -101,11 +112,64 @@ async def test_a_beginning_that_comes_to_nothing_keeps_no_room(one: Rig) -> None
     assert await promised(one) == ()
 
 
+async def test_of_two_controllers_only_one_begins_in_the_last_room(one: Rig, store: Store, clock: ManualClock) -> None:
+    """Both look at once. What is promised is in the books, and given by one at a time (`Looks.placing`, fleet-wide)."""
+    outside = Outside()
+    two = rig(store, clock, [FakeStep("account", outside), Machine("machine", outside, needs=("account",))], outside)
+    two.engine.placing = one.engine.placing
+    await two.engine.adopt(FLEET)
+    await two.add(a_tester("bob"))
+    machine(one).has_room_for_one = machine(two).has_room_for_one = True
+    await asyncio.gather(one.run_pass("alice"), two.run_pass("bob"))
+    assert sorted(bool(each.outside.calls) for each in (one, two)) == [False, True]
+    waits, has = ("alice", "bob") if not one.outside.calls else ("bob", "alice")
+    assert await one.condition("Machine", waits) == ("False", "NoCapacity")
+    assert await one.condition("Account", waits) == ("Unknown", "WaitsForStep")
+    assert await one.condition("Machine", has) == ("True", "InSync")
+
+
+async def test_who_waits_writes_nothing_and_keeps_nobody_else_from_choosing(one: Rig) -> None:
+    machine(one).refusal = Blocked("full", system="compute", reason="NoCapacity")
+    async with one.engine.placing, asyncio.timeout(30):
+        await one.run_pass()
+    commits = one.store.commits
+    await one.run_pass()
+    assert one.store.commits == commits
+
+
+async def test_room_is_kept_over_a_start_and_let_go_of_when_the_machine_is_known(
+    one: Rig, store: Store, clock: ManualClock
+) -> None:
+    async def dies(action: Action) -> None:
+        raise asyncio.CancelledError
+
+    one.outside.after.append(dies)
+    with pytest.raises(asyncio.CancelledError):
+        await one.run_pass()
+    again = rig(store, clock, list(one.steps.values()), one.outside)
+    await again.engine.adopt(FLEET)
+    assert await promised(again) == (ROOM,)
+    await again.until_quiet()
+    books = await store.books("alice")
+    assert books is not None
+    assert "machine" in books.facts
+    assert RoomFacts.step not in books.facts
+
+
+async def test_who_leaves_has_no_room(one: Rig, store: Store, clock: ManualClock) -> None:
+    room = RoomFacts(daemon="gent", node_sid="0001", memory_mb=8192, disk_gb=60, until=clock.now() + LIMIT)
+    await store.write(PutFacts("alice", room, "", clock.now()))
+    assert await promised(one) == (ROOM,)
+    await one.add(a_tester("alice"), removed_at=clock.now())
+    assert await promised(one) == ()
+
+
 def test_it_ends_with_the_row_that_tells_the_same_or_with_its_time(clock: ManualClock) -> None:
-    room = Foreseen()
-    room.keep(ROOM, clock.now() + LIMIT)
-    placed = Promise("alice", "gent", "0002", 8192, 60, timedelta(0))
-    other = Promise("bob", "gent", "0002", 8192, 60, timedelta(0))
-    assert room.beside([other], clock.now()) == (other, ROOM)
-    assert room.beside([placed], clock.now()) == (placed,)
-    assert room.beside([], clock.now() + LIMIT) == ()
+    now = clock.now()
+    room = RoomFacts(daemon="gent", node_sid="0001", memory_mb=8192, disk_gb=60, until=now + LIMIT)
+    row = OutsideObject("alice", "machine", 1, 1, "vm", ObjectState.EXISTING, PLACE, since=now)
+    other = replace(row, tester="bob")
+    assert all_promises([], {"alice": room}, now) == (ROOM,)
+    assert [each.tester for each in all_promises([other], {"alice": room}, now)] == ["bob", "alice"]
+    assert [each.foreseen for each in all_promises([row], {"alice": room}, now)] == [False]
+    assert all_promises([], {"alice": room}, now + LIMIT) == ()

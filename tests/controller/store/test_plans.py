@@ -62,6 +62,7 @@ USES: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "one tester": lambda store: store.tester("alice"),
     "who is behind": lambda store: store.behind(),
     "objects of a step": lambda store: store.objects("machine", STATES),
+    "what is given away": lambda store: store.given_away("machine", STATES),
     "objects in some state": lambda store: store.objects(states=STATES),
     "one condition of everybody": lambda store: store.conditions_of_type("Ready"),
     "what fails": lambda store: store.failing_conditions(),

@@ -1,0 +1,207 @@
+"""What was written down and never sent is told so: by who lets go of it, by who finds it after a death; and a store that fails in
+the middle of an action is told as the store's trouble."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from controller.passes.acting import whole
+from controller.passes.rows import UNSENT
+from controller.records import Change, Outcome, PutJournal, PutObject, Seal
+from controller.recovery import known_now
+from controller.store import Store, StoreError
+from controller.store.store import BEFORE_COMMIT, Hook
+from reconcilers.actions import Action
+from reconcilers.contract import Ports, TesterView
+from reconcilers.facts import ObjectState
+from reconcilers.secret import Secret
+from tests.controller.fakes import FLEET, FakeStep, ManualClock, Outside, Rig, RotatingStep, Seen, a_tester, rig
+from tests.controller.store.samples import NOON, an_entry, an_object
+
+LIMIT = timedelta(minutes=5)
+VM = "machine-alice-1-1"
+
+
+class SealingStep(FakeStep):
+    """Seals before it calls, as the account's does."""
+
+    async def apply(self, action: Action, tester: TesterView, ports: Ports) -> Seen | None:
+        await ports.seal("password", Secret("hush"))
+        return await super().apply(action, tester, ports)
+
+
+class Held:
+    """A call that hangs: before it has its turn, or after."""
+
+    def __init__(self) -> None:
+        self.begun, self.end = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, action: Action) -> None:
+        self.begun.set()
+        await self.end.wait()
+
+
+async def with_steps(store: Store, clock: ManualClock, *steps: FakeStep) -> Rig:
+    made = rig(store, clock, list(steps), steps[0].outside)
+    await made.engine.adopt(FLEET)
+    await made.add(a_tester("alice"))
+    return made
+
+
+@pytest.fixture
+async def one(store: Store, clock: ManualClock) -> Rig:
+    return await with_steps(store, clock, FakeStep("machine", Outside(), limit=LIMIT))
+
+
+async def ends(one: Rig) -> list[tuple[Outcome, str]]:
+    """Of the journal's entries, the newest first."""
+    return [(entry.outcome, entry.detail) for entry in await one.store.journal("alice")]
+
+
+async def hung(one: Rig, *, sent: bool) -> Held:
+    held = Held()
+    (one.outside.before if sent else one.outside.queued).append(held)
+    await one.engine.look("alice")
+    await held.begun.wait()
+    return held
+
+
+async def died(one: Rig) -> Rig:
+    """Another engine finds its books, while its call still hangs and can write nothing."""
+    again = rig(one.store, one.clock, list(one.steps.values()), one.outside)
+    await again.engine.adopt(FLEET)
+    await again.engine.recover(lambda name: True)
+    return again
+
+
+async def test_a_create_that_is_cut_off_before_its_turn_has_had_no_effect(one: Rig) -> None:
+    await hung(one, sent=False)
+    await one.engine.operations.aclose()
+    assert await ends(one) == [(Outcome.FAILED, "the controller was stopped during the call; nothing was sent")]
+    assert await one.rows("machine") == [(VM, ObjectState.GONE)]
+    await one.run_pass()
+    assert one.outside.calls == [f"create {VM}"], "at once, and under the same name"
+
+
+async def test_a_create_that_had_its_turn_is_unknown(one: Rig) -> None:
+    await hung(one, sent=True)
+    await one.engine.operations.aclose()
+    assert [outcome for outcome, _ in await ends(one)] == [Outcome.UNKNOWN]
+    assert await one.rows("machine") == [(VM, ObjectState.INTENDED)]
+
+
+async def test_who_finds_a_create_that_never_had_its_turn_makes_it_at_once(one: Rig) -> None:
+    await hung(one, sent=False)
+    again = await died(one)
+    assert await ends(again) == [(Outcome.FAILED, "the controller ended before it was sent")]
+    assert await again.rows("machine") == [(VM, ObjectState.GONE)]
+    assert "OutcomeUnknown" not in await again.told()
+    await again.run_pass()
+    assert again.outside.calls == [f"create {VM}"]
+    assert [dict(row.identity) for row in await again.store.objects("machine")] == [{"id": "1"}]
+
+
+async def test_who_finds_one_that_had_its_turn_looks_first(one: Rig) -> None:
+    await hung(one, sent=True)
+    again = await died(one)
+    assert [outcome for outcome, _ in await ends(again)] == [Outcome.UNKNOWN]
+    await again.run_pass()
+    assert again.outside.calls == []
+    assert await again.condition("Machine") == ("False", "OutcomeUnknown")
+
+
+def failing_at(what: Callable[[tuple[Change, ...]], bool]) -> Hook:
+    """The disk is full at the first write that is so."""
+    left = [StoreError("The store cannot be written because the disk is full.")]
+
+    async def fail(moment: str, changes: tuple[Change, ...]) -> None:
+        if moment == BEFORE_COMMIT and left and what(changes):
+            raise left.pop()
+
+    return fail
+
+
+def seals(changes: tuple[Change, ...]) -> bool:
+    return any(isinstance(each, Seal) for each in changes)
+
+
+async def test_a_store_that_fails_before_the_call_is_told_and_the_call_is_made_later(
+    store: Store, clock: ManualClock
+) -> None:
+    one = await with_steps(store, clock, SealingStep("account", Outside()))
+    store.hooks.append(failing_at(seals))
+    wait = await one.run_pass()
+    assert await one.condition("Account") == ("False", "StoreError")
+    assert "InternalError" not in await one.told()
+    assert one.outside.calls == []
+    assert [outcome for outcome, _ in await ends(one)] == [Outcome.FAILED]
+    assert wait is not None
+    clock.pass_by(wait)
+    await one.until_quiet()
+    assert one.outside.calls == ["create account-alice-1-1"]
+
+
+async def test_a_store_that_fails_after_the_call_is_told_and_what_was_answered_is_made_anew(
+    store: Store, clock: ManualClock
+) -> None:
+    outside = Outside()
+    one = await with_steps(store, clock, FakeStep("machine", outside), RotatingStep("sign_in_app", outside))
+    store.hooks.append(failing_at(seals))
+    await one.run_pass()
+    assert await one.condition("SignInApp") == ("False", "StoreError")
+    assert {entry.step: entry.outcome for entry in await store.journal("alice")}["sign_in_app"] is Outcome.UNKNOWN
+    for _ in range(5):
+        clock.pass_by(LIMIT)
+        await one.run_pass()
+    assert await one.condition("SignInApp") == ("True", "InSync")
+    mine = [call.partition(" ")[0] for call in outside.calls if "sign_in_app" in call]
+    assert mine == ["create", "rotate"]
+    assert await store.sealed("alice/client_secret") is not None
+
+
+def test_what_else_was_under_way_in_the_step_is_unknown_all_the_same() -> None:
+    """The delete of the machine before, and the create of the next, which waited for its turn."""
+    deletes, creates = an_entry("e1"), an_entry("e2")
+    dying = replace(an_object(state=ObjectState.INTENDED), deadline=NOON)
+    waits = replace(an_object(state=ObjectState.INTENDED, attempt=2), deadline=NOON, identity={UNSENT: "e2"})
+    changes = known_now([deletes, creates], [dying, waits], NOON)
+    entries = {each.entry.id: each.entry.outcome for each in changes if isinstance(each, PutJournal)}
+    assert entries == {"e1": Outcome.UNKNOWN, "e2": Outcome.FAILED}
+    rows = [each.object for each in changes if isinstance(each, PutObject)]
+    assert [(row.attempt, row.state, row.identity == {}) for row in rows] == [
+        (2, ObjectState.GONE, True),
+        (1, ObjectState.INTENDED, False),
+    ]
+
+
+async def test_what_must_be_written_is_seen_to_its_end_however_often_we_are_cancelled() -> None:
+    goes_on = asyncio.Event()
+
+    async def writing() -> None:
+        await goes_on.wait()
+        raise StoreError("full")
+
+    task = asyncio.create_task(whole(writing()))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    goes_on.set()
+    with pytest.raises(StoreError):
+        await task
+
+
+async def test_a_create_that_cannot_be_marked_as_sent_is_not_sent(one: Rig) -> None:
+    """The mark is taken off before the first byte: when that cannot be written, nothing leaves."""
+    one.store.hooks.append(failing_at(lambda changes: [type(each) for each in changes] == [PutObject]))
+    await one.run_pass()
+    assert one.outside.calls == []
+    assert [outcome for outcome, _ in await ends(one)] == [Outcome.FAILED]
+    await one.run_pass()
+    assert await one.condition("Machine") == ("False", "StoreError")
