@@ -13,6 +13,7 @@ from controller.places import Places, opened_store
 from controller.queries import Queries
 from controller.sources.fetched import fetched_at
 from controller.store import Keyring, Store
+from controller.store.address import is_postgres, normal, place_of
 from reconcilers.clock import Clock, SystemClock
 
 DATABASE_VARIABLE = "DATABASE_URL"
@@ -25,8 +26,9 @@ def places(fleet: Path, state: Path, secrets: Path | None = None) -> Places:
 
 
 def has_books(where: Places) -> bool:
-    """Whether a controller has ever worked here: looking must not make a store."""
-    return bool(where.database_url) or (where.state / "controller.db").exists()
+    """Whether a controller has ever worked here: looking must not make a store. Raises StoreError for an odd address."""
+    address = normal(where.url)
+    return is_postgres(address) or Path(str(address.database)).exists()
 
 
 @asynccontextmanager
@@ -48,8 +50,9 @@ async def books(state: Path) -> AsyncIterator[Store]:
     """The store of a controller that has worked here. Raises Complaint when there is none."""
     where = places(FLEET, state)
     if not has_books(where):
+        place = f"{place_of(normal(where.url))} ({DATABASE_VARIABLE})" if where.database_url else str(state)
         raise Complaint(
-            f"There are no books in {state}: no controller has worked there. Start one with "
+            f"There are no books in {place}: no controller has worked there. Start one with "
             f"`testerctl run --state {state}`, or point --state (or TESTERCTL_STATE) to the folder of the one that runs."
         )
     async with opened_store(where, SystemClock()) as store:

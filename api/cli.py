@@ -10,7 +10,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from api.complaint import Complaint
-from api.terminal import err, text
+from api.terminal import err, out, text
 
 NAME = "testerctl"
 FAILED = 1
@@ -50,7 +50,10 @@ def run_with(arguments: list[str]) -> int:
     try:
         code = app_for(arguments)(arguments or ["--help"], prog_name=NAME, standalone_mode=False)
     except TyperException as error:
-        _say(f"{error.format_message()} (`testerctl --help` tells what there is)")
+        words = error.format_message().replace("Value error, ", "")  # pydantic's own, of no use to anybody
+        asked = _asked(arguments)
+        known = f" {asked}" if asked in COMMANDS or asked in GROUPS else ""
+        _say(f"{words} (`{NAME}{known} --help` tells what there is)")
         return FAILED
     except (Abort, KeyboardInterrupt):
         code = INTERRUPTED
@@ -75,7 +78,7 @@ def app_for(arguments: list[str]) -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(_common)
-    asked = next((word for word in arguments if not word.startswith("-")), "")
+    asked = _asked(arguments)
     if asked in COMMANDS:
         app.command(asked)(import_module(f"api.commands.{asked}").command)
     elif asked in GROUPS:
@@ -86,16 +89,32 @@ def app_for(arguments: list[str]) -> typer.Typer:
     return app
 
 
+def _asked(arguments: list[str]) -> str:
+    """The word in the command's place, "" for none."""
+    return next((word for word in arguments if not word.startswith("-")), "")
+
+
 def _listed() -> None:
     """In the place of a command that is only listed: whoever asks for one gets the command itself."""
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        from controller.program import program_version
+
+        out().print(text(program_version()))
+        raise typer.Exit()
 
 
 def _common(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error, to report a mistake.")
     ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_tell_version, help="Show the version.")
+    ] = False,
 ) -> None:
-    """`run_with` acts on it."""
+    """`run_with` acts on the first."""
 
 
 def _explained(error: Exception) -> str:

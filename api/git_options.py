@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,8 @@ from controller.sources.mirror import Repository
 from controller.store import Store
 from reconcilers.secret import Secret
 from specs.references import SecretRef
+
+BRANCH, USER = "main", "token"
 
 GitUrl = Annotated[
     str,
@@ -72,6 +75,17 @@ def checked_public_url(url: str) -> str:
 async def from_git(asked: GitOptions, where: Places, store: Store) -> FromGit | None:
     """The source that was asked for, None for the folder. Raises Complaint for what cannot be, StoreError."""
     if not asked.url:
+        refuse_idle(
+            {
+                "--branch": asked.branch != BRANCH,
+                "--path": asked.path,
+                "--git-token": asked.token,
+                "--git-user": asked.user != USER,
+                "--git-key": asked.key,
+                "--git-known-hosts": asked.known_hosts,
+                "--comment-plans": asked.comments,
+            }
+        )
         return None
     token = await given_secret(asked.token, "--git-token", where, store) if asked.token else None
     for option, path in (("--git-key", asked.key), ("--git-known-hosts", asked.known_hosts)):
@@ -90,6 +104,13 @@ async def from_git(asked: GitOptions, where: Places, store: Store) -> FromGit | 
     except ValueError as error:
         raise Complaint(f"{error}.") from error
     return FromGit(repository, asked.comments)
+
+
+def refuse_idle(given: Mapping[str, object]) -> None:
+    """What says how to read a repository would be left out without a word where there is none. Raises Complaint."""
+    idle = [option for option, said in given.items() if said]
+    if idle:
+        raise Complaint(f"{', '.join(idle)}: of use only with --git, which names the repository.")
 
 
 async def doorbell_secret(asked: GitOptions, where: Places, store: Store) -> Secret | None:

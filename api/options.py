@@ -10,16 +10,23 @@ import typer
 from api.terminal import Output
 
 FleetFolder = Annotated[
-    Path, typer.Option("--fleet", envvar="TESTERCTL_FLEET", help="Folder of YAML files that say what should be.")
+    Path,
+    typer.Option(
+        "--fleet", envvar="TESTERCTL_FLEET", file_okay=False, help="Folder of YAML files that say what should be."
+    ),
 ]
 StateFolder = Annotated[
-    Path, typer.Option("--state", envvar="TESTERCTL_STATE", help="Folder of the controller's own books and key.")
+    Path,
+    typer.Option(
+        "--state", envvar="TESTERCTL_STATE", file_okay=False, help="Folder of the controller's own books and key."
+    ),
 ]
 SecretsFolder = Annotated[
     Path | None,
     typer.Option(
         "--secrets-folder",
         envvar="TESTERCTL_SECRETS",
+        file_okay=False,
         help="Where relative `file:` references start.",
         show_default="the folder of specs",
     ),

@@ -26,6 +26,7 @@ from api.routes import components, events, fleet, health, hook, metrics, nodes, 
 from api.routes.hook import Doorbell
 from api.window import Window
 from controller.admission import Admission
+from controller.program import program_version
 
 LISTEN = "127.0.0.1:8484"
 GRACE = 2  # seconds that open requests get when the server stops
@@ -60,7 +61,7 @@ def make_app(window: Window, doorbell: Doorbell | None = None, access: Access | 
     """
     app = _Api(
         title="Tester controller",
-        version="0.1.0",
+        version=program_version(),
         summary="How the testers stand. Read only.",
         docs_url=None,
         redoc_url=None,

@@ -137,7 +137,16 @@ def _word(context: Any, node: Node | None, model: type[BaseModel], path: Path) -
 
 def _pattern(context: Any, node: Node | None, model: type[BaseModel], path: Path) -> Words:
     text = shown(node.text) if isinstance(node, Scalar) else "this"
-    return f"{text} has not the right form", f"it must match {context.get('pattern')}"
+    examples = {
+        "certificateAuthority": "file:/etc/ssl/ca.pem",
+        "gridNode": '"2", the number that the grid gives the node',
+        "maxRemovals": "20% or 5",
+        "sid": '"0001", the daemon\'s own id of the node',
+        "user": "root",
+    }
+    like = examples.get(str(path[-1]))
+    remedy = f"write it like {like}" if like else f"it must match {context.get('pattern')}"
+    return f"{text} has not the right form", remedy
 
 
 def _bound(words: str, name: str) -> Callable[[Any, Node | None, type[BaseModel], Path], Words]:

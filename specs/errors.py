@@ -25,7 +25,7 @@ class SpecError:
     remedy: str
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}:{self.column} " if self.line else "" if self.file == "." else f"{self.file} "
+        place = f"{self.file}:{self.line}:{self.column} " if self.line else "" if self.file == "." else f"{self.file}: "
         what = f"{self.path}: {self.problem}" if self.path else self.problem
         return f"{place}{what}; {self.remedy}" if self.remedy else f"{place}{what}"
 

@@ -17,7 +17,9 @@ from api.server import LISTEN
 
 
 def command(
-    state: Annotated[Path, typer.Option("--state", help="Folder of the demo: world, books, specs.")] = Path(".demo"),
+    state: Annotated[
+        Path, typer.Option("--state", file_okay=False, help="Folder of the demo: world, books, specs.")
+    ] = Path(".demo"),
     speed: Annotated[
         float, typer.Option(min=1, max=1000, help="How much faster than real time a new world runs.")
     ] = 60,

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from api.books import books_or_none, places
 from api.examining import SIGNS, examine_folder
-from api.git_options import Comments, GitUrl
+from api.git_options import Comments, GitUrl, refuse_idle
 from api.options import FLEET, STATE, FleetFolder, OutputForm, SecretsFolder, StateFolder
 from api.outside_models import Finding as FindingAnswer
 from api.terminal import Output, err, out, print_json, progress, table, text
@@ -34,6 +34,8 @@ def command(
 
     With --git also whether the answers can be told there. Says what to mend. Exit code 0: all well, 1: something is wrong.
     """
+    if not git:
+        refuse_idle({"--comment-plans": comment_plans})
     with progress("asking everybody"):
         telling = Telling(git, comment_plans) if git else None
         found = asyncio.run(_examine(places(fleet, state, secrets_folder), telling))

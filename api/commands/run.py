@@ -15,6 +15,8 @@ from api.books import places
 from api.complaint import Complaint
 from api.examining import examine_fleet, examine_folder, in_words
 from api.git_options import (
+    BRANCH,
+    USER,
     Branch,
     Comments,
     GitKey,
@@ -55,10 +57,10 @@ def command(
     state: StateFolder = STATE,
     listen: Annotated[str, typer.Option("--listen", help="Where the read API and the pages answer.")] = LISTEN,
     git: GitUrl = "",
-    branch: Branch = "main",
+    branch: Branch = BRANCH,
     path: GitPath = "",
     git_token: GitToken = "",
-    git_user: GitUser = "token",
+    git_user: GitUser = USER,
     git_key: GitKey = None,
     git_known_hosts: KnownHosts = None,
     webhook_secret: WebhookSecret = "",

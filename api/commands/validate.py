@@ -15,7 +15,9 @@ from specs.loading import Loaded, load_folder
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(envvar="TESTERCTL_FLEET", help="The folder to check.")] = FLEET,
+    folder: Annotated[
+        Path, typer.Argument(envvar="TESTERCTL_FLEET", file_okay=False, help="The folder to check.")
+    ] = FLEET,
     output: OutputForm = Output.TEXT,
 ) -> None:
     """Check a folder of specs.
@@ -37,7 +39,7 @@ def tell_errors(errors: tuple[SpecError, ...], folder: Path) -> None:
     for error in errors:
         # An error of the folder itself bears the folder's own name.
         place = folder if error.file in (folder.name, str(folder)) else folder / error.file
-        words = f" {error}" if error.file == "." else str(error)[len(error.file) :]
+        words = f": {error}" if error.file == "." else str(error)[len(error.file) :]
         err().print(text(f"{place}{words}", "yellow"), soft_wrap=True)
     if errors:
         files = len({error.file for error in errors})

@@ -8,13 +8,14 @@ import socket
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from shlex import quote
 
 from rich.console import Console
 
 from api import logs
 from api.access.access import Access
-from api.alone import alone
 from api.complaint import Complaint
+from api.demo.alone import alone
 from api.demo.checks import Check, counts, doors, mail_words, sums, undoubled
 from api.demo.crash import Life, doomed
 from api.demo.faults import Narrator, befallen, drawn
@@ -163,8 +164,8 @@ class Demo:
             "Page": f"{self.place.url}/",
             "Specs": f"{root / FLEET} (change a file, add one, remove one: it is picked up at once)",
             "World": f"{numbers(counts(await self.world.books(), testers))}; its own books: {addresses.control_url}/_sim/books",
-            "A door": f"curl --proxy {proxy} --cacert {addresses.ca_file} -i {testers[0].link}",
-            "Ask": f"testerctl describe {testers[0].record.name} --state {root / BOOKS}",
+            "A door": f"curl --proxy {proxy} --cacert {quote(str(addresses.ca_file))} -i {testers[0].link}",
+            "Ask": f"testerctl describe {testers[0].record.name} --state {quote(str(root / BOOKS))}",
         }
         self.console.print()
         for label, words in lines.items():

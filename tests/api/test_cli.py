@@ -206,7 +206,7 @@ def test_what_is_wrong_with_the_folder_itself_is_told_of_the_folder(testerctl: T
     empty.mkdir()
     for folder in (empty, tmp_path / "nowhere"):
         assert testerctl("validate", folder) == 1
-        assert testerctl.err.startswith(f"{folder} "), testerctl.err
+        assert testerctl.err.startswith(f"{folder}: "), testerctl.err
 
 
 def test_broken_files_are_told_with_their_places(testerctl: Terminal, tmp_path: Path) -> None:

@@ -54,7 +54,9 @@ async def test_a_repository_with_its_credentials(where: Places, store: Store, tm
 
 
 async def test_without_a_repository_the_folder_is_the_source(where: Places, store: Store) -> None:
-    assert await from_git(replace(ASKED, url=""), where, store) is None
+    assert await from_git(replace(ASKED, url="", path=""), where, store) is None
+    with pytest.raises(Complaint, match="--path, --comment-plans: of use only with --git"):
+        await from_git(replace(ASKED, url="", comments=True), where, store)
     assert await doorbell_secret(ASKED, where, store) is None
 
 
@@ -62,7 +64,7 @@ async def test_without_a_repository_the_folder_is_the_source(where: Places, stor
     ("wrong", "said"),
     [
         ({"url": "ftp://forge.example.test/x"}, "ftp"),
-        ({"url": "https://mik:pass@forge.example.test/x"}, "by reference"),
+        ({"url": "https://mik:pass@forge.example.test/x"}, "--git-token"),
         ({"branch": "-x"}, "no name of a branch"),
         ({"token": "t0ken of the fleet"}, "--git-token"),
         ({"token": "file:nowhere"}, "set it"),

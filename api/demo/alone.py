@@ -19,7 +19,7 @@ def alone(state: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Complaint(
-                f"Another controller works with {state} already. "
+                f"Another demo runs in {state} already. "
                 "Stop that one first, or give this one a folder of its own (--state)."
             ) from None
         yield
