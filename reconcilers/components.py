@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reconcilers.actions import Action, Disruption, FieldChange, Finding, Step
+from reconcilers.actions import Action, Disruption, FieldChange, Finding, Step, Wait
 from reconcilers.backends import Backends
 from reconcilers.component_findings import component_findings
 from reconcilers.contract import Base, Ports, TesterView
+from reconcilers.door import open_inside
 from reconcilers.facts import ComponentsFacts, Facts
 from reconcilers.installs import TO_INSTALL, UNKNOWN_VERSION, Standing, State, can_install, judge, on_channel
 from reconcilers.looks import TesterLooks
@@ -49,10 +50,10 @@ class ComponentsReconciler(Base):
         seen = await look_supervised(tester, looks)
         seen = replace(seen, newest=await newest_versions(tester, looks))
         wanted = tuple(on_channel(each, tester.desired, seen) for each in _wanted(tester.desired))
-        return replace(seen, wanted=wanted)
+        return replace(seen, wanted=wanted, authorize_url=self.backends.forge.authorize_url())
 
     def plan(self, desired: DesiredTester | None, observed: Seen | None, facts: Facts) -> tuple[Step, ...]:
-        """Install, start, restart, update, remove; then wait. Goes with the machine.
+        """Install, start, restart, update, remove; then wait. Goes with the machine. Behind an open door nothing is started.
 
         What has failed before comes only when nothing else is left to do, because its failure ends this step's turn and
         lengthens the pause before the next.
@@ -61,21 +62,7 @@ class ComponentsReconciler(Base):
             return ()
         if observed is None:
             return tuple(install_action(State(each, Standing.MISSING)) for each in _wanted(desired))
-        states = _states(desired, observed)
-        ours = facts.get(ComponentsFacts)
-        installs = _installs(states, desired)
-        newer = updates(states, observed.newest, ours) if desired.updates == "apply" else ()
-        actions = (
-            *installs,
-            *newer,
-            *(a for s in states if s.standing is Standing.STOPPED for a in start_actions(s)),
-            *(a for s in states if s.standing is Standing.UNWELL for a in restart_actions(s, observed.at, ours)),
-            *_removals(desired, observed),
-        )
-        if actions:
-            return _each_once(actions)
-        installing = any(state.standing is Standing.INSTALLING for state in states)
-        return (() if installing else second_tries(states)) or wait_for(states, desired, facts)
+        return _behind_a_shut_door(_due(desired, observed, facts), desired, observed, facts)
 
     async def apply(self, action: Action, tester: TesterView, ports: Ports) -> Seen | None:
         """Raises Transient InstallFailed after a second start of an install."""
@@ -106,6 +93,41 @@ class ComponentsReconciler(Base):
         if not isinstance(observed, Seen):
             return ()
         return component_findings(desired, observed, _states(desired, observed))
+
+
+def _due(desired: DesiredTester, observed: Seen, facts: Facts) -> tuple[Step, ...]:
+    states = _states(desired, observed)
+    ours = facts.get(ComponentsFacts)
+    installs = _installs(states, desired)
+    newer = updates(states, observed.newest, ours) if desired.updates == "apply" else ()
+    actions = (
+        *installs,
+        *newer,
+        *(a for s in states if s.standing is Standing.STOPPED for a in start_actions(s)),
+        *(a for s in states if s.standing is Standing.UNWELL for a in restart_actions(s, observed.at, ours)),
+        *_removals(desired, observed),
+    )
+    if actions:
+        return _each_once(actions)
+    installing = any(state.standing is Standing.INSTALLING for state in states)
+    return (() if installing else second_tries(states)) or wait_for(states, desired, facts)
+
+
+def _behind_a_shut_door(
+    steps: tuple[Step, ...], desired: DesiredTester, observed: Seen, facts: Facts
+) -> tuple[Step, ...]:
+    """What starts something waits while strangers are let in: the gate, which shuts the door, may not have done so yet."""
+    starting = any(isinstance(step, Action) and step.verb != "remove" for step in steps)
+    where = open_inside(observed.look, observed.at, desired, facts, observed.authorize_url) if starting else ""
+    if not where:
+        return steps
+    wait = Wait(
+        "DoorOpen",
+        f"a stranger is let in {where}; nothing is started behind the front door until that is shut",
+        facts.fleet.spec.timing.proof_limit,
+        blames=f"hero_proxy on the machine of {facts.tester}",
+    )
+    return tuple(step for step in steps if isinstance(step, Action) and step.verb == "remove") or (wait,)
 
 
 def _wanted(desired: DesiredTester) -> tuple[DesiredComponent, ...]:

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from reconcilers.backends.machine import Domain, SettingKey
+from reconcilers.backends.machine import Domain, MachineLook, SettingKey
+from reconcilers.backends.probes import Probe, Side
 from reconcilers.facts import Facts, GatewayFacts, MachineFacts, SignInAppFacts, SignInGateFacts
 from reconcilers.listener import LISTENER_KEY, LISTENER_ON
-from reconcilers.proof import NOTHING_ASKED, SideProof, Verdict, demands, redirect_uri
+from reconcilers.machine_look import SIDES
+from reconcilers.proof import NOTHING_ASKED, SideProof, SignIn, Verdict, demands, prove, redirect_uri
 from reconcilers.secret import Secret
 from specs.desired import DesiredTester
 
@@ -138,6 +140,23 @@ def is_kept(
 
 
 # ------------------------------------------------------------------ what was proven
+
+
+def side_of(look: MachineLook, side: Side, desired: DesiredTester, facts: Facts, authorize_url: str) -> SideProof:
+    """What a look at the machine proves of one side."""
+    asked = demands(facts.need(GatewayFacts).fqdn, desired)
+    found = {each: Probe(side, each.host, each.path) for each in asked}
+    answered = {each: look.probes[probe] for each, probe in found.items() if probe in look.probes}
+    return prove(asked, answered, SignIn(authorize_url, facts.need(SignInAppFacts).client_id))
+
+
+def open_inside(look: MachineLook, at: datetime, desired: DesiredTester, facts: Facts, authorize_url: str) -> str:
+    """Where a look lets a stranger in, in words; "" when nowhere, and before there is an address to ask by."""
+    if facts.get(GatewayFacts) is None or facts.get(SignInAppFacts) is None:
+        return ""
+    loopback, inner = (side_of(look, side, desired, facts, authorize_url) for side in SIDES)
+    door = SeenDoor(at, controllable=True, digest="", values=look.secrets, loopback=loopback, inner=inner)
+    return seen_open(door, enforces_inner(facts))
 
 
 def seen_open(door: SeenDoor, enforce_inner: bool) -> str:

@@ -36,14 +36,16 @@ SHORTEST_HIDDEN = 8
 class Seen:
     """A machine at a moment (UTC, by our clock): when the look at it was begun, which may be some time ago.
 
-    newest  component → its newest published version, as far as Forge has told
-    wanted  the components that the step keeps
+    newest         component → its newest published version, as far as Forge has told
+    wanted         the components that the step keeps
+    authorize_url  where the front door must send strangers, for a step that starts something behind it
     """
 
     at: datetime
     look: MachineLook = field(default_factory=lambda: MachineLook(host_key=""))
     newest: Mapping[str, str] = field(default_factory=dict)
     wanted: tuple[DesiredComponent, ...] = ()
+    authorize_url: str = ""
 
 
 def machine_address(facts: Facts) -> MachineAddress:

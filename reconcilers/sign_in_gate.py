@@ -5,14 +5,12 @@ What follows from what was seen is decided in `reconcilers.door_rules`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from reconcilers.actions import Action, Finding, Step
 from reconcilers.backends import Backends
 from reconcilers.backends.machine import JobState, MachineLook, install_job
-from reconcilers.backends.probes import Probe, ProbeAnswer, Side
 from reconcilers.contract import Base, Ports, TesterView
 from reconcilers.door import (
     SeenDoor,
@@ -24,6 +22,7 @@ from reconcilers.door import (
     proof_digest,
     proven_now,
     seen_open,
+    side_of,
     wanted_domain,
     wanted_values,
 )
@@ -45,7 +44,7 @@ from reconcilers.intervals import AT_ONCE, outside_interval
 from reconcilers.listener import LISTENER_KEY, LISTENER_OFF, LISTENER_ON, PROXY, write_gate_settings
 from reconcilers.looks import TesterLooks
 from reconcilers.machine_look import look_at, machine_address
-from reconcilers.proof import Demand, SideProof, SignIn, Verdict, demands, outside_demands, prove
+from reconcilers.proof import Demand, SideProof, SignIn, Verdict, outside_demands, prove
 from specs.desired import DesiredTester
 from specs.ownership import GATE_SETTINGS
 
@@ -77,7 +76,7 @@ class SignInGateReconciler(Base):
         return await self._outside(await self._gateway(inside, tester, looks), tester, looks)
 
     def _inside(self, tester: TesterView, looks: TesterLooks, look: MachineLook | None) -> SeenDoor:
-        desired, facts = tester.desired, tester.facts
+        desired, facts, authorize_url = tester.desired, tester.facts, self.backends.forge.authorize_url()
         digest = proof_digest(desired, facts)
         if look is None:
             return SeenDoor(looks.now(), controllable=False, digest=digest)
@@ -90,18 +89,12 @@ class SignInGateReconciler(Base):
             domains=look.domains,
             stale=PROXY in look.stale,
             installing=_is_being_installed(look),
-            loopback=self._side("loopback", look.probes, tester),
-            inner=self._side("inner", look.probes, tester),
+            loopback=side_of(look, "loopback", desired, facts, authorize_url),
+            inner=side_of(look, "inner", desired, facts, authorize_url),
             next_path=gate_facts(facts).checked_path,
             kept=is_kept(desired, facts, values, look.domains),
             looked_at=looks.machine_at,
         )
-
-    def _side(self, side: Side, answers: Mapping[Probe, ProbeAnswer], tester: TesterView) -> SideProof:
-        asked = demands(tester.facts.need(GatewayFacts).fqdn, tester.desired)
-        found = {each: Probe(side, each.host, each.path) for each in asked}
-        answered = {each: answers[probe] for each, probe in found.items() if probe in answers}
-        return prove(asked, answered, self._sign_in(tester.facts))
 
     async def _gateway(self, door: SeenDoor, tester: TesterView, looks: TesterLooks) -> SeenDoor:
         """Removal is done without the machine only when its gateway is seen to be gone."""

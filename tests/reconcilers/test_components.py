@@ -16,14 +16,28 @@ from reconcilers.components import ComponentsReconciler
 from reconcilers.facts import ComponentsFacts, Facts, FrontDoorFacts
 from reconcilers.front_door import FrontDoorReconciler
 from reconcilers.installs import jobs_of
-from reconcilers.machine_look import Seen, machine_address, redacted, works_probe
+from reconcilers.listener import LISTENER_KEY, LISTENER_ON
+from reconcilers.machine_look import Seen, machine_address, machine_query, redacted, works_probe
 from reconcilers.repairs import FIRST_PATIENCE
 from reconcilers.secret import HIDDEN, Secret
 from specs.desired import DesiredTester
-from tests.reconcilers.data import NOW, a_fleet, a_look, a_tester, actions, brief, done_job, some_facts
+from tests.reconcilers.data import (
+    CLIENT_ID,
+    FORGE,
+    NOW,
+    a_fleet,
+    a_look,
+    a_tester,
+    actions,
+    brief,
+    done_job,
+    some_facts,
+)
 
 COMPONENTS, FRONT_DOOR = ComponentsReconciler(None), FrontDoorReconciler(None)  # type: ignore[arg-type]
 ALICE, NOTIFIED = a_tester(), a_tester(version={"updates": "notify"})
+AUTHORIZE = f"{FORGE}/login/oauth/authorize"
+ASKS, SERVES = ProbeAnswer(302, f"{AUTHORIZE}?client_id={CLIENT_ID}"), ProbeAnswer(200)
 COCKPIT = works_probe("/hero_cockpit/web/")
 
 
@@ -149,6 +163,57 @@ def test_a_stopped_service_is_not_started_beside_its_update() -> None:
         a_look(), services={**a_look().services, "hero_db": "stopped"}, health={**a_look().health, "hero_db": 0}
     )
     assert brief(COMPONENTS.plan(ALICE, seen(look, hero_db="v2"), some_facts())) == ["update component hero_db"]
+
+
+DOORS: Mapping[str, tuple[dict[str, ProbeAnswer], bool, Facts, list[str]]] = {
+    "shut": ({}, False, some_facts(), ["start service hero_db"]),
+    "asking for sign-in": ({"loopback": ASKS, "inner": ASKS}, True, some_facts(), ["start service hero_db"]),
+    "shut, its sign-in not set up yet": ({"loopback": SERVES}, False, some_facts(), ["start service hero_db"]),
+    "open": ({"loopback": SERVES, "inner": ASKS}, True, some_facts(), ["wait DoorOpen"]),
+    "open over the inner network, whatever it is set to": ({"inner": SERVES}, False, some_facts(), ["wait DoorOpen"]),
+    "open to the inner network, which is only reported": (
+        {"loopback": ASKS, "inner": SERVES},
+        True,
+        some_facts(fleet=a_fleet(safety={"innerProof": "report"})),
+        ["start service hero_db"],
+    ),
+    "of which nobody knows the address yet": (
+        {"inner": SERVES},
+        True,
+        some_facts(without=("gateway", "sign_in_gate")),
+        ["start service hero_db"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_a_service_is_not_started_behind_an_open_door(name: str) -> None:
+    sides, listening, facts, expected = DOORS[name]
+    probes = {each: sides[each.side] for each in machine_query(ALICE, some_facts()).probes if each.side in sides}
+    look = replace(
+        a_look(probes=probes, secrets={**a_look().secrets, **({LISTENER_KEY: LISTENER_ON} if listening else {})}),
+        services={**a_look().services, "hero_db": "stopped"},
+        health={**a_look().health, "hero_db": 0},
+    )
+    observed = replace(seen(look), authorize_url=AUTHORIZE)
+    assert brief(COMPONENTS.plan(ALICE, observed, facts)) == expected
+
+
+def test_behind_an_open_door_nothing_is_installed_or_updated_and_what_is_not_wanted_goes() -> None:
+    probes = dict.fromkeys(machine_query(ALICE, some_facts()).probes, SERVES)
+    on = {**a_look().secrets, LISTENER_KEY: LISTENER_ON}
+    newer = replace(seen(a_look(probes=probes, secrets=on), hero_db="v2"), authorize_url=AUTHORIZE)
+    (wait,) = COMPONENTS.plan(ALICE, newer, some_facts())
+    assert isinstance(wait, Wait)
+    assert "nothing is started behind the front door until that is shut" in wait.message
+    assert "over the inner network / answered 200" in wait.message
+    fewer = a_tester(fleet=a_fleet(componentSets={"demo": ["hero_db"]}))
+    assert brief(COMPONENTS.plan(fewer, newer, some_facts())) == [
+        "remove component hero_books",
+        "remove component hero_indexer",
+    ]
+    at_rest = replace(newer, newest={})
+    assert brief(COMPONENTS.plan(ALICE, at_rest, some_facts())) == []
 
 
 def test_the_front_door_is_updated_one_at_a_time_and_the_router_first() -> None:

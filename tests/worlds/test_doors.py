@@ -273,3 +273,37 @@ async def test_another_version_of_hero_proxy_starts_with_the_door_shut_though_no
         w.world.drift.restart_proxy(vm)  # what was forgotten is remembered
         await w.ready("alice", within=A_WHILE)
         assert w.world.drift.secret(vm, "core", LISTENER) == "1"
+
+
+class ShutsLate(NoWrites):
+    """While broken, nothing is written but what starts a service."""
+
+    def __init__(self, w: Rig) -> None:
+        super().__init__(w)
+        self.started: list[tuple[str, bool]] = []  # with whether a door stood open
+
+    async def before(self, call: Call) -> None:
+        if call.name.startswith("start_service "):
+            self.started.append((call.name.partition(" ")[2], bool(open_doors(self.w.world))))
+        else:
+            await super().before(call)
+
+
+@in_virtual_time
+async def test_a_service_that_somebody_stopped_behind_an_open_door_is_started_when_that_is_shut(tmp_path: Path) -> None:
+    """Both are seen in one look: whoever is let in would be let in there as well."""
+    async with world(tmp_path, ["alice"], fleet=LEAN) as w:
+        await w.ready("alice")
+        wire = ShutsLate(w)
+        w.hooks.append(wire)
+        wire.broken = True
+        await ungate(w)
+        w.world.drift.stop_service(w.vm("alice"), "hero_books")
+        await w.until(lambda: len(wire.tried) > 3, "the door is tried", within=SOON)
+        assert not wire.started
+        assert (await w.conditions("alice"))["Components"].reason == "DoorOpen"
+        wire.broken = False
+        await w.until(lambda: bool(wire.started), "it is started again", within=SOON)
+        assert wire.started == [("hero_books", False)]
+        await w.ready("alice")
+        w.excuse("OpenDoor")
