@@ -54,6 +54,16 @@ STORIES = {
         edit +6427.696 remove carol
         edit +6441.148 put_back carol
     """,
+    "put back when its gateway had been cut off": f"""
+        seed 7081
+        testers 2
+        span 10800
+        hour 17
+        {FLEET % "10s"}, "engines": []}}
+        fate +0:47:20..+1:23:32 node_dead - {{"node": 3}}
+        edit +4951.640 remove carol
+        edit +4975.253 put_back carol
+    """,
     "a proof from before a restart that failed": f"""
         seed 5136
         testers 2

@@ -1,8 +1,8 @@
 """The doors: no listener before its proof, nothing left open, no admin shut out.
 
 **ListenerUnproven.** At the instant at which a script of ours sets the listener to open, the front door as it runs asks for
-sign-in on every path, on its loopback and by its own name. No allowance: what a start that comes after that forgets (a fault)
-can be seen from outside only, and is `LeftOpen`'s.
+sign-in on every path, on its loopback and by its own name, whether or not a gateway leads there now. No allowance: what a
+start that comes after that forgets (a fault) can be seen from outside only, and is `LeftOpen`'s.
 
 **LeftOpen.** A stranger gets in through a public name; somebody's drift or a fault may do that. A whole pass of its tester, begun
 later after that than a shared look may be old, must not end with the books saying that the door is protected; and of
@@ -105,7 +105,9 @@ class Doors:
 
     def _check_proven(self, machine: Machine) -> None:
         world = self._watch.rig.world
-        names = [gateway.fqdn for _, gateway in world.grid.gateways() if world.behind(gateway) is machine]
+        # While its gateway is away, by the name that hero_proxy knows: it is to come back under it.
+        gateways = [gateway.fqdn for _, gateway in world.grid.gateways() if world.behind(gateway) is machine]
+        names = gateways or sorted(machine.state.domains)
         for fqdn in names:
             for path in invariants.PROBED:
                 if invariants.lets_in(machine, fqdn, path, "loopback"):
