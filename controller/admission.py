@@ -12,13 +12,13 @@ import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from pydantic import ValidationError
 
 from controller.store import SealingError, Store, StoreError
-from controller.tokens import NoteTokenUse, TokenRecord
+from controller.tokens import EndSession, NoteTokenUse, TokenRecord
 from reconcilers.clock import Clock
 from reconcilers.secret import Secret
 from specs.fleet import Fleet
@@ -38,7 +38,7 @@ def new_token() -> Secret:
 
 
 def hash_of(token: Secret) -> str:
-    """What is kept of a token. It is random, so that no salt and no slow hash is needed."""
+    """What is kept of a token, or of a session's id. It is random, so that no salt and no slow hash is needed."""
     return hashlib.sha256(token.reveal()).hexdigest()
 
 
@@ -87,6 +87,14 @@ class Admission:
             await self.store.write(NoteTokenUse(record.name, record.hash, now))
         except StoreError as error:
             log.warning("the use of token %s is not noted: %s", record.name, error)
+
+    async def has_ended(self, session: Secret) -> bool:
+        """Whether somebody signed out of the session of this id, here or at another replica. Raises StoreError."""
+        return await self.store.has_ended(hash_of(session))
+
+    async def end(self, session: Secret, until: datetime) -> None:
+        """It opens nothing any more, at no replica. `until`: when it would have ended by itself. Raises StoreError."""
+        await self.store.write(EndSession(hash_of(session), until))
 
     def sealed(self, purpose: str, content: bytes) -> str:
         """Text that only this controller can read, and nobody can change or use for another purpose."""

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from controller.fresh import FreshenFacts
 from controller.rests import PutRest
-from controller.tokens import DropToken, NoteTokenUse, PutToken
+from controller.tokens import DropToken, EndSession, NoteTokenUse, PutToken
 from reconcilers.facts import OutsideObject, StepFacts
 from reconcilers.secret import Secret
 from specs.desired import DesiredTester
@@ -211,8 +211,7 @@ class PutTester:
 
 @dataclass(frozen=True, slots=True)
 class OnlyWhile:
-    """Nothing of the whole write is made, and SpecChanged is raised, unless the tester's row is of this generation, and leaves
-    or not as said here."""
+    """The whole write raises SpecChanged, and makes nothing, unless the tester's row is of this generation and leaves, or not."""
 
     tester: str
     generation: int
@@ -382,6 +381,7 @@ Change = (
     | PutToken
     | DropToken
     | NoteTokenUse
+    | EndSession
 )
 
 

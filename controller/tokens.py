@@ -1,4 +1,7 @@
-"""Bearer tokens of programs that look through the windows, as the store keeps them: their hashes, never they themselves."""
+"""What the store keeps of who looks through the windows: bearer tokens of programs, and sessions of people that were ended.
+
+Of both the hashes, never they themselves.
+"""
 
 from __future__ import annotations
 
@@ -38,3 +41,11 @@ class NoteTokenUse:
     name: str
     hash: str
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EndSession:
+    """Nobody is signed in with it any more. `hash`: SHA-256 of its id, in hex; `until`: when it would have ended by itself."""
+
+    hash: str
+    until: datetime

@@ -72,7 +72,7 @@ async def came_back(request: Request, state: Text = "", code: Text = "", error: 
     except Refused as refused:
         answer = pages.not_signed_in(str(refused), refused.status)
     else:
-        access.sessions.end(access.jar.get(request, cookies.SESSION))
+        await access.sessions.end(access.jar.get(request, cookies.SESSION))
         answer = RedirectResponse(done.coming_back, SEE_OTHER)
         access.jar.put(answer, cookies.SESSION, access.sessions.begin(done.person, done.forge), LIVES)
     access.jar.drop(answer, cookies.SIGN_IN)
@@ -85,7 +85,7 @@ async def sign_out(request: Request) -> Response:
     access = _access(request)
     if _is_from_elsewhere(request, access):
         return refusal(request, 403, "another site asked for this")
-    access.sessions.end(access.jar.get(request, cookies.SESSION))
+    await access.sessions.end(access.jar.get(request, cookies.SESSION))
     answer = RedirectResponse("/signed-out", SEE_OTHER)
     access.jar.drop(answer, cookies.SESSION)
     return answer

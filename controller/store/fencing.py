@@ -43,7 +43,7 @@ from controller.store.database import Work
 from controller.store.errors import StoreError
 from controller.store.rows import owner_of
 from controller.store.tables import leases
-from controller.tokens import DropToken, NoteTokenUse, PutToken
+from controller.tokens import DropToken, EndSession, NoteTokenUse, PutToken
 
 T = TypeVar("T")
 
@@ -124,6 +124,6 @@ def _subject(change: Change) -> str:
             return change.tester
         case PutSource() | PutRevision() | PutFleet() | ClaimForge() | NameForgeOwner():
             return ""
-        case PutToken() | DropToken() | NoteTokenUse() | FreshenFacts() | PutRest():
+        case PutToken() | DropToken() | NoteTokenUse() | EndSession() | FreshenFacts() | PutRest():
             return ""
     assert_never(change)  # whoever adds a kind of change says whose it is: unfenced writes are those of nobody

@@ -23,6 +23,7 @@ import psycopg
 from sqlalchemy import URL
 
 from controller.store.alone import LOCK
+from controller.store.database import to_the_end
 from controller.store.errors import StoreError
 from controller.store.postgres import HUNG_UP, WRITER, cut, raw_arguments
 from reconcilers.clock import steady
@@ -56,6 +57,7 @@ _END_LATE: Final = """
 """
 """Whose transaction waits for its client for longer than a lease: stopped or cut off in the middle of it. The server itself ends
 them between two statements, but not where a statement has come only in part."""
+_OPENED: Final = "SELECT pg_backend_pid(), setting::bigint FROM pg_settings WHERE name = 'idle_session_timeout'"
 _TAKE: Final = "SELECT one FROM unnest(%s::int[]) AS one WHERE pg_try_advisory_lock(%s, one) LIMIT %s"
 _FREE: Final = "SELECT pg_advisory_unlock(%s, one) FROM unnest(%s::int[]) AS one"
 _CARD: Final = """
@@ -102,6 +104,7 @@ class LockSession:
         self.sent = float("-inf")
         self._connection = connection
         self._lease = lease
+        self._me = 0  # as the server knows us
         self._line = select.poll()
         self._line.register(connection.fileno(), HUNG_UP)
         self._ended = False
@@ -113,8 +116,8 @@ class LockSession:
 
     @classmethod
     async def open(cls, url: URL, name: str, lease: timedelta) -> LockSession:
-        """A new session that lasts for `lease` after each sign of life. Raises StoreError when somebody has the store for itself
-        alone, SessionLost."""
+        """A new session that lasts for `lease` after each sign of life. Raises StoreError when it would not, or somebody has the
+        store for itself alone; SessionLost."""
         milliseconds = int(lease / timedelta(milliseconds=1))
         given = raw_arguments(url)
         options = f"{given['options']} -c idle_session_timeout={milliseconds} -c lock_timeout={milliseconds // 5}"
@@ -124,14 +127,26 @@ class LockSession:
         except psycopg.Error as error:
             raise SessionLost(_first_line(error)) from error
         session = cls(connection, lease)
-        ((admitted,),) = await session._ask("SELECT pg_try_advisory_lock_shared(%s)", [MEMBER])
-        if not admitted:
+        try:
+            await session._enter(milliseconds)
+        except BaseException:  # also who is cancelled: nobody would work there, but it would count as a replica
             await session.aclose()
+            raise
+        return session
+
+    async def _enter(self, milliseconds: int) -> None:
+        ((self._me, kept),) = await self._ask(_OPENED)
+        if kept != milliseconds:
+            raise StoreError(
+                f"The server would end a silent session after {kept} ms (0: never), not after {milliseconds} as it was asked to: "
+                "something between drops what a session begins with, as poolers do. Let DATABASE_URL lead straight to PostgreSQL."
+            )
+        ((admitted,),) = await self._ask("SELECT pg_try_advisory_lock_shared(%s)", [MEMBER])
+        if not admitted:
             raise StoreError(
                 "Another controller wants the store for itself alone (an older program, or one that copies the books): stop that "
                 "one first; this one waits until it has gone."
             )
-        return session
 
     def _live(self, beat: float) -> None:
         while not self._over.wait(beat) and steady() - self._touched < PATIENCE:
@@ -145,7 +160,7 @@ class LockSession:
         rows = await self._ask(_HELD, {"member": MEMBER, "locks": LOCKS, "lease": self._lease})
         members = frozenset(pid for pid, kind, _ in rows if kind == 0)
         holders = {key: pid for pid, kind, key in rows if kind == LOCKS}
-        return Seen(self._connection.info.backend_pid, members, holders, any(kind < 0 for _, kind, _ in rows))
+        return Seen(self._me, members, holders, any(kind < 0 for _, kind, _ in rows))
 
     @property
     def hung_up(self) -> bool:
@@ -153,12 +168,18 @@ class LockSession:
         return self._ended or self._over.is_set() or bool(self._line.poll(0))
 
     async def take(self, kind: int, keys: Sequence[int], most: int) -> tuple[int, ...]:
-        """As many locks of a class as are free, of these, in this order. Never waits."""
-        rows = await self._ask(_TAKE, [list(keys), kind, most])
+        """As many locks of a class as are free, of these, in this order. Never waits. Who is cancelled meanwhile gets none."""
+        asked = asyncio.ensure_future(self._ask(_TAKE, [list(keys), kind, most]))
+        try:
+            rows = await to_the_end(asked)
+        except asyncio.CancelledError:
+            with suppress(SessionLost):
+                await self.free(kind, [key for (key,) in asked.result()])
+            raise
         return tuple(key for (key,) in rows)
 
     async def free(self, kind: int, keys: Collection[int]) -> None:
-        await self._ask(_FREE, [kind, list(keys)])
+        await to_the_end(self._ask(_FREE, [kind, list(keys)]))
 
     async def raise_epochs(self, keys: Collection[int], holder: str) -> dict[int, int]:
         """The new epoch of each, from which on nobody else's writes about it count. Raises TimeoutError when somebody is in the
@@ -194,6 +215,8 @@ class LockSession:
             self._connection.close()
 
     async def _ask(self, statement: str, given: Any = None) -> list[Any]:
+        if self._over.is_set():
+            raise SessionLost("it is closed")
         self._touched = steady()
         try:
             return await asyncio.get_running_loop().run_in_executor(self._asking, self._asked, statement, given)

@@ -33,6 +33,7 @@ from controller.store.statements import (
     CONDITIONS_OF,
     CONDITIONS_OF_TYPE,
     CONDITIONS_THAT_FAIL,
+    ENDED_SESSION,
     FACTS_OF,
     FLEET_NOW,
     FORGE_OWNER,
@@ -170,11 +171,6 @@ def newest_events(
     return records(Event, connection.execute(query).all())
 
 
-def events_of_step(connection: Connection, step: str, limit: int) -> tuple[Event, ...]:
-    query = select(events).where(events.c.step == step).order_by(events.c.id.desc()).limit(limit)
-    return records(Event, connection.execute(query).all())
-
-
 def newest_entries(connection: Connection, tester: str | None, limit: int) -> tuple[JournalEntry, ...]:
     query = select(journal).order_by(journal.c.began_at.desc(), journal.c.id).limit(limit)
     if tester is not None:
@@ -229,6 +225,10 @@ def in_force(connection: Connection, revision: str, names: Collection[str]) -> I
 
 def all_tokens(connection: Connection) -> tuple[TokenRecord, ...]:
     return tuple(sorted(records(TokenRecord, connection.execute(TOKENS).all()), key=lambda token: token.name))
+
+
+def has_ended(connection: Connection, session: str) -> bool:
+    return connection.scalar(ENDED_SESSION, {"of": session}) is not None
 
 
 def fleet_now(connection: Connection) -> tuple[str, str] | None:

@@ -17,6 +17,7 @@ from controller.store.tables import (
     OF_A_ROOM,
     STATUS_COLUMNS,
     conditions,
+    ended_sessions,
     events,
     facts,
     fleet,
@@ -91,6 +92,7 @@ NOTE_TOKEN_USE: Final = (
     .where(tokens.c.name == bindparam("row"), tokens.c.hash == bindparam("of"))
     .values(last_used_at=bindparam("at"))
 )
+END_SESSION: Final = _upsert(ended_sessions)
 
 CLAIM_FORGE: Final = text(
     "INSERT INTO fleet_identity (id, forge_owner, since) VALUES (:id, :forge_owner, :since) ON CONFLICT DO NOTHING"
@@ -188,6 +190,7 @@ NEWEST_REVISIONS: Final = (
     select(revisions).order_by(revisions.c.read_at.desc(), revisions.c.revision).limit(bindparam("most"))
 )
 TOKENS: Final = select(tokens)
+ENDED_SESSION: Final = select(ended_sessions.c.until).where(ended_sessions.c.hash == bindparam("of"))
 REVISION: Final = select(revisions).where(revisions.c.revision == bindparam("of"))
 
 _BOXES: Final = select(sealed.c.name, sealed.c.key_id, sealed.c.box).where(sealed.c.void.is_(False))

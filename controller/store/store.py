@@ -34,7 +34,7 @@ from controller.records import (
 from controller.rests import KeptRest
 from controller.store import marks, migrations, pruning, reading, writing
 from controller.store.address import is_in_memory, normal, place_of
-from controller.store.briefs import Brief, Head, briefs
+from controller.store.briefs import Brief, Head, Outline, briefs, outlines
 from controller.store.database import Database, Work, Written
 from controller.store.errors import SealingError, StoreError, lost_race, readable
 from controller.store.fencing import Fence, Fenced
@@ -124,13 +124,12 @@ class Store:
         Cancelled before its turn: nothing is written. Cancelled later: what is under way in the database is seen to its end
         first, so that nothing is left in the middle.
         """
-        if not changes:
-            return
-        await self._write(writing.Making(changes, self._keys_now), changes)
+        if changes:
+            await self._write(writing.Making(changes, self._keys_now), changes)
 
     async def prune(self, before: datetime) -> int:
         """Forget history from before a moment: events, journal entries that have ended, conditions of testers that are no more,
-        and gone objects, of testers that are there but the newest. Returns how many rows went."""
+        gone objects, of testers that are there but the newest, and sessions that were ended. Returns how many rows went."""
         gone = await self._write(lambda connection: pruning.prune(connection, before))
         try:
             await self._database.tidy()
@@ -208,6 +207,10 @@ class Store:
         steps whose facts live on it."""
         return await self._read(lambda connection: briefs(connection, steps, _all_kept(names)))
 
+    async def outlines(self, kinds: tuple[str, ...], names: Collection[str] | None = None) -> dict[str, Outline]:
+        """How testers stand, by name; None: all. Without those that have no row. `kinds`: of conditions."""
+        return await self._read(lambda connection: outlines(connection, kinds, _all_kept(names)))
+
     async def objects(
         self, step: str | None = None, states: frozenset[ObjectState] | None = None
     ) -> tuple[OutsideObject, ...]:
@@ -258,10 +261,6 @@ class Store:
             lambda connection: reading.newest_events(connection, _kept(tester), limit, before, wanted)
         )
 
-    async def events_of_step(self, step: str, limit: int) -> tuple[Event, ...]:
-        """Everybody's, newest first. Reads all events that are kept: for the start of something, not for its every turn."""
-        return await self._read(lambda connection: reading.events_of_step(connection, step, limit))
-
     async def journal(self, tester: str | None = None, limit: int = 100) -> tuple[JournalEntry, ...]:
         """Newest first."""
         return await self._read(lambda connection: reading.newest_entries(connection, _kept(tester), limit))
@@ -271,10 +270,8 @@ class Store:
         return await self._read(reading.unfinished_entries)
 
     async def begun(self, step: str, testers: Collection[str]) -> dict[str, datetime]:
-        """Tester → when its first create of a step was written down since it was last Ready, or else since it was added.
-
-        Without those of whom the journal tells none.
-        """
+        """Tester → when its first create of a step was written down since it was last Ready, or else since it was added;
+        without those of whom the journal tells none."""
         kept = _all_kept(testers)
         return await self._read(lambda connection: reading.begun(connection, step, kept)) if kept else {}
 
@@ -299,6 +296,10 @@ class Store:
     async def tokens(self) -> tuple[TokenRecord, ...]:
         """The bearer tokens of programs, by name, those included whose time is over."""
         return await self._read(reading.all_tokens)
+
+    async def has_ended(self, session: str) -> bool:
+        """Whether somebody signed out of a session, by the hash of its id."""
+        return await self._read(lambda connection: reading.has_ended(connection, session))
 
     async def fleet(self) -> tuple[str, str] | None:
         """The last good Fleet document as JSON text, and its revision."""
@@ -396,4 +397,4 @@ def _kept(name: str | None) -> str | None:
 
 
 def _all_kept(names: Collection[str] | None) -> Collection[str] | None:
-    return None if names is None else tuple(map(keepable, names))
+    return None if names is None else frozenset(map(keepable, names))

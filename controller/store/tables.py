@@ -325,6 +325,14 @@ tokens: Final = Table(
 )
 """Bearer tokens of programs that look: SHA-256 in hex, never the token itself."""
 
+ended_sessions: Final = Table(
+    "ended_sessions",
+    metadata,
+    Column("hash", String, primary_key=True),
+    Column("until", UtcDateTime, nullable=False, index=True),
+)
+"""Sessions of people who signed out: SHA-256 of their ids, in hex, and when they would have ended by themselves."""
+
 fleet: Final = Table(
     "fleet",
     metadata,

@@ -47,6 +47,7 @@ from controller.store.statements import (
     DROP_CONDITION,
     DROP_FACTS,
     DROP_TOKEN,
+    END_SESSION,
     FORGET_OLD_REVISIONS,
     FORGET_OLD_RUNS,
     FRESHEN_FACTS,
@@ -86,7 +87,7 @@ from controller.store.tables import (
     testers,
     tokens,
 )
-from controller.tokens import DropToken, NoteTokenUse, PutToken
+from controller.tokens import DropToken, EndSession, NoteTokenUse, PutToken
 from reconcilers.facts import ObjectState
 
 Ring = Callable[[], Keyring]
@@ -133,8 +134,7 @@ def _place(change: Change) -> int:
 
 
 def _put_testers(connection: Connection, changes: Sequence[PutTester], _: Ring) -> None:
-    rows = [tester_values(testers, change.record) for change in changes]
-    connection.execute(PUT_TESTER, rows)
+    connection.execute(PUT_TESTER, [tester_values(testers, change.record) for change in changes])
 
 
 def _check_specs(connection: Connection, changes: Sequence[OnlyWhile], _: Ring) -> None:
@@ -209,8 +209,7 @@ def _put_rests(connection: Connection, changes: Sequence[PutRest], _: Ring) -> N
 
 
 def _put_conditions(connection: Connection, changes: Sequence[PutCondition], _: Ring) -> None:
-    rows = [values(conditions, change.condition) for change in changes]
-    connection.execute(PUT_CONDITION, rows)
+    connection.execute(PUT_CONDITION, [values(conditions, change.condition) for change in changes])
 
 
 def _drop_facts(connection: Connection, changes: Sequence[DropFacts], _: Ring) -> None:
@@ -271,8 +270,7 @@ def _add_runs(connection: Connection, changes: Sequence[AddRun], _: Ring) -> Non
 
 
 def _put_journal(connection: Connection, changes: Sequence[PutJournal], _: Ring) -> None:
-    rows = [values(journal, change.entry) for change in changes]
-    connection.execute(PUT_JOURNAL, rows)
+    connection.execute(PUT_JOURNAL, [values(journal, change.entry) for change in changes])
 
 
 # ------------------------------------------------------------------------------------------------ secrets
@@ -300,10 +298,8 @@ def _unseal(connection: Connection, changes: Sequence[Unseal], _: Ring) -> None:
 
 
 def reseal(connection: Connection, keys: Keyring) -> int:
-    """Seal anew, under the first key, every row that is sealed under another one. Returns how many there were.
-
-    Void rows are done as well: keys may be dropped afterwards. Raises SealingError when a row does not open.
-    """
+    """Seal anew, under the first key, every row that is sealed under another one, void ones too: keys may be dropped afterwards.
+    Returns how many there were. Raises SealingError when a row does not open."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("LOCK TABLE sealed IN EXCLUSIVE MODE"))
     columns = (sealed.c.name, sealed.c.key_id, sealed.c.box)
@@ -349,8 +345,11 @@ def _drop_tokens(connection: Connection, changes: Sequence[DropToken], _: Ring) 
 
 
 def _note_uses(connection: Connection, changes: Sequence[NoteTokenUse], _: Ring) -> None:
-    rows = [{"row": change.name, "of": change.hash, "at": change.at} for change in changes]
-    connection.execute(NOTE_TOKEN_USE, rows)
+    connection.execute(NOTE_TOKEN_USE, [{"row": each.name, "of": each.hash, "at": each.at} for each in changes])
+
+
+def _end_sessions(connection: Connection, changes: Sequence[EndSession], _: Ring) -> None:
+    connection.execute(END_SESSION, [{"hash": change.hash, "until": change.until} for change in changes])
 
 
 def _claim_forge(connection: Connection, changes: Sequence[ClaimForge], _: Ring) -> None:
@@ -397,4 +396,5 @@ HANDLERS: Final[Mapping[type[Any], Handler]] = {
     PutToken: _put_tokens,
     DropToken: _drop_tokens,
     NoteTokenUse: _note_uses,
+    EndSession: _end_sessions,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from urllib.parse import parse_qsl, urlsplit
 
@@ -14,8 +15,10 @@ from fastapi import Request
 
 from api.access.sessions import LIVES
 from api.access.who import viewer_of
-from controller.records import PutFleet
+from controller.places import opened_store
+from controller.records import Change, PutFleet
 from controller.running import Controller
+from controller.store import StoreError
 from controller.tokens import DropToken
 from tests.api.access_rig import BASE, CLIENT, FORGE, PAGE, SECRET, Rig, cookie, windows
 from tests.controller.fakes import FLEET, ManualClock
@@ -119,6 +122,55 @@ async def test_signing_out_ends_the_session_for_every_copy_of_its_cookie(rig: Ri
     assert rig.session() is None
     assert await rig.looks(Cookie=f"__Host-testers-session={copy}") == 401
     assert (await rig.browser.get("/signed-out")).status_code == 200
+
+
+@asynccontextmanager
+async def another(controller: Controller, clock: ManualClock) -> AsyncIterator[Rig]:
+    """A replica over the same books; or the same one after a restart."""
+    places = controller.places
+    async with opened_store(places, clock) as store, windows(Controller(places, store, clock), clock) as rig:
+        yield rig
+
+
+async def test_who_is_signed_out_at_one_replica_is_so_at_all_of_them_and_after_a_restart(
+    rig: Rig, controller: Controller, clock: ManualClock
+) -> None:
+    await rig.signed_in()
+    copy = {"Cookie": f"__Host-testers-session={rig.session()}"}
+    async with another(controller, clock) as replica:
+        assert await replica.looks(**copy) == 200
+        assert (await rig.browser.post("/sign-out", headers={"Origin": BASE})).status_code == 303
+        assert await replica.looks(**copy) == 401
+    async with another(controller, clock) as restarted:
+        assert await restarted.looks(**copy) == 401
+        await restarted.signed_in()
+        assert await restarted.looks() == 200
+
+
+async def test_a_session_is_ended_once_and_not_when_it_is_over(rig: Rig) -> None:
+    """Whoever keeps a cookie of before cannot have anything written."""
+    await rig.signed_in()
+    copy = rig.session() or ""
+    await rig.access.sessions.end(copy)
+    commits = rig.controller.store.commits
+    await rig.access.sessions.end(copy)
+    await rig.signed_in()
+    rig.clock.pass_by(LIVES)
+    await rig.access.sessions.end(rig.session() or "")
+    assert rig.controller.store.commits == commits
+
+
+async def test_who_cannot_be_signed_out_is_told_so_and_can_try_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(*changes: Change) -> None:
+        raise StoreError("The disk is full.")
+
+    await rig.signed_in()
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.controller.store, "write", full)
+        answer = await rig.browser.post("/sign-out", headers={"Origin": BASE})
+        assert (answer.status_code, await rig.looks()) == (503, 200)
+    assert (await rig.browser.post("/sign-out", headers={"Origin": BASE})).status_code == 303
+    assert await rig.looks() == 401
 
 
 async def test_sessions_outlive_a_restart(rig: Rig, controller: Controller, clock: ManualClock) -> None:

@@ -175,7 +175,7 @@ async def test_an_answer_that_goes_on_ends_with_the_access(rig: Rig) -> None:
 
 
 async def _is_signed_out(rig: Rig) -> None:
-    rig.access.sessions.end(rig.session() or "")
+    await rig.access.sessions.end(rig.session() or "")
 
 
 async def _is_no_admin_any_more(rig: Rig) -> None:

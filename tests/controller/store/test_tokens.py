@@ -1,11 +1,12 @@
-"""Bearer tokens in the books: kept as hashes, replaced, revoked; a use is noted for the token that was used."""
+"""Bearer tokens in the books: kept as hashes, replaced, revoked; a use is noted for the token that was used. Ended sessions."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from controller.store import Store
-from controller.tokens import DropToken, NoteTokenUse, PutToken, TokenRecord
+from controller.tokens import DropToken, EndSession, NoteTokenUse, PutToken, TokenRecord
+from tests.controller.store.conftest import OpenStore
 from tests.controller.store.samples import MINUTE, NOON
 
 TOKEN = TokenRecord("prometheus", "ab" * 32, NOON, NOON + 90 * MINUTE)
@@ -27,3 +28,18 @@ async def test_a_use_is_noted_for_the_token_that_was_used(store: Store) -> None:
     assert await store.tokens() == (again,)
     await store.write(DropToken("prometheus"), NoteTokenUse("prometheus", again.hash, NOON + 3 * MINUTE))
     assert await store.tokens() == ()
+
+
+async def test_an_ended_session_is_known_to_everybody_until_history_of_its_time_is_forgotten(
+    store: Store, open_store: OpenStore
+) -> None:
+    end = EndSession("ab" * 32, NOON + MINUTE)
+    await store.write(end, EndSession("cd" * 32, NOON + 2 * MINUTE))
+    await store.write(end)
+    other = await open_store()
+    assert await other.has_ended("ab" * 32)
+    assert not await other.has_ended("ef" * 32)
+    assert await other.prune(NOON + MINUTE) == 0
+    assert await other.prune(NOON + 2 * MINUTE) == 1
+    assert not await store.has_ended("ab" * 32)
+    assert await store.has_ended("cd" * 32)
