@@ -37,6 +37,9 @@ T = TypeVar("T")
 
 SINGLE: Final = (SOURCE, LEADER)
 SETTLED_AFTER: Final = 3  # beats
+SETTLED_AT_LAST: Final = 60
+"""Beats: who has been there for so long is given its share, however many came before it and were gone sooner."""
+REMEMBERED: Final = 600  # beats
 A_MOMENT: Final = 0.25  # seconds
 CARD_EVERY: Final = 5  # beats
 LONG: Final = 1_000
@@ -108,6 +111,7 @@ class Keeper:
     _beats: int = 0
     _show_at: int = 0  # beat
     _first_seen: dict[int, int] = field(default_factory=dict)  # member → beat
+    _came_and_went: list[int] = field(default_factory=list)  # beats at which somebody young was gone
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     # -------------------------------------------------------------------------------------------- for whoever works
@@ -216,14 +220,19 @@ class Keeper:
     def _note(self, seen: Seen) -> None:
         self._beats += 1
         before, self.members = self.members, seen.members
-        self._first_seen = {who: self._first_seen.get(who, self._beats) for who in seen.members}
+        first = self._first_seen
+        if seen.me in first:  # or else the server may have ended everybody's session
+            since = max(first[seen.me], self._beats - SETTLED_AT_LAST)
+            young = [self._beats for who in before - seen.members if first[who] > since]
+            self._came_and_went = [at for at in [*self._came_and_went, *young] if at > self._beats - REMEMBERED]
+        self._first_seen = {who: first.get(who, self._beats) for who in seen.members}
         if before != seen.members:
             self.work.members_changed()
 
     async def _settle(self, session: Session, seen: Seen) -> None:
         """Take what is ours by right and free; give back what is not."""
         shards = {key: who for key, who in seen.holders.items() if key < SHARDS}
-        settled = frozenset(who for who, beat in self._first_seen.items() if self._beats - beat >= SETTLED_AFTER)
+        settled = frozenset(who for who, beat in self._first_seen.items() if self._beats - beat >= self._settled_after)
         standing = Standing(seen.me, seen.members, settled, shards)
         wanted = [*(key for key in SINGLE if key not in seen.holders), *to_take(standing)]
         if wanted and not seen.young:
@@ -237,6 +246,11 @@ class Keeper:
         idle = [shard for shard in self.given_up if not self.work.busy(shard)]
         if idle:
             await self._give(session, idle)
+
+    @property
+    def _settled_after(self) -> int:
+        """Beats. What is given to one that crashes again and again is cut off each time, so each time it is given later."""
+        return min(SETTLED_AFTER << len(self._came_and_went), SETTLED_AT_LAST)
 
     async def _take(self, session: Session, keys: Sequence[int]) -> None:
         taken = await session.take(LOCKS, keys, len(keys))

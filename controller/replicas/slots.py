@@ -100,7 +100,8 @@ class Slots:
             self.chance.shuffle(others)
             taken = await self.locks.some_of(self.kind, others, self._waiting) if others else ()
             if term == self._term == self.locks.term:
-                self._free.update(taken)
+                for slot in taken:  # who waited for one may have been cancelled
+                    self._keep(slot)
 
     async def _a_moment(self) -> None:
         try:
@@ -118,10 +119,14 @@ class Slots:
         if len(self._used) + len(self._free) >= keep:
             self._return({slot})
             return
-        self._free.add(slot)
+        self._keep(slot)
         self._news.set()
         self._news = asyncio.Event()
-        asyncio.get_running_loop().call_later(KEPT, self._rest, slot, term)
+
+    def _keep(self, slot: int) -> None:
+        """For a moment: somebody may want it."""
+        self._free.add(slot)
+        asyncio.get_running_loop().call_later(KEPT, self._rest, slot, self._term)
 
     def _rest(self, slot: int, term: int) -> None:
         """Nobody has wanted it for a while."""

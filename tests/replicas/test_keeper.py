@@ -219,6 +219,56 @@ def test_one_that_comes_and_goes_all_the_time_moves_nothing() -> None:
     lived(main)
 
 
+@pytest.mark.parametrize(("life", "times"), [(5, 1), (20, 3)])
+def test_one_that_crashes_again_and_again_is_given_its_share_later_each_time(life: int, times: int) -> None:
+    async def main(server: Server) -> None:
+        one = Replica(server, "one")
+        await until(lambda: one.shards == ALL, 5)
+        before = now()
+        for number in range(20):
+            two = Replica(server, f"two {number}")
+            await asyncio.sleep(life)
+            two.kill()
+            assert await until(lambda: one.shards == ALL, 5) < 2.5, "what it had is taken at once"
+        assert moved(one, before) == times * SHARDS, "a half given, and taken back"
+        mended = Replica(server, "mended")
+        await until(lambda: len(mended.shards) == 32, 65)
+        mended.kill()
+        await asyncio.sleep(605)
+        another = Replica(server, "another")
+        assert await until(lambda: len(another.shards) == 32, 65) < 6, "all that is forgotten"
+
+    lived(main)
+
+
+def test_who_are_started_again_one_by_one_get_their_shares_in_seconds() -> None:
+    async def main(server: Server) -> None:
+        replicas = [Replica(server, str(number)) for number in range(4)]
+        for version, order in enumerate([(0, 1, 2, 3), (3, 2, 1, 0)]):
+            await asyncio.sleep(90)
+            for number in order:
+                replicas[number].kill()
+                await asyncio.sleep(3)
+                replicas[number] = Replica(server, f"{number}, version {version}")
+                assert await until(lambda: [len(each.shards) for each in replicas] == [16] * 4, 90) < 6
+
+    lived(main)
+
+
+def test_nobody_has_crashed_when_the_server_ends_every_session() -> None:
+    async def main(server: Server) -> None:
+        one, two = Replica(server, "one"), Replica(server, "two")
+        for _ in range(4):
+            await until(lambda: len(one.shards) == len(two.shards) == 32, 20)
+            server.restart()
+            await until(lambda: not one.shards and not two.shards, 3)
+        await until(lambda: all_are_held_once(one, two), 10)
+        three = Replica(server, "three")
+        assert await until(lambda: len(three.shards) == 21, 65) < 6
+
+    lived(main)
+
+
 def test_what_somebody_is_in_the_middle_of_writing_is_taken_when_that_has_ended() -> None:
     async def main(server: Server) -> None:
         server.writers = {7}

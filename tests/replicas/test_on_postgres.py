@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import closing
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -17,6 +20,7 @@ from controller.records import AddEvent, Change, PutTester
 from controller.replicas.words import Word, Words
 from controller.store import Keyring, Store
 from controller.store.address import normal
+from controller.store.errors import StoreError
 from controller.store.fencing import Lease, NotOurs
 from controller.store.line import open_line
 from controller.store.locks import LOCKS, LockSession, SessionLost
@@ -107,6 +111,96 @@ async def test_who_is_aborted_is_told_at_once(postgres_url: str) -> None:
     one.abort()
     with pytest.raises(SessionLost):
         await slow
+    await one.aclose()
+    with pytest.raises(SessionLost):
+        await one.take(LOCKS, [1], 1)
+
+
+@dataclass
+class Holding:
+    """Questions wait here on their way to the server: `begun` when one does, until `go_on`."""
+
+    begun: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event = field(default_factory=threading.Event)
+
+
+@pytest.fixture
+def holding(monkeypatch: pytest.MonkeyPatch) -> Holding:
+    held, asked = Holding(), LockSession._asked
+
+    def later(session: LockSession, statement: str, given: Any) -> list[Any]:
+        held.begun.set()
+        held.go_on.wait(30)
+        return asked(session, statement, given)
+
+    held.go_on.set()
+    monkeypatch.setattr(LockSession, "_asked", later)
+    return held
+
+
+async def cancelled_on_the_way(holding: Holding, asking: Awaitable[Any]) -> None:
+    """Once the question is under way, or waits for one that is; then the server answers."""
+    holding.go_on.clear()
+    holding.begun.clear()
+    task = asyncio.ensure_future(asking)
+    await until(holding.begun.is_set)
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    holding.go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_who_is_cancelled_while_it_asks_for_locks_holds_none(postgres_url: str, holding: Holding) -> None:
+    one, other = await session(postgres_url), await session(postgres_url)
+    await cancelled_on_the_way(holding, one.take(LOCKS, range(10), 4))
+    await one.beat()
+    assert await other.take(LOCKS, range(4), 4) == (0, 1, 2, 3)
+    for each in (one, other):
+        await each.aclose()
+
+
+async def test_what_is_given_back_is_free_also_when_who_gives_it_is_cancelled(
+    postgres_url: str, holding: Holding
+) -> None:
+    one, other = await session(postgres_url), await session(postgres_url)
+    taken = await one.take(LOCKS, range(10), 4)
+    before = asyncio.ensure_future(one.beat())
+    await cancelled_on_the_way(holding, one.free(LOCKS, taken))
+    await before
+    await one.beat()
+    assert await other.take(LOCKS, taken, 4) == taken
+    for each in (one, other):
+        await each.aclose()
+
+
+async def test_a_session_whose_opening_is_cancelled_ends(postgres_url: str, holding: Holding) -> None:
+    """It would count as a replica, and a share be left for it."""
+    await cancelled_on_the_way(holding, LockSession.open(normal(postgres_url), "cancelled", LONG))
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        there = "SELECT FROM pg_stat_activity WHERE application_name = 'cancelled'"
+        await until(lambda: admin.execute(there).rowcount == 0)
+
+
+async def test_a_pooler_that_drops_the_lease_of_a_session_is_refused(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = psycopg.Connection.connect
+    monkeypatch.setattr(psycopg.Connection, "connect", lambda **given: connect(**{**given, "options": ""}))
+    with pytest.raises(StoreError, match=r"after 0 ms .* Let DATABASE_URL lead straight to PostgreSQL"):
+        await session(postgres_url)
+
+
+async def test_a_session_is_known_by_what_the_server_calls_it(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psycopg.ConnectionInfo, "backend_pid", 1)  # as poolers invent one
+    one = await session(postgres_url)
+    await one.take(LOCKS, [1], 1)
+    seen = await one.beat()
+    assert seen.holders == {1: seen.me}
+    assert seen.me in seen.members
     await one.aclose()
 
 

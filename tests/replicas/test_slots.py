@@ -107,6 +107,26 @@ def test_slots_of_a_session_that_was_lost_are_asked_for_anew() -> None:
     run(main())
 
 
+def test_a_slot_of_somebody_who_was_cancelled_is_not_kept() -> None:
+    async def main() -> None:
+        held: dict[tuple[int, int], Locks] = {}
+        slots = Slots("Forge", 3, Locks(held), random.Random(1), nothing)
+
+        async def call() -> None:
+            async with slots.place():
+                await asyncio.sleep(0.05)
+
+        one, two, three = (asyncio.ensure_future(call()) for _ in range(3))
+        await asyncio.sleep(0.0015)  # one has a slot, and two asks for itself and for three
+        three.cancel()
+        await asyncio.gather(one, two)
+        assert len(held) == 3
+        await asyncio.sleep(KEPT + 1)
+        assert held == {}
+
+    run(main())
+
+
 def test_calls_a_second_are_divided_evenly_as_replicas_come_and_go() -> None:
     async def main() -> None:
         locks = Locks({})
