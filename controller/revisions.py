@@ -10,12 +10,15 @@ from typing import Final
 from controller.passes.status import READY, is_paused
 from controller.records import Condition, Phase, RevisionRecord, RevisionState, SourceState, TesterRecord
 from controller.store import Store
+from controller.store.briefs import Outline
 
 FAILING_FOR: Final = timedelta(minutes=30)
 """So long what fails may mend itself before the revision is called a failure."""
 
 NAMED: Final = 3
 """So many testers, or errors, are named; of the others there is only the number."""
+
+Tester = TesterRecord | Outline
 
 
 def judged(
@@ -26,7 +29,16 @@ def judged(
     now: datetime,
 ) -> RevisionRecord:
     """The record of the revision in force with its present state. `ready`: the condition `Ready` by tester."""
-    counted = [each for each in testers if not _is_apart(each, now)]
+    return _came_to(record, source, [each for each in testers if not _is_apart(each, is_paused(each, now))], ready, now)
+
+
+def _came_to(
+    record: RevisionRecord,
+    source: SourceState | None,
+    counted: Sequence[Tester],
+    ready: Mapping[str, Condition],
+    now: datetime,
+) -> RevisionRecord:
     done = [each for each in counted if _is_as_it_says(each)]
     stuck = [each for each in counted if _is_stuck(each, ready.get(each.name), now)]
     state, text = _in_short(record, source, counted, done, stuck, ready)
@@ -45,10 +57,13 @@ async def newest_judged(store: Store, most: int, now: datetime) -> tuple[Revisio
     source, records = await store.source(), await store.revisions(most)
     if source is None or not records:
         return records
-    ready = {each.tester: each for each in await store.conditions_of_type(READY)}
-    testers = await store.testers()
+    testers = (await store.outlines((READY,))).values()
+    pausing = await store.testers({each.name for each in testers if each.pauses})
+    paused = {each.name for each in pausing if is_paused(each, now)}
+    counted = [each for each in testers if not _is_apart(each, each.name in paused)]
+    ready = {each.name: each.conditions[READY] for each in testers if READY in each.conditions}
     return tuple(
-        judged(each, source, testers, ready, now)
+        _came_to(each, source, counted, ready, now)
         if each.revision == source.revision
         else superseded(each, source.revision)
         for each in records
@@ -73,9 +88,9 @@ def revision_had(record: TesterRecord, newest: Sequence[RevisionRecord]) -> str:
 def _in_short(
     record: RevisionRecord,
     source: SourceState | None,
-    counted: Sequence[TesterRecord],
-    done: Sequence[TesterRecord],
-    stuck: Sequence[TesterRecord],
+    counted: Sequence[Tester],
+    done: Sequence[Tester],
+    stuck: Sequence[Tester],
     ready: Mapping[str, Condition],
 ) -> tuple[RevisionState, str]:
     count = f"{len(done)}/{len(counted)} testers ready"
@@ -91,16 +106,16 @@ def _in_short(
     return RevisionState.PENDING, count
 
 
-def _is_apart(tester: TesterRecord, now: datetime) -> bool:
+def _is_apart(tester: Tester, paused: bool) -> bool:
     """As its file says, and not meant to be Ready. Who is paused is so before any pass has seen it, and no longer than that."""
-    return tester.phase is Phase.EXPIRED or (is_paused(tester, now) and not tester.leaving)
+    return tester.phase is Phase.EXPIRED or (paused and not tester.leaving)
 
 
-def _is_as_it_says(tester: TesterRecord) -> bool:
+def _is_as_it_says(tester: Tester) -> bool:
     return tester.phase is Phase.READY and tester.observed_generation == tester.generation
 
 
-def _is_stuck(tester: TesterRecord, ready: Condition | None, now: datetime) -> bool:
+def _is_stuck(tester: Tester, ready: Condition | None, now: datetime) -> bool:
     """It needs a person, or has been failing for longer than what mends itself does."""
     if tester.phase is Phase.STALLED:
         return True

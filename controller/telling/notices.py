@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from controller.records import Condition, Event, Phase, Status, TesterRecord
+from controller.records import Condition, Event, Phase, Status
+from controller.store.briefs import Outline
 from specs.notify import NoticeKind, Notify
 
 STEP: Final = "notices"
@@ -54,7 +55,7 @@ class Notice:
 class Standing:
     """A tester as notices see it. `ailing_since`: how long it has been failing or standing still, None when it is not."""
 
-    record: TesterRecord
+    record: Outline
     ready: Condition | None = None
     door: Condition | None = None
     update: Condition | None = None
@@ -73,17 +74,21 @@ class Ledger:
     """Who was seen before it was ever Ready."""
 
     @property
-    def open(self) -> bool:
-        """Whether something was told that may be told to be over."""
-        return any(reason in (FAILING, DOOR_OPEN) for reason, _, _ in self.told.values())
+    def open(self) -> set[str]:
+        """Of whom something was told that may be told to be over; "" for the fleet."""
+        return {tester for (tester, _), (reason, _, _) in self.told.items() if reason in (FAILING, DOOR_OPEN)}
 
     def put(self, notice: Notice, at: datetime) -> None:
         self.told[notice.tester, notice.kind] = notice.reason, notice.text, at
 
-    def keep(self, testers: Set[str]) -> None:
-        """Forget everybody else but the fleet: what was told of a namesake who is gone counts for nobody."""
-        self.told = {about: what for about, what in self.told.items() if not about[0] or about[0] in testers}
-        self.awaited &= testers
+    def keep(self, testers: Set[str], of: Set[str] | None = None) -> None:
+        """Forget everybody else, or everybody else of these, but the fleet: what was told of a namesake who is gone counts for
+        nobody."""
+        known = {tester for tester, _ in self.told} | self.awaited if of is None else of
+        gone = known - testers - {""}
+        if gone:
+            self.told = {about: what for about, what in self.told.items() if about[0] not in gone}
+            self.awaited -= gone
 
     def last(self, tester: str, kind: NoticeKind, added: datetime | None = None) -> tuple[str, str]:
         """What was told of an earlier tester of the same name does not count."""

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from html import escape
 from typing import Final
 
+from controller.news import Kind, News, news_of
 from controller.passes.status import LASTING, READY
 from controller.queries import FleetSummary
-from controller.records import AddEvent, Condition, Event, Phase
+from controller.records import AddEvent, Event, Phase
 from controller.store import Store, StoreError
+from controller.store.briefs import Outline
 from controller.telling.notices import BEGUN, STEP, Ledger, Notice, Standing, due, due_of_fleet, read
 from controller.world import World
 from reconcilers.backends.mail import Letter
@@ -35,6 +37,8 @@ NAMED: Final = 50
 """So many notices stand in one letter; of the others there is the number."""
 REMEMBERED: Final = 20_000
 """Events that are read at the start."""
+TYPES: Final = (READY, "SignInProtected", "UpdateAvailable", LASTING)
+"""Of the conditions that notices tell of."""
 _AILING: Final = (Phase.FAILING, Phase.STALLED)
 
 
@@ -60,7 +64,7 @@ class Noticing:
     _ailing: dict[str, datetime] = field(default_factory=dict)
     _fleet: tuple[bool, datetime] | None = None  # whether it has troubles, and since when
     _batches: list[Batch] = field(default_factory=list)
-    _seen: tuple[int, Notify] | None = None  # commits of the store, and what was asked for, when it was looked last
+    _seen: tuple[str, Notify] | None = None  # where the news were, and what was asked for, when it was looked last
 
     async def look(self) -> None:
         """Find what is new, and tell it. A store that cannot be used is tried the next time."""
@@ -70,9 +74,10 @@ class Noticing:
         world.users += 1
         try:
             notify, now = world.fleet.spec.notify, self.clock.now()
-            commits = self.store.commits
-            found = () if self._is_quiet(commits, notify) else await self._new(notify, now)
-            self._seen = commits, notify
+            news = news_of(self.store)
+            position, names = news.position, self._may_be_told(news, notify)
+            found = await self._new(names, notify, now) if names is None or names else ()
+            self._seen = position, notify
             if found:
                 self._batches.append(Batch(found, now, _recipients(notify), now))
             for batch in list(self._batches):
@@ -82,45 +87,46 @@ class Noticing:
         finally:
             await world.leave()
 
-    def _is_quiet(self, commits: int, notify: Notify) -> bool:
-        """Nothing was written since the last look, and nothing becomes news by lasting."""
-        lasting = self._ailing or self._ledger is None or self._ledger.open
-        return self._seen == (commits, notify) and not lasting
+    def _may_be_told(self, news: News, notify: Notify) -> Set[str] | None:
+        """Of whom there may be something to tell: who was written about since the last look, and what becomes a notice by
+        lasting. "" is the fleet; None: everybody."""
+        if self._ledger is None or self._seen is None or self._seen[1] != notify:
+            return None
+        written = news.since(self._seen[0])
+        if written is None:
+            return None
+        topics = (piece.topic for piece in written)
+        told_of = {topic.name for topic in topics if topic.kind in (Kind.TESTER, Kind.FLEET)}
+        return told_of | self._ailing.keys() | self._ledger.open
 
-    async def _new(self, notify: Notify, now: datetime) -> tuple[Notice, ...]:
-        records = await self.store.testers()
+    async def _new(self, names: Set[str] | None, notify: Notify, now: datetime) -> tuple[Notice, ...]:
+        outlines = await self.store.outlines(TYPES, names)
         if self._ledger is None:
-            events = await self.store.events_of_step(STEP, REMEMBERED)
+            events = await self.store.events(limit=REMEMBERED, only={"step": STEP})
             self._ledger = read(events, now)
             if all(event.reason != BEGUN for event in events):
                 text = f"{', '.join(sorted(_recipients(notify)))} will be told from now on"
                 await self.store.write(AddEvent(Event("", STEP, BEGUN, text, now)))
-        names = {record.name for record in records}
-        self._ledger.keep(names)
-        self._ailing = {name: since for name, since in self._ailing.items() if name in names}
-        ready, door = await self._of_type(READY), await self._of_type("SignInProtected")
-        update, lasting = await self._of_type("UpdateAvailable"), await self._of_type(LASTING)
+        self._ledger.keep(outlines.keys(), names)
+        self._ailing = {name: since for name, since in self._ailing.items() if name in outlines}
         found: list[Notice] = []
-        for record in records:
-            name = record.name
-            self._follow(name, record.phase, ready.get(name), now)
-            ailing = self._ailing.get(name)
-            seen = Standing(record, ready.get(name), door.get(name), update.get(name), lasting.get(name), ailing)
+        for name, outline in outlines.items():
+            self._follow(outline, now)
+            ready, door, update, lasting = map(outline.conditions.get, TYPES)
+            seen = Standing(outline, ready, door, update, lasting, self._ailing.get(name))
             found += due(seen, self._ledger, notify, now)
         found += due_of_fleet(*await self._of_fleet(now), self._ledger, notify, now)
         for notice in found:
             self._ledger.put(notice, now)
         return tuple(found)
 
-    async def _of_type(self, kind: str) -> Mapping[str, Condition]:
-        return {each.tester: each for each in await self.store.conditions_of_type(kind)}
-
-    def _follow(self, name: str, phase: Phase, ready: Condition | None, now: datetime) -> None:
+    def _follow(self, outline: Outline, now: datetime) -> None:
         """How long it has been ailing, whatever it says of why by now."""
-        if phase not in _AILING:
-            self._ailing.pop(name, None)
+        ready = outline.conditions.get(READY)
+        if outline.phase not in _AILING:
+            self._ailing.pop(outline.name, None)
         else:
-            self._ailing.setdefault(name, min(now, ready.since) if ready is not None else now)
+            self._ailing.setdefault(outline.name, min(now, ready.since) if ready is not None else now)
 
     async def _of_fleet(self, now: datetime) -> tuple[tuple[str, ...], datetime]:
         troubles = FleetSummary(None, {}, 0, await self.store.conditions("")).troubles

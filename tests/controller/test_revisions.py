@@ -15,14 +15,19 @@ from controller.records import (
     Commit,
     Condition,
     Phase,
+    PutCondition,
+    PutRevision,
+    PutSource,
+    PutTester,
     RevisionRecord,
     RevisionState,
     SourceState,
     Status,
     TesterRecord,
 )
-from controller.revisions import FAILING_FOR, judged, revision_had
+from controller.revisions import FAILING_FOR, judged, newest_judged, revision_had
 from controller.store import Store
+from specs.desired import DesiredTester
 from specs.loading import load_folder
 from specs.tester import Paused
 from tests.controller.fakes import ManualClock
@@ -52,28 +57,45 @@ def paused(name: str, phase: Phase, until: timedelta, **more: Any) -> TesterReco
 ALICE, BOB = at_rest("alice", Phase.READY), at_rest("bob", Phase.READY)
 
 
-@pytest.mark.parametrize(
-    ("testers", "state", "text"),
-    [
-        ([], RevisionState.SUCCESS, "0/0 testers ready"),
-        ([ALICE, BOB], RevisionState.SUCCESS, "2/2 testers ready"),
-        ([ALICE, at_rest("bob", Phase.READY, observed=0)], RevisionState.PENDING, "1/2 testers ready"),
-        ([ALICE, at_rest("bob", Phase.WAITING)], RevisionState.PENDING, "1/2 testers ready"),
-        ([ALICE, at_rest("bob", Phase.REMOVING)], RevisionState.PENDING, "1/2 testers ready"),
-        ([ALICE, paused("bob", Phase.PAUSED, A_DAY)], RevisionState.SUCCESS, "1/1 testers ready"),
-        ([ALICE, paused("bob", Phase.PENDING, A_DAY)], RevisionState.SUCCESS, "1/1 testers ready"),
-        ([ALICE, paused("bob", Phase.STALLED, A_DAY)], RevisionState.SUCCESS, "1/1 testers ready"),
-        ([ALICE, paused("bob", Phase.PAUSED, -A_DAY)], RevisionState.PENDING, "1/2 testers ready"),
-        ([ALICE, at_rest("bob", Phase.PAUSED, observed=0)], RevisionState.PENDING, "1/2 testers ready"),
-        ([ALICE, paused("bob", Phase.PAUSED, A_DAY, removed_at=NOON)], RevisionState.PENDING, "1/2 testers ready"),
-        ([ALICE, at_rest("bob", Phase.EXPIRED)], RevisionState.SUCCESS, "1/1 testers ready"),
-        ([ALICE, at_rest("bob", Phase.STALLED)], RevisionState.FAILURE, "1/2 testers ready; bob: no room"),
-        ([ALICE, at_rest("bob", Phase.FAILING)], RevisionState.FAILURE, "1/2 testers ready; bob: no room"),
-    ],
-)
+STANDINGS: list[tuple[list[TesterRecord], RevisionState, str]] = [
+    ([], RevisionState.SUCCESS, "0/0 testers ready"),
+    ([ALICE, BOB], RevisionState.SUCCESS, "2/2 testers ready"),
+    ([ALICE, at_rest("bob", Phase.READY, observed=0)], RevisionState.PENDING, "1/2 testers ready"),
+    ([ALICE, at_rest("bob", Phase.WAITING)], RevisionState.PENDING, "1/2 testers ready"),
+    ([ALICE, at_rest("bob", Phase.REMOVING)], RevisionState.PENDING, "1/2 testers ready"),
+    ([ALICE, paused("bob", Phase.PAUSED, A_DAY)], RevisionState.SUCCESS, "1/1 testers ready"),
+    ([ALICE, paused("bob", Phase.PENDING, A_DAY)], RevisionState.SUCCESS, "1/1 testers ready"),
+    ([ALICE, paused("bob", Phase.STALLED, A_DAY)], RevisionState.SUCCESS, "1/1 testers ready"),
+    ([ALICE, paused("bob", Phase.PAUSED, -A_DAY)], RevisionState.PENDING, "1/2 testers ready"),
+    ([ALICE, at_rest("bob", Phase.PAUSED, observed=0)], RevisionState.PENDING, "1/2 testers ready"),
+    ([ALICE, paused("bob", Phase.PAUSED, A_DAY, removed_at=NOON)], RevisionState.PENDING, "1/2 testers ready"),
+    ([ALICE, at_rest("bob", Phase.EXPIRED)], RevisionState.SUCCESS, "1/1 testers ready"),
+    ([ALICE, at_rest("bob", Phase.STALLED)], RevisionState.FAILURE, "1/2 testers ready; bob: no room"),
+    ([ALICE, at_rest("bob", Phase.FAILING)], RevisionState.FAILURE, "1/2 testers ready; bob: no room"),
+]
+
+
+@pytest.mark.parametrize(("testers", "state", "text"), STANDINGS)
 def test_a_revision_is_as_far_as_its_testers(testers: list[TesterRecord], state: RevisionState, text: str) -> None:
     found = judged(RECORD, SOURCE, testers, {"bob": why("bob", "no room")}, NOON)
     assert (found.state, found.text) == (state, text)
+
+
+@pytest.mark.parametrize(("testers", "state", "text"), STANDINGS)
+async def test_the_books_tell_as_much_without_what_is_wanted_of_everybody(
+    store: Store, testers: list[TesterRecord], state: RevisionState, text: str
+) -> None:
+    named = [replace(each, uid=each.name, desired=with_words(each.desired)) for each in testers]
+    await store.write(PutSource(SOURCE), PutRevision(RECORD), *(PutTester(each) for each in named))
+    await store.write(PutCondition(why("bob", "no room")))
+    (found,) = await newest_judged(store, 5, NOON)
+    assert (found.state, found.text) == (state, text)
+
+
+def with_words(desired: DesiredTester) -> DesiredTester:
+    """Who only writes of a pause has none."""
+    account = desired.account.model_copy(update={"full_name": 'Alice "paused":{'})
+    return desired.model_copy(update={"account": account})
 
 
 def test_what_fails_may_mend_itself_first() -> None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Set
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import Connection
 
 from api.signatures import is_signed
+from controller.news import news_of
 from controller.records import Condition, DropTester, Phase, PutCondition, PutTester, SetStatus, Status, TesterRecord
 from controller.store import Store
-from controller.telling.noticing import GIVEN_UP, NAMED, RETRY, Noticing
+from controller.store.briefs import Outline
+from controller.telling.noticing import GIVEN_UP, NAMED, RETRY, TYPES, Noticing
 from reconcilers.backends.limits import Gate
 from reconcilers.backends.mail import Letter
 from reconcilers.backends.notice_hooks import NoticeHook
@@ -22,7 +27,8 @@ from reconcilers.errors import Blocked, OutsideError, Rejected, Transient
 from reconcilers.secret import Secret
 from specs.notify import Notify
 from tests.controller.fakes import FLEET, ManualClock
-from tests.controller.store.samples import a_tester
+from tests.controller.store.samples import a_condition, a_tester
+from tests.controller.store.test_plans import watched
 
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 ADDRESS = Secret("https://chat.example.test/hooks/s3cret-path-of-the-hook")
@@ -135,29 +141,69 @@ async def test_nothing_is_read_while_nothing_was_written_and_nothing_lasts(
     office: Office, store: Store, post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Much to read every half minute in a fleet at rest."""
-    read, reads = store.testers, 0
+    read, asked = store.outlines, []
 
-    async def counted() -> tuple[TesterRecord, ...]:
-        nonlocal reads
-        reads += 1
-        return await read()
+    async def noted(kinds: tuple[str, ...], names: Set[str] | None) -> dict[str, Outline]:
+        asked.append(names)
+        return await read(kinds, names)
 
-    monkeypatch.setattr(store, "testers", counted)
+    monkeypatch.setattr(store, "outlines", noted)
     await office.add()
     await office.comes_to(Phase.READY)
     for _ in range(3):
         await office.look(MINUTE)
-    assert (reads, post.told()) == (2, ["alice is ready"])  # once for the news, once for our own note of it
+    assert (asked, post.told()) == ([{"alice"}], ["alice is ready"])
     office.notify = office.notify.model_copy(update={"about": ("ready",)})
     office.restart()
-    reads = 0
+    asked.clear()
     await office.look()
     await office.look()
-    assert reads == 1
+    assert asked == [None]
     await office.comes_to(Phase.FAILING)
     for _ in range(3):
         await office.look(MINUTE)
-    assert reads == 4  # how long it fails may become news
+    assert asked[1:] == [{"alice"}] * 3  # how long it fails may become news
+
+
+async def test_of_a_fleet_at_rest_only_who_fails_is_read(office: Office, store: Store, post: Post) -> None:
+    """However many others there are, and whatever is wanted of them."""
+    others = [a_tester(f"t{number}", uid=f"u{number}") for number in range(300)]
+    await store.write(*(PutTester(replace(each, phase=Phase.READY, ready_at=each.added_at)) for each in others))
+    await store.write(*(PutCondition(a_condition(kind, of=each.name)) for each in others for kind in TYPES))
+    await office.add()
+    await office.comes_to(Phase.FAILING)
+    await office.look()
+    with watched() as sent:
+        for _ in range(3):
+            await office.look()
+    rows = [await store._database.read(partial(rows_of, statement, told)) for statement, told in sent]
+    assert rows == [1, 1, 0] * 3  # her row, her condition, and the fleet's conditions
+    await office.look(office.notify.failing_for)
+    assert post.told()[-1] == "alice has been failing: it is Failing"
+    await office.comes_to(Phase.STALLED, "t299")
+    with watched() as sent:
+        await office.look()
+    assert post.told()[-1] == "t299 waits for a person: it is Stalled"
+    assert "testers.desired," not in " ".join(statement for statement, _ in sent)
+
+
+def rows_of(statement: str, told: Any, connection: Connection) -> int:
+    return len(connection.exec_driver_sql(statement, told).all())
+
+
+async def test_when_it_is_not_known_what_was_missed_everybody_is_read(office: Office, post: Post) -> None:
+    """Nobody heard of the others' words while a replica's line was cut."""
+    await office.add("a")
+    await office.add("b")
+    await office.look()
+    heard, office.store.listeners[:] = list(office.store.listeners), []
+    await office.comes_to(Phase.STALLED, "b")
+    office.store.listeners[:] = heard
+    await office.look()
+    assert post.told() == []
+    news_of(office.store).forget()
+    await office.look()
+    assert post.told() == ["b waits for a person: it is Stalled"]
 
 
 async def test_what_is_asked_for_anew_is_told_though_nothing_was_written_since(
@@ -205,7 +251,8 @@ async def test_failing_is_told_when_it_lasts_and_over_when_that_lasts(office: Of
     assert [line for line in post.told() if "ready again" in line] == []
     assert len([line for line in post.told() if "failing" in line]) == 1
     await office.comes_to(Phase.READY)
-    await office.look(office.notify.recovered_for)
+    await office.look()
+    await office.look(office.notify.recovered_for)  # nothing was written since
     assert post.told()[-1] == "alice is ready again"
 
 
@@ -230,6 +277,7 @@ async def test_an_open_door_is_told_at_once_and_once(office: Office, post: Post)
         await office.look(MINUTE)
     assert post.told() == ["the door of alice was found open: a stranger was let in at /"]
     await office.says("SignInProtected", Status.TRUE, "every path asks")
+    await office.look()
     await office.look(office.notify.recovered_for)
     assert post.told()[1:] == ["the door of alice is proven to ask for sign-in again"]
 
