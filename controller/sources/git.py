@@ -8,6 +8,7 @@ removals stands behind it.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +34,8 @@ from specs.yaml_reader import MAX_BYTES
 log = logging.getLogger("controller")
 
 _ORDINARY: Final = ("100644", "100755")
+_OUR_OWN: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EAGAIN})
+"""Errors that say nothing about the mirror."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,12 @@ class GitSource:
         except GitError as error:
             self._log(str(error))
             return await self._unread(before, str(error))
-        except Exception:  # an answer of git's that nobody expected: the mirror may be broken, and is only a copy
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in _OUR_OWN:
+                problem = f"{error.strerror} on the controller's own machine"
+                self._log(problem)
+                return await self._unread(before, problem)
+            # An answer of git's that nobody expected: the mirror may be broken, and is only a copy.
             log.exception("%s could not be read; its mirror is made anew", self.name)
             self.mirror.discard()
             return await self._unread(before, "the mirror was broken and is made anew")
@@ -139,12 +147,11 @@ class GitSource:
             yield await self.read()
 
     async def _tidied(self) -> None:
-        """Between two readings: nobody waits for it."""
+        """Between two readings: nobody waits for it. A mirror that is broken is seen to be so when it is read."""
         try:
             await self.mirror.tidied()
         except GitError as error:
-            log.warning("%s: its mirror is made anew: %s", self.name, error)
-            self.mirror.discard()
+            log.warning("%s: what many fetches left in its mirror stays as it is: %s", self.name, error)
 
     def _log(self, trouble: str) -> None:
         """When it comes, and when it is over."""

@@ -47,6 +47,10 @@ class TooLarge(GitError):
     """More than may be fetched."""
 
 
+class SaidNo(GitError):
+    """Git itself ran to its end, and says so."""
+
+
 @dataclass(frozen=True)
 class Repository:
     """Where the specs are. `url`: https, ssh (also `user@host:path`), or file; without credentials.
@@ -107,6 +111,7 @@ class Mirror:
         self.repository = repository
         self.path = path
         self._ref = f"refs/heads/{repository.branch}"
+        self._packs_left = 0  # by a repack that failed
 
     async def fetch(self) -> str:
         """Bring the branch up to date, rewritten or not. Returns the commit that it is at.
@@ -211,13 +216,18 @@ class Mirror:
         return sum(file.stat().st_size for file in self.path.glob("objects/pack/*.pack"))
 
     async def tidied(self) -> None:
-        """What many fetches have left is made one file, without what a rewritten history left behind. Raises GitError."""
-        if sum(1 for _ in self.path.glob("objects/pack/*.pack")) > MOST_PACKS:
+        """What many fetches have left is made one file, without what a rewritten history left behind. Raises GitError; it is
+        tried again when as many more have come."""
+        packs = sum(1 for _ in self.path.glob("objects/pack/*.pack"))
+        if packs - self._packs_left > MOST_PACKS:
+            self._packs_left = packs
             await self._git("repack", "-a", "-d", "--quiet", limit=FETCH_LIMIT)
+            self._packs_left = 0
 
     def discard(self) -> None:
         """Throw the mirror away: the next fetch makes it anew."""
         shutil.rmtree(self.path, ignore_errors=True)
+        self._packs_left = 0
 
     async def _made(self) -> None:
         self._sweep()
@@ -230,8 +240,10 @@ class Mirror:
         """A mirror that does not know its own branch any more (the power went, a disk was full) would never be fetched again."""
         try:
             await self._git("rev-parse", "--quiet", "--verify", f"{self._ref}^{{commit}}")
-        except GitError:
+        except SaidNo:
             self.discard()
+        except GitError:
+            pass  # git could not be asked: nothing is known against the mirror
 
     def _sweep(self) -> None:
         """What a git that was ended in the middle left behind: its locks would keep every later one out."""
@@ -247,8 +259,8 @@ class Mirror:
         fine: tuple[int, ...] = (0,),
         largest_file: int = 0,
     ) -> bytes:
-        """What git prints. Raises GitError for any exit code that is not fine, when it takes longer than `limit`, and when it
-        prints too much. It cannot write a larger file than `largest_file` (in bytes; 0: no limit)."""
+        """What git prints. Raises SaidNo for any exit code that is not fine, and GitError when it takes longer than `limit`,
+        prints too much, or does not run to its end. It cannot write a larger file than `largest_file` (in bytes; 0: no limit)."""
         try:
             ended = await program.run(
                 (*program.writing_at_most(largest_file), _GIT, *arguments),
@@ -266,7 +278,8 @@ class Mirror:
                 raise GitError(f"the mirror {self.path} is gone: it is made anew at the next fetch") from error
             raise GitError(f"the program git cannot be started: {error.strerror or error}; install git") from error
         if ended.code not in fine:
-            raise GitError(self._in_words(arguments[0], ended.err))
+            was_killed = ended.code is None or ended.code < 0  # for want of memory, say
+            raise (GitError if was_killed else SaidNo)(self._in_words(arguments[0], ended.err))
         return ended.out
 
     def _environment(self) -> dict[str, str]:

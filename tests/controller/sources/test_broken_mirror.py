@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from controller.intake import Revision
 from controller.sources import mirror as mirror_module
+from controller.sources import program
 from controller.sources.git import GitSource
 from tests.controller.sources.upstream import Upstream, tester
 
@@ -100,9 +103,83 @@ async def test_what_many_fetches_leave_is_made_one(
         pack.chmod(0o600)
         pack.write_bytes(b"")
     monkeypatch.setattr(mirror_module, "MOST_PACKS", 0)
-    await source._tidied()
-    assert not packs.exists()  # it cannot
+    await source._tidied()  # it cannot
+    await source.read()
     assert (await source.read()).loaded.whole
+
+
+RUN = program.run
+
+
+class Troubled:
+    """The machine that git is run on has troubles of its own. `verb`: for which of its commands; "" for all."""
+
+    def __init__(self, verb: str, ends: program.Ended | Exception) -> None:
+        self.verb, self.ends, self.times = verb, ends, 0
+
+    async def run(self, command: Sequence[str], *more: Any) -> program.Ended:
+        if self.verb not in command and self.verb:
+            return await RUN(command, *more)
+        self.times += 1
+        if isinstance(self.ends, Exception):
+            raise self.ends
+        return self.ends
+
+
+TROUBLES = pytest.mark.parametrize(
+    "ends",
+    [TimeoutError(), OSError(errno.EMFILE, "Too many open files"), program.Ended(-9, b"", b"")],
+    ids=["no time", "no handles", "no memory"],
+)
+
+
+@TROUBLES
+async def test_a_sound_mirror_is_kept_through_troubles_of_our_own(
+    upstream: Upstream,
+    source_of: Callable[..., GitSource],
+    monkeypatch: pytest.MonkeyPatch,
+    ends: program.Ended | Exception,
+) -> None:
+    source = source_of(upstream.path.as_uri())
+    sha = (await source.read()).id
+    with monkeypatch.context() as patched:
+        patched.setattr(mirror_module.program, "run", Troubled("", ends).run)
+        assert not (await source.read()).loaded.readable
+    assert (await source.mirror.commit(sha)).sha == sha
+
+
+async def test_a_folder_that_cannot_be_listed_for_want_of_handles_says_nothing_about_the_mirror(
+    upstream: Upstream, source_of: Callable[..., GitSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = source_of(upstream.path.as_uri())
+    sha = (await source.read()).id
+
+    def none_left() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(source.mirror, "_sweep", none_left)
+        (error,) = (await source.read()).loaded.errors
+    assert "Too many open files" in error.problem
+    assert (await source.mirror.commit(sha)).sha == sha
+
+
+@TROUBLES
+async def test_a_mirror_that_cannot_be_made_smaller_stays_as_it_is(
+    upstream: Upstream,
+    source_of: Callable[..., GitSource],
+    monkeypatch: pytest.MonkeyPatch,
+    ends: program.Ended | Exception,
+) -> None:
+    source, troubled = source_of(upstream.path.as_uri()), Troubled("repack", ends)
+    sha = (await source.read()).id
+    monkeypatch.setattr(mirror_module, "MOST_PACKS", 0)
+    with monkeypatch.context() as patched:
+        patched.setattr(mirror_module.program, "run", troubled.run)
+        for _ in range(3):
+            await source._tidied()
+    assert (await source.mirror.commit(sha)).sha == sha
+    assert troubled.times == 1, "not again and again"
 
 
 async def _several(
