@@ -38,6 +38,7 @@ from controller.sightings import Sightings
 from controller.store import Store, StoreError
 from controller.store.fencing import LEASE, Lease, NotOurs
 from controller.world import World
+from reconcilers.backends.limits import GOES_FIRST
 from reconcilers.clock import Clock
 from reconcilers.errors import OutsideError
 from reconcilers.facts import ObjectState, Promise
@@ -49,9 +50,11 @@ from specs.fleet import Fleet
 log = logging.getLogger("controller")
 
 AT_ONCE = 256  # passes; the limits on the outside live in the transports, so this only bounds memory
+FOR_CHANGES = 32  # of these: hundreds of others may wait for machines that do not answer
 DRAIN = timedelta(seconds=5)  # how long a pass may take to reach its next safe point after SIGTERM
 RESTING = 1 / 4  # of the resync: how old a listing may be for who was in sync and is looked at because it is time
 START_SPREAD = timedelta(seconds=2)
+FOR_EACH = timedelta(milliseconds=20)  # of the time over which everybody is looked at after another Fleet
 AT_FIRST = 500  # testers whose books are read at once
 
 
@@ -144,8 +147,10 @@ class Engine:
         self._world_ready.set()
         if old is not None:
             await old.retire()
-            for record in await self.store.testers():
-                self.queue.add(record.name, START_SPREAD * self.chance.random(), Urgency.RESYNC)
+            names = sorted(await self.store.names())
+            within = min(timing.resync, max(START_SPREAD, FOR_EACH * len(names)))
+            for name in names:
+                self.queue.add(name, within * self.chance.random(), Urgency.RESYNC)
 
     async def _name_owner(self, fleet: Fleet) -> None:
         """A Fleet that names the Forge token's account decides whose what we make there is from now on."""
@@ -165,6 +170,7 @@ class Engine:
             await self.look_at_first(await self.store.names(), START_SPREAD)
         await self._world_ready.wait()
         slots = asyncio.Semaphore(AT_ONCE)
+        self.queue.others_at_once = max(1, AT_ONCE - FOR_CHANGES)
 
         def ended(task: asyncio.Task[None]) -> None:
             slots.release()
@@ -220,6 +226,7 @@ class Engine:
 
     async def _one(self, name: str) -> None:
         self._unbegun.discard(asyncio.current_task())
+        GOES_FIRST.set(self.queue.urgency_of(name) is Urgency.CHANGED)  # of this task and all that it starts
         wait: timedelta | None = None
         urgency, began, whole = Urgency.RESYNC, self.clock.now(), False
         try:
@@ -310,7 +317,8 @@ class Engine:
     async def _promised(self) -> tuple[Promise, ...]:
         """Room that rows of machines have been given, every row that exists or is being made, and what is foreseen."""
         made = frozenset({ObjectState.INTENDED, ObjectState.EXISTING})
-        return all_promises(*await self.store.given_away("machine", made), self.clock.now())
+        limit = self._world.fleet.spec.timing.deploy_limit if self._world is not None else timedelta(0)
+        return all_promises(*await self.store.given_away("machine", made), self.clock.now(), limit)
 
     async def _unrouted(self) -> int:
         """How many testers are told to be fine inside and dead from outside."""

@@ -35,11 +35,19 @@ def promise_of(row: OutsideObject, now: datetime) -> Promise | None:
     return Promise(row.tester, told["daemon"], told["node_sid"], *size, now - placed, making)
 
 
-def all_promises(rows: Iterable[OutsideObject], rooms: Mapping[str, RoomFacts], now: datetime) -> tuple[Promise, ...]:
-    """What rows of machines tell, and by tester the room of those of whom they do not tell yet."""
+def all_promises(
+    rows: Iterable[OutsideObject], rooms: Mapping[str, RoomFacts], now: datetime, limit: timedelta
+) -> tuple[Promise, ...]:
+    """What rows of machines tell, and by tester the room of those of whom they do not tell yet. `limit`: how long it is kept."""
     told = [promise for row in rows if (promise := promise_of(row, now)) is not None]
     placed = {promise.tester for promise in told}
-    return (*told, *(_foreseen(name, room) for name, room in rooms.items() if name not in placed and now < room.until))
+    kept = {name: room for name, room in rooms.items() if name not in placed and is_kept(room, now, limit)}
+    return (*told, *(_foreseen(name, room) for name, room in kept.items()))
+
+
+def is_kept(room: RoomFacts, now: datetime, limit: timedelta) -> bool:
+    """Not what would be kept for longer than the limit: it was written down before the clock was set back."""
+    return now < room.until <= now + limit
 
 
 def room_of(promise: Promise, until: datetime) -> RoomFacts:

@@ -15,16 +15,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from itertools import count
+from math import inf
 
 from reconcilers.clock import Clock
 
 NOW = timedelta(0)
 LONGEST_SLEEP = 30.0  # seconds: a clock that was put forward or back is noticed so soon
+CHANGES_IN_A_ROW = 3  # while somebody else has waited longer than they by its head start
 
 
 class Urgency(Enum):
     """The order among names that are due. The value is the head start, in seconds, that the others have: one that has waited
-    longer than it comes first whatever its class, so nothing starves (ageing)."""
+    longer than it comes first whatever its class, so nothing starves (ageing). Of a change that holds for each fourth turn
+    only: after a start, or another Fleet, thousands have waited so long."""
 
     CHANGED = 0.0
     FAILING = 10.0
@@ -55,7 +58,10 @@ long as it is the very one that is in `_entries`."""
 
 
 class Queue:
-    """Who is due stands in a line for each urgency, in order of time; who is due later in a heap. One consumer calls `get`."""
+    """Who is due stands in a line for each urgency, in order of time; who is due later in a heap. One consumer calls `get`.
+
+    others_at_once  how many are worked on at once whose spec has not changed: places are kept for those whose has
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -67,6 +73,9 @@ class Queue:
         self._again: dict[str, tuple[datetime, Urgency]] = {}  # what was added of these meanwhile
         self._handed_out = self._seen
         self._number = count()
+        self.others_at_once: float = inf
+        self._others = 0  # how many are
+        self._in_a_row = 0
         self._waiting: asyncio.Future[None] | None = None
         self.admits: Callable[[str, Urgency], bool] | None = None  # whom this process looks after; None: everybody
 
@@ -141,6 +150,7 @@ class Queue:
                 _, _, name, urgency = entry
                 del self._entries[name]
                 self._working[name] = now, urgency
+                self._others += urgency is not Urgency.CHANGED
                 self._handed_out = now
                 return name
             self._waiting = asyncio.get_running_loop().create_future()
@@ -148,7 +158,11 @@ class Queue:
 
     def done(self, name: str) -> None:
         """The work on `name` has ended; what was added meanwhile is queued now."""
-        self._working.pop(name, None)
+        worked = self._working.pop(name, None)
+        if worked is not None and worked[1] is not Urgency.CHANGED:
+            self._others -= 1
+            if self._others == self.others_at_once - 1:
+                self._wake()
         again = self._again.pop(name, None)
         if again is not None:
             self._place((again[0], next(self._number), name, again[1]))
@@ -167,20 +181,29 @@ class Queue:
                 line.append(entry)
             else:
                 insort(line, entry)
+        self._wake()
+
+    def _wake(self) -> None:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 
     def _first(self) -> _Entry | None:
-        """Out of its line: who has waited longest of those who are due, head starts reckoned in."""
+        """Out of its line: who has waited longest of those who are due and may have a place, head starts reckoned in."""
+        changes, may_others = self._due[Urgency.CHANGED], self._others < self.others_at_once
         while True:
             first: deque[_Entry] | None = None
             for line in self._due.values():
-                if line and (first is None or _rank(line) < _rank(first)):
+                if line and (may_others or line is changes) and (first is None or _rank(line) < _rank(first)):
                     first = line
             if first is None:
                 return None
+            is_aged = bool(changes) and first is not changes
+            if is_aged and self._in_a_row < CHANGES_IN_A_ROW:
+                first = changes
             entry = first.popleft()
             if self._entries.get(entry[2]) is entry:
+                if is_aged:
+                    self._in_a_row = self._in_a_row + 1 if first is changes else 0
                 return entry
 
     def _counts(self, entry: _Entry) -> bool:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from controller.passes.rows import UNSENT
+from controller.passes.rows import UNSENT, never_sent
 from controller.promises import longest_limits
 from controller.records import AddEvent, Change, Event, JournalEntry, Outcome, PutJournal, PutObject, Severity
-from reconcilers.facts import ObjectState, OutsideObject
+from reconcilers.facts import OutsideObject
 
 ENDED = "the controller ended during the call"
 NOT_SENT = "the controller ended before it was sent"
@@ -20,10 +20,9 @@ def known_now(entries: Sequence[JournalEntry], rows: Sequence[OutsideObject], no
     """The changes that say so. `entries` without an end; `rows` that are intended."""
     waited = {row.identity[UNSENT] for row in rows if UNSENT in row.identity}
     unsent = {entry.id: entry for entry in entries if entry.id in waited}
-    never = [row for row in rows if row.identity.get(UNSENT) in unsent]
-    gone = [PutObject(replace(row, state=ObjectState.GONE, since=now, deadline=None, identity={})) for row in never]
+    gone = [never_sent(row, now) for row in rows if row.identity.get(UNSENT) in unsent]
     others = [entry for entry in entries if entry.id not in unsent]
-    left = [row for row in rows if row not in never]
+    left = [row for row in rows if row.identity.get(UNSENT) not in unsent]
     return [*_closed(unsent.values(), Outcome.FAILED, NOT_SENT, now), *gone, *_unknown(others, left, now)]
 
 

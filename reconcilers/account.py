@@ -91,13 +91,21 @@ class AccountReconciler(Base):
                 return seen
             return replace(seen, feedback=await see_feedback(found.login, seen.feedback.given, tester.facts, looks))
         if not tester.facts.leaving:
-            if await self.backends.forge.organisation(wanted.name):
+            if await self._is_organisation(tester):
                 raise _blocked(
                     "AccountIsOrganisation",
                     f"{wanted.name} is an organisation, not a person: choose another name in spec.identity.account",
                 )
             _check_email(wanted, accounts)
         return None
+
+    async def _is_organisation(self, tester: TesterView) -> bool:
+        """Asked once in a pass."""
+        name, told = tester.desired.account.name, tester.facts.memory.setdefault("organisations", {})
+        if name not in told:
+            told[name] = await self.backends.forge.organisation(name)
+        found: bool = told[name]
+        return found
 
     async def _unlisted(self, tester: TesterView, looks: TesterLooks) -> Account | None:
         """A listing may omit what is there: of an account that we have seen only Forge's own "not found" counts as absence."""
@@ -106,6 +114,10 @@ class AccountReconciler(Base):
         looks.unshared()
         found = await self.backends.forge.account(_row_name(tester)) if known is not None else None
         return found if found is not None and str(found.id) == known else None
+
+    async def foresee(self, tester: TesterView, looks: TesterLooks) -> None:
+        """Raises what `observe` and `plan` would: who cannot have an account is given no room either."""
+        self.plan(tester.desired, await self.observe(tester, looks), tester.facts)
 
     def plan(self, desired: DesiredTester | None, observed: SeenAccount | None, facts: Facts) -> tuple[Step, ...]:
         """Create, re-enable, a new one-time password, access to the feedback repository, or nothing.

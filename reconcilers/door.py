@@ -11,7 +11,7 @@ from reconcilers.backends.machine import Domain, MachineLook, SettingKey
 from reconcilers.backends.probes import Probe, Side
 from reconcilers.facts import Facts, GatewayFacts, MachineFacts, SignInAppFacts, SignInGateFacts
 from reconcilers.listener import LISTENER_KEY, LISTENER_ON
-from reconcilers.machine_look import SIDES
+from reconcilers.machine_look import SIDES, is_listening
 from reconcilers.proof import NOTHING_ASKED, SideProof, SignIn, Verdict, demands, prove, redirect_uri
 from reconcilers.secret import Secret
 from specs.desired import DesiredTester
@@ -151,7 +151,10 @@ def side_of(look: MachineLook, side: Side, desired: DesiredTester, facts: Facts,
 
 
 def open_inside(look: MachineLook, at: datetime, desired: DesiredTester, facts: Facts, authorize_url: str) -> str:
-    """Where a look lets a stranger in, in words; "" when nowhere, and before there is an address to ask by."""
+    """Where a look lets a stranger in, in words; "" when nowhere, and before there is an address to ask by. There may be none any
+    more after a cut: then the listener alone counts."""
+    if gate_facts(facts).cut and is_listening(look):
+        return "over the inner network, as may be: its gateway had to be cut off, and the listener is still on"
     if facts.get(GatewayFacts) is None or facts.get(SignInAppFacts) is None:
         return ""
     loopback, inner = (side_of(look, side, desired, facts, authorize_url) for side in SIDES)

@@ -3,7 +3,7 @@
 The listener is the port that the web gateway reaches. It is opened only after the machine's loopback has been seen to ask
 for sign-in on every path; then it must be proven from outside and over the inner network within a short limit, or it is
 shut again. Whatever is seen open is shut at once, before anything is repaired. A machine that cannot be told to shut its
-door loses its gateway instead.
+door, or has been told in vain for too long, loses its gateway instead.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ def plan_leaving(door: SeenDoor, facts: Facts) -> tuple[Step, ...]:
         if door.gateway_there is False:
             return ()
         return (_cut(door, facts, "the tester leaves and the machine cannot be reached"),)
+    if (where := seen_open(door, enforces_inner(facts))) and _shut_in_vain(door, facts):
+        return (_cut(door, facts, f"seen open {where}, and it cannot be shut"),)
     if door.listening or (door.stale and door.loopback.alive):
         return _shut(door, "the tester leaves")
     return tuple(_unregister(each) for each in door.domains or () if each.domain == facts.need(GatewayFacts).fqdn)
@@ -83,6 +85,8 @@ def _shut_what_is_open(desired: DesiredTester, door: SeenDoor, facts: Facts) -> 
     if not door.listening:
         return ()
     where = seen_open(door, enforces_inner(facts))
+    if where and _shut_in_vain(door, facts):
+        return (_cut(door, facts, f"seen open {where}, and it cannot be shut"),)
     if where:
         return _shut(door, f"seen open {where}")
     if gate_facts(facts).cut:
@@ -92,13 +96,23 @@ def _shut_what_is_open(desired: DesiredTester, door: SeenDoor, facts: Facts) -> 
     return ()
 
 
+def _shut_in_vain(door: SeenDoor, facts: Facts) -> bool:
+    """Open for as long as a gateway may take to go, and for as long after the last cut, which may have failed: the machine is
+    told to shut it again and again meanwhile."""
+    gate, limit = gate_facts(facts), facts.fleet.spec.timing.gateway_limit
+    since = max((each for each in (gate.opened_at, gate.cut_at) if each is not None), default=None)
+    return gate.opened_at is not None and _is_over(limit, since, door)
+
+
+def _is_over(limit: timedelta, since: datetime | None, door: SeenDoor) -> bool:
+    """In the future: the clock was set back since. How long ago it was is not known then, so the limit counts as over."""
+    return since is not None and not timedelta(0) <= door.at - since < limit
+
+
 def _shut_what_is_unproven(desired: DesiredTester, door: SeenDoor, facts: Facts) -> tuple[Step, ...]:
     """After the limit, whatever stands in the way of the proof."""
-    opened_at, limit = gate_facts(facts).opened_at, facts.fleet.spec.timing.proof_limit
-    if not door.set_open or is_proven(door, facts) or opened_at is None:
-        return ()
-    # Opened in the future: the clock was set back since. How long ago it was is not known then, so the limit counts as over.
-    if timedelta(0) <= door.at - opened_at < limit:
+    limit = facts.fleet.spec.timing.proof_limit
+    if not door.set_open or is_proven(door, facts) or not _is_over(limit, gate_facts(facts).opened_at, door):
         return ()
     return _shut(door, f"not proven within {limit.total_seconds():.0f} s: {_unproven(door, facts)}")
 
@@ -249,7 +263,9 @@ def _cut(door: SeenDoor, facts: Facts, why: str) -> Action:
         "cut_gateway",
         f"gateway {gateway.gateway_name}",
         disruption=Disruption.REMOVE,
-        consequences=("the public address is taken away; a new one is made when the machine answers again",),
+        consequences=(
+            "the public address is taken away; a new one is made when the machine answers and the door is shut",
+        ),
         why=why,
         args=(gateway.daemon, gateway.gateway_id),
         reason="DoorCut",

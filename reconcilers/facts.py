@@ -111,6 +111,7 @@ class MachineFacts(FactsOfOne):
     node_sid: str = ""
     grid_node: str = ""
     address: str  # Mycelium, 400::/7; recorded only once it is known
+    unasked: tuple[str, ...] = ()  # daemons that have not yet told whether they have the same address
 
     @property
     def key(self) -> str:

@@ -6,7 +6,7 @@ Its identity is daemon *and* id (lesson 9); its name derives from its row, so th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -58,7 +58,13 @@ _LEFT = (ObjectState.RETIRING, ObjectState.LOST)
 _PRESENT = (ObjectState.INTENDED, ObjectState.EXISTING)
 
 ReadNodes = Callable[[str], Awaitable[tuple[Node, ...]]]
-ReadPromises = Callable[[], Awaitable[tuple[Promise, ...]]]
+NodesOf = Mapping[str, tuple[Node, ...]]  # by daemon
+
+PATIENCE = 3.0
+"""Seconds that a pass waits for another daemon than its machine's own; later passes find the answer."""
+
+NODES_AGE = timedelta(minutes=1)
+"""So long before the choice they may have been asked: others may have had to be waited for."""
 
 
 class MachineReconciler(Base):
@@ -97,7 +103,7 @@ class MachineReconciler(Base):
         if found.rebuild < tester.desired.machine.rebuild:
             await self._check_buildable(tester, looks, found.room)
             return found
-        found = replace(found, alike=await _of_one_address(found, tester, looks))
+        found = await _compared(found, tester, looks)
         daemon, _, sid = found.node.partition("/")
         check_node_named(tester.facts.fleet.spec.compute, daemon, sid, _called(tester))
         return await self._asked_once_more(tester, found, looks)
@@ -171,7 +177,7 @@ class MachineReconciler(Base):
     async def foresee(self, tester: TesterView, looks: TesterLooks) -> Promise | None:
         """Raises Blocked NoCapacity, NodeOffline, NodeUnknown."""
         wanted = tester.desired.machine
-        place = await self._choose(tester, looks.nodes, looks.promises)
+        place = _choose(tester, await _all_nodes(tester, looks.nodes), await looks.promises())
         size = wanted.memory_mb, disk_of(wanted)
         return Promise(tester.name, place.daemon, place.node_sid, *size, timedelta(0), making=True, foreseen=True)
 
@@ -205,8 +211,9 @@ class MachineReconciler(Base):
     async def _create(self, name: str, tester: TesterView, ports: Ports) -> SeenMachine:
         wanted = tester.desired.machine
         own_keys = await self._own_keys(tester)
+        nodes = await _all_nodes(tester, self._nodes)  # before anybody else has to wait
         async with ports.placing():
-            place = await self._choose(tester, self._nodes, ports.promises)
+            place = _choose(tester, nodes, await ports.promises())
             kept = order_of(place, wanted, never_reached_before(tester.facts, wanted))
             await ports.place(kept)
         await ports.note(f"{name} goes to node {place}")
@@ -226,7 +233,7 @@ class MachineReconciler(Base):
     async def _check_buildable(self, tester: TesterView, looks: TesterLooks, freed: Room | None) -> None:
         """Raises what stands in the way of a new machine; `freed` is the room of the one that it would replace."""
         await self._own_keys(tester)
-        await self._choose(tester, looks.nodes, looks.promises, freed)
+        _choose(tester, await _all_nodes(tester, looks.nodes), await looks.promises(), freed)
 
     async def _nodes(self, daemon: str) -> tuple[Node, ...]:
         """As the daemon tells now."""
@@ -243,17 +250,6 @@ class MachineReconciler(Base):
             raise key_required(tester.facts.fleet.spec.forge.url, login, tester.name if untold else "")
         return keys
 
-    async def _choose(
-        self, tester: TesterView, read: ReadNodes, promises: ReadPromises, freed: Room | None = None
-    ) -> Place:
-        """From what the daemons say and what the books have promised. Raises Blocked, or what the daemons raise."""
-        wanted, fleet = tester.desired.machine, tester.facts.fleet.spec
-        nodes = await _read_all(daemons_for(wanted, fleet.compute), read)
-        others = [each for each in await promises() if not (each.foreseen and each.tester == tester.name)]
-        promised = not_shown_yet(others, fleet.timing.capacity_lag)
-        shunned = nodes_of(never_reached_before(tester.facts, wanted))
-        return choose(wanted, fleet.compute, nodes, Beside(promised, freed, shunned))
-
     def learn(self, observed: SeenMachine, facts: Facts) -> MachineFacts | None:
         """Only once it runs and its address is known (lesson 8), and is told of no other machine: what is one tester's would
         be written on another's."""
@@ -267,6 +263,7 @@ class MachineReconciler(Base):
             node_sid=vm.node_sid,
             grid_node=grid_node_of(facts.fleet.spec.compute, observed.daemon, vm.node_sid),
             address=vm.address,
+            unasked=observed.unasked,
             doubles=told_of(observed, facts),
         )
 
@@ -299,11 +296,20 @@ class MachineReconciler(Base):
         return frozenset([vm.name for daemon in daemons for vm in await looks.vms(daemon)])
 
 
-async def _read_all(daemons: Iterable[str], read: ReadNodes) -> dict[str, tuple[Node, ...]]:
+def _choose(tester: TesterView, nodes: NodesOf, promises: Sequence[Promise], freed: Room | None = None) -> Place:
+    """From what the daemons said and what the books have promised now. Raises Blocked."""
+    wanted, fleet = tester.desired.machine, tester.facts.fleet.spec
+    others = [each for each in promises if not (each.foreseen and each.tester == tester.name)]
+    promised = not_shown_yet(others, fleet.timing.capacity_lag + NODES_AGE)
+    shunned = nodes_of(never_reached_before(tester.facts, wanted))
+    return choose(wanted, fleet.compute, nodes, Beside(promised, freed, shunned))
+
+
+async def _all_nodes(tester: TesterView, read: ReadNodes) -> NodesOf:
     """What can be read; one dead daemon does not hold up the others (law 6). Raises when none can be."""
     nodes: dict[str, tuple[Node, ...]] = {}
     failed: OutsideError | None = None
-    for daemon in daemons:
+    for daemon in daemons_for(tester.desired.machine, tester.facts.fleet.spec.compute):
         try:
             nodes[daemon] = await read(daemon)
         except OutsideError as error:
@@ -313,23 +319,38 @@ async def _read_all(daemons: Iterable[str], read: ReadNodes) -> dict[str, tuple[
     return nodes
 
 
-async def _of_one_address(found: SeenMachine, tester: TesterView, looks: TesterLooks) -> tuple[str, ...]:
-    """The other machines of which the daemons tell the same address. One that is recorded is not asked about."""
+async def _compared(found: SeenMachine, tester: TesterView, looks: TesterLooks) -> SeenMachine:
+    """With the other machines of which the daemons tell the same address. Of one that is recorded only those are asked which
+    have not answered yet."""
     machine, told = tester.facts.get(MachineFacts), found.vm.address
-    if not told or (machine is not None and (machine.key, machine.address) == (found.key, told)):
-        return ()
-    mine = [vm.name for vm in under(await looks.vms(found.daemon), "address", told) if _is_another(vm, found)]
+    recorded = machine is not None and (machine.key, machine.address) == (found.key, told)
     others = [each.name for each in tester.facts.fleet.spec.compute if each.name != found.daemon]
-    asked = await asyncio.gather(*(looks.vms(daemon) for daemon in others), return_exceptions=True)
-    for daemon, listed in zip(others, asked, strict=True):
-        if isinstance(listed, OutsideError):
-            continue  # who does not answer holds up nobody at another one
-        if isinstance(listed, BaseException):
-            raise listed
+    if machine is not None and recorded:
+        others = [daemon for daemon in others if daemon in machine.unasked]
+    if not told or (recorded and not others):
+        return found
+    mine = [] if recorded else under(await looks.vms(found.daemon), "address", told)
+    alike = [vm.name for vm in mine if _is_another(vm, found)]
+    unasked = []
+    for daemon, listed in zip(others, await asyncio.gather(*(_soon(looks, each) for each in others)), strict=True):
+        if listed is None:
+            unasked.append(daemon)
+            continue
         # One of our very name is ours: somebody has given one daemon two names.
         there = [vm for vm in under(listed, "address", told) if _is_another(vm, found) and vm.name != found.vm.name]
-        mine += [f"{daemon}/{vm.name}" for vm in there]
-    return tuple(sorted(mine))
+        alike += [f"{daemon}/{vm.name}" for vm in there]
+    if unasked:
+        looks.unshared()  # who is at rest would not ask them again
+    return replace(found, alike=tuple(sorted(alike)), unasked=tuple(unasked))
+
+
+async def _soon(looks: TesterLooks, daemon: str) -> Sequence[Vm] | None:
+    """What a daemon lists; None for one that does not answer, or not soon: it holds up nobody at another one."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await looks.vms(daemon)
+    except (OutsideError, TimeoutError):
+        return None
 
 
 def _is_another(vm: Vm, found: SeenMachine) -> bool:

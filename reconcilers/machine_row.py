@@ -29,10 +29,11 @@ _ORDERED = frozenset(
 class SeenMachine:
     """A VM and the daemon that has it.
 
-    at    when it was looked at
-    kept  the identity of its row, completed; whatever else the engine holds there included
-    twins other VMs of its name at the same daemon
-    alike other VMs of which the daemon tells the same address; None: not asked
+    at      when it was looked at
+    kept    the identity of its row, completed; whatever else the engine holds there included
+    twins   other VMs of its name at the same daemon
+    alike   other VMs of which the daemons tell the same address; None: not asked
+    unasked daemons that have not answered whether they have one
     """
 
     daemon: str
@@ -41,6 +42,7 @@ class SeenMachine:
     kept: Mapping[str, str] = field(default_factory=dict, compare=False)
     twins: tuple[Vm, ...] = ()
     alike: tuple[str, ...] | None = ()
+    unasked: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:

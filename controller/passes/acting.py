@@ -155,7 +155,7 @@ class Deed:
         """Commit the intent: journal entry, the row's state, and which sealed secrets are void from now on."""
         action, snapshot, row = self.action, self.snapshot, self.row
         now = self.hands.clock.now()
-        limit_at = now + (action.limit or timedelta(0)) + self.hands.grace
+        limit_at = self._limit_at(now)
         entry = JournalEntry(
             id=self.hands.new_id(),
             tester=snapshot.name,
@@ -185,6 +185,10 @@ class Deed:
             changes.append(snapshot.fact_change(action.records))
         await snapshot.commit(self.step.name, *changes)
         return entry
+
+    def _limit_at(self, began_at: datetime) -> datetime:
+        """Until when the absence of what a call makes proves nothing."""
+        return began_at + (self.action.limit or timedelta(0)) + self.hands.grace
 
     def _only_while(self) -> tuple[Change, ...]:
         """A look may have taken minutes: what destroys is begun only while the spec still is what it was planned for. A door
@@ -243,12 +247,12 @@ class Deed:
 
     async def _has_its_turn(self, sent: asyncio.Event) -> None:
         """Asked just before the call is sent: it may have waited behind others for minutes since it was written down."""
-        row = None if self.row is None else as_now(self.snapshot, self.row)
-        marked = row is not None and UNSENT in row.identity
+        row, now = None if self.row is None else as_now(self.snapshot, self.row), self.hands.clock.now()
+        changes: list[Change] = [*self._only_while()]
+        if row is not None and UNSENT in row.identity:
+            changes.append(PutObject(sent_now(row, now, self._limit_at(now))))
         try:
-            await self.snapshot.commit(
-                self.step.name, *self._only_while(), *([PutObject(sent_now(row))] if row is not None and marked else ())
-            )
+            await self.snapshot.commit(self.step.name, *changes)
         except SpecChanged:
             words = "the spec has changed while it waited for its turn; nothing was sent"
             raise Transient(words, system="controller", reason="Withdrawn") from None

@@ -7,21 +7,23 @@ Who is let begin has the room from then on, so that of several who come at once,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import datetime
 
 from controller.passes import rows
 from controller.passes.outcomes import StepOutcome, held, of_error
 from controller.passes.snapshot import Snapshot
-from controller.promises import room_of
+from controller.promises import is_kept, room_of
 from controller.records import Change, DropFacts
-from controller.world import World
+from controller.world import Step, World
 from reconcilers.backends.compute import Node
 from reconcilers.engine_tokens import engine_facts
-from reconcilers.errors import Blocked, OutsideError, Rejected
+from reconcilers.errors import Blocked, OutsideError, Rejected, Throttled
 from reconcilers.facts import MachineFacts, Promise, RoomFacts
 from reconcilers.looks import Looks, TesterLooks
 
+PATIENCE = 5.0  # seconds: whoever waits for others to have chosen holds a place of those who are looked at
 WAITS = "waits for {}: nothing is begun before all of it can be"
 
 
@@ -40,20 +42,29 @@ class ToldOnce(TesterLooks):
 
 async def refusals(snapshot: Snapshot, world: World) -> Mapping[str, OutsideError]:
     """Which steps cannot be done, of a tester of whom nothing is begun; none of anybody else, and none that cannot be told."""
-    refused, _ = await _foreseen(snapshot, world, world.looks_of_a_turn())
+    refused, _ = await _foreseen(snapshot, world, world.steps, world.looks_of_a_turn())
     return refused
 
 
 async def let_begin(snapshot: Snapshot, world: World, now: datetime) -> Mapping[str, OutsideError]:
     """The same. Who is not refused has room from now on, written down before anybody else in the fleet may choose."""
     looks = ToldOnce(world.looks)
-    refused, room = await _foreseen(snapshot, world, looks)
-    if refused or room is None:
+    refused, rooms = await _foreseen(snapshot, world, world.steps, looks)
+    if refused or not rooms:
         return refused
-    async with world.looks.placing:
-        refused, room = await _foreseen(snapshot, world, looks)  # others may have come between
-        if room is not None and not refused:
-            await snapshot.learn(RoomFacts.step, room_of(room, now + world.fleet.spec.timing.deploy_limit))
+    taking = [world.step(name) for name in rooms]
+    async with AsyncExitStack() as chosen:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await chosen.enter_async_context(world.looks.placing)
+        except TimeoutError:
+            busy = Throttled("others are being given a place", system="placement", retry_after=world.poll)
+            return dict.fromkeys(rooms, busy)
+        refused, rooms = await _foreseen(snapshot, world, taking, looks)  # others may have come between
+        until = now + world.fleet.spec.timing.deploy_limit
+        if not refused:
+            for room in rooms.values():
+                await snapshot.learn(RoomFacts.step, room_of(room, until))
     return refused
 
 
@@ -63,26 +74,31 @@ def room_over(snapshot: Snapshot, world: World, now: datetime) -> tuple[Change, 
     room = snapshot.facts().get(RoomFacts)
     if room is None:
         return ()
-    wanted = has_begun(snapshot, world) and not snapshot.has_facts(MachineFacts.step) and now < room.until
+    kept = is_kept(room, now, world.fleet.spec.timing.deploy_limit)
+    wanted = kept and has_begun(snapshot, world) and not snapshot.has_facts(MachineFacts.step)
     return () if wanted else (DropFacts(snapshot.name, RoomFacts.step),)
 
 
 async def _foreseen(
-    snapshot: Snapshot, world: World, looks: TesterLooks
-) -> tuple[Mapping[str, OutsideError], Promise | None]:
-    """Which steps cannot be done, and the room that the others will take."""
+    snapshot: Snapshot, world: World, steps: Sequence[Step], looks: TesterLooks
+) -> tuple[dict[str, OutsideError], dict[str, Promise]]:
+    """By step, why it cannot be done, and the room that it will take."""
     refused: dict[str, OutsideError] = {}
-    room: Promise | None = None
+    rooms: dict[str, Promise] = {}
     if has_begun(snapshot, world):
-        return refused, room
-    for step in world.steps:
+        return refused, rooms
+    for step in steps:
         try:
-            room = await step.foresee(snapshot.view(), looks) or room
+            # A removed namesake may have left something.
+            row = rows.current(snapshot, step.name) if step.makes else None
+            room = await step.foresee(snapshot.view(row), looks)
+            if room is not None:
+                rooms[step.name] = room
         except (Blocked, Rejected) as error:
             refused[step.name] = error
         except OutsideError:
             continue  # the step itself will tell, and wait
-    return refused, room
+    return refused, rooms
 
 
 def has_begun(snapshot: Snapshot, world: World) -> bool:

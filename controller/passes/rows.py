@@ -16,7 +16,7 @@ from typing import Any
 from controller.passes.operations import Operation
 from controller.passes.outcomes import OPERATION_RUNNING
 from controller.passes.snapshot import Snapshot
-from controller.records import AddEvent, Change, DropFacts, Event, PutObject, Severity
+from controller.records import AddEvent, Change, DropFacts, Event, Outcome, PutJournal, PutObject, Severity
 from controller.store import Store
 from controller.world import Step
 from reconcilers.actions import Wait
@@ -46,9 +46,15 @@ def without_marks(row: OutsideObject) -> dict[str, str]:
     return {key: value for key, value in row.identity.items() if key not in MARKS}
 
 
-def sent_now(row: OutsideObject) -> OutsideObject:
-    """The row of a create that has its turn."""
-    return replace(row, identity={key: value for key, value in row.identity.items() if key != UNSENT})
+def sent_now(row: OutsideObject, now: datetime, deadline: datetime) -> OutsideObject:
+    """The row of a create that has its turn: it may have waited for that for longer than the call's own limit."""
+    told = {key: value for key, value in row.identity.items() if key != UNSENT}
+    return replace(row, identity=told, since=now, deadline=deadline)
+
+
+def never_sent(row: OutsideObject, now: datetime) -> PutObject:
+    """The row of a create of which nothing was sent: as if it had not been begun."""
+    return PutObject(replace(row, state=ObjectState.GONE, since=now, deadline=None, identity={}))
 
 
 def deleted(row: OutsideObject, at: datetime) -> OutsideObject:
@@ -192,6 +198,8 @@ class Judge:
         return as_now(snapshot, row)
 
     async def _never_seen(self, row: OutsideObject, step: Step, snapshot: Snapshot) -> Wait | None:
+        if await self._never_sent(row, snapshot):
+            return None
         now = self.clock.now()
         row = await self._not_begun_later(row, snapshot)
         if row.deadline is not None and now < row.deadline:
@@ -202,6 +210,20 @@ class Judge:
             row, step, snapshot, f"{row.name} was never seen to be made; the next attempt has another name"
         )
         return None
+
+    async def _never_sent(self, row: OutsideObject, snapshot: Snapshot) -> bool:
+        """Whether its create has not had its turn: no operation is about it any more, and the store did not take how that
+        ended. It is written down now."""
+        waited = row.identity.get(UNSENT)
+        if waited is None:
+            return False
+        now, why = self.clock.now(), "its end could not be written down; nothing was sent"
+        mine = [entry for entry in await self.store.unfinished() if entry.id == waited]
+        ended = [PutJournal(replace(entry, outcome=Outcome.FAILED, ended_at=now, detail=why)) for entry in mine]
+        text = f"create {row.name}: {why}"
+        event = Event(snapshot.name, row.step, "ActionFailed", text, now, Severity.WARNING, snapshot.record.generation)
+        await snapshot.commit(row.step, *ended, AddEvent(event), never_sent(row, now))
+        return True
 
     async def _not_begun_later(self, row: OutsideObject, snapshot: Snapshot) -> OutsideObject:
         """One that was begun in the future: the clock was set back, and its time begins anew."""
@@ -261,6 +283,8 @@ class Judge:
 
     async def absent_leftover(self, row: OutsideObject, step: Step, snapshot: Snapshot, looks: TesterLooks) -> bool:
         """A row that must go is not seen. True: it needs no more looking at for now. Raises Blocked as `judge` does."""
+        if await self._never_sent(row, snapshot):
+            return True
         now = self.clock.now()
         row = await self._not_begun_later(row, snapshot)
         if row.deadline is not None and now < row.deadline and DELETED not in row.identity:

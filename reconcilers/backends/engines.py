@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 
-from reconcilers.backends.limits import Call, Gate
+from reconcilers.backends.limits import Call, Gate, ask_before_writing
 from reconcilers.backends.machine import MachineAddress, MachineLook, MachineQuery, Machines
 from reconcilers.backends.transport import LimitedTransport, why
 from reconcilers.errors import Blocked, OutsideError, Throttled, Transient
@@ -169,6 +169,7 @@ class EngineClient:
         return self._restarted is not None and timedelta(0) <= self.now() - self._restarted < span
 
     async def _settle(self, change: _Change) -> None:
+        await ask_before_writing()  # from now on somebody else's task may write it
         self._wishes.append(change)
         try:
             async with self._turn:

@@ -39,7 +39,7 @@ __all__ = ["Account", "ForgeClient", "NewOAuthApp", "OAuthApp", "Release"]
 PAGE = 50  # the server's own ceiling; larger wishes are clamped without a word (V)
 LISTING_TRIES = 3
 PAGES_AT_ONCE = 4  # of one listing: other calls find places beside them
-PAGES_LIMIT = 2000
+PAGES_LIMIT = 2000  # of one listing: 100,000 accounts
 
 T = TypeVar("T")
 
@@ -66,22 +66,22 @@ class ForgeClient:
         return self._made(account_of, body, writing=False)
 
     async def accounts(self) -> tuple[Account, ...]:
-        """Every account, no organisations. Read again when it shifts under our hands. Raises Transient ListingShifts."""
+        """Every account, no organisations; read again when it shifts. Raises Transient ListingShifts, Blocked TooManyAccounts."""
         return await self._whole("/admin/users", "the list of accounts")
 
     async def _whole(self, path: str, what: str) -> tuple[Account, ...]:
         for _ in range(LISTING_TRIES):
-            found = await self._all_accounts(path)
+            found = await self._all_accounts(path, what)
             if found is not None:
                 return found
         raise Transient(f"{what} changes faster than it can be read", system=self.wire.system, reason="ListingShifts")
 
-    async def _all_accounts(self, path: str) -> tuple[Account, ...] | None:
+    async def _all_accounts(self, path: str, what: str) -> tuple[Account, ...] | None:
         """All pages, or None when they do not fit together: an account went or came between two of them."""
         found: dict[int, Account] = {}
         totals: set[int] = set()
         page, at_once, ended = 1, 1, False
-        while not ended and page < PAGES_LIMIT:
+        while not ended:
             asked = range(page, page + at_once)
             for rows, total in await asyncio.gather(*(self._page(path, each) for each in asked)):
                 totals.add(-1 if total is None else total)
@@ -91,6 +91,9 @@ class ForgeClient:
                     break
             page += at_once
             left = 1 if total is None or ended else -(-(total - len(found)) // len(rows))
+            if not ended and page + left - 1 > PAGES_LIMIT:
+                told = f"{what} is longer than {PAGES_LIMIT:,} pages of {PAGE}, which is all that is read: an admin deletes some"
+                raise Blocked(told, system=self.wire.system, reason="TooManyAccounts")
             at_once = max(1, min(left, PAGES_AT_ONCE))
         complete = len(totals) == 1 and (totals == {-1} or totals == {len(found)})
         return tuple(found.values()) if complete else None
@@ -262,9 +265,8 @@ class ForgeClient:
             return None
         if answer.status_code != 200:
             raise self._refusal(answer, writing=False)
-        return self._made(
-            lambda body: release_of(body, answer.headers), self.wire.json(answer, writing=False), writing=False
-        )
+        body = self.wire.json(answer, writing=False)
+        return self._made(lambda told: release_of(told, answer.headers), body, writing=False)
 
     async def newest(
         self, owner: str, components: Iterable[str], known: Mapping[str, Release] | None = None, tag: str = "latest"
@@ -302,8 +304,7 @@ class ForgeClient:
 
     async def remove_reader(self, owner: str, repo: str, user: str) -> None:
         """The account is no collaborator any more (P). Was none, or is no more: fine."""
-        path = f"/repos/{_part(owner)}/{_part(repo)}/collaborators/{_part(user)}"
-        answer = await self._write("DELETE", path)
+        answer = await self._write("DELETE", f"/repos/{_part(owner)}/{_part(repo)}/collaborators/{_part(user)}")
         if answer.status_code in (200, 204, 404):
             return
         if answer.status_code != 422 or await self.account(user) is not None:

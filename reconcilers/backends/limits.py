@@ -52,7 +52,10 @@ Counted = Callable[[Call, str, timedelta], None]
 
 
 _ALONE: AbstractAsyncContextManager[None] = nullcontext()
-"""The place of a limit that is shared with nobody."""
+"""The place of a limit that is shared with nobody, and of a line that one need not stand in."""
+
+GOES_FIRST: ContextVar[bool] = ContextVar("goes_first", default=False)
+"""Whether the calls of this task go before all others that wait at a gate: a change was asked for, and has no part in a storm."""
 
 Question = Callable[[], Awaitable[None]]
 _before_writing: ContextVar[list[Question]] = ContextVar("before_writing")
@@ -104,17 +107,18 @@ class Gate:
     shared: Shared | None = None
     _among: int = field(default=1, init=False, repr=False)
     _slots: asyncio.Semaphore = field(init=False, repr=False)
+    _line: asyncio.Semaphore = field(init=False, repr=False)  # before the slots, for those who do not go first
     _rate: AsyncLimiter = field(init=False, repr=False)
     _resting_until: datetime | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._slots = asyncio.Semaphore(self.in_flight)
+        self._slots, self._line = asyncio.Semaphore(self.in_flight), asyncio.Semaphore(self.in_flight)
         self._rate = _rate(self.per_second)
 
     @asynccontextmanager
     async def passing(self, call: Call) -> AsyncIterator[Passage]:
         """Hold a place while a call is under way. Raises Throttled, before anything is sent, during a longer rest."""
-        async with self._slots:
+        async with _ALONE if GOES_FIRST.get() else self._line, self._slots:
             await self._rest()  # not in a place that others want
             async with _ALONE if self.shared is None else self.shared.place():
                 await self._let_through(call)

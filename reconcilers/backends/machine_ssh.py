@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import asyncssh
 from python_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError
@@ -16,7 +16,8 @@ from python_socks.async_.asyncio import Proxy
 
 from reconcilers.backends.limits import Call, Gate
 from reconcilers.backends.machine import MachineAddress
-from reconcilers.backends.machine_channels import Cut, KeptShell, Unbegun, Unheard, kept_on
+from reconcilers.backends.machine_channels import Cut, Unbegun, Unheard, kept_on
+from reconcilers.backends.machine_lines import Connection, Kept, Line
 from reconcilers.backends.machine_shell import ANSWER_LIMIT, Ran
 from reconcilers.errors import Blocked, OutcomeUnknown, OutsideError, Transient, Unreachable
 from reconcilers.secret import Secret
@@ -24,8 +25,6 @@ from reconcilers.secret import Secret
 CONNECT_LIMIT = 20.0  # seconds, the login included
 CHANNEL_LIMIT = 15.0  # seconds until a kept connection must have opened a channel
 CONNECTS_AT_ONCE = 128  # the others wait: after an outage thousands come back one after the other
-SCRIPTS_PER_MACHINE = 8  # servers allow ten channels on one connection by default, and a shell may stay beside these
-WARM = 2.0  # seconds: a shell that was heard of as lately is given what writes, and is not too many beside others
 SOON = 2.0  # seconds: most scripts have ended by then, and nothing was done for the case that they do not
 KEEPALIVE = 20  # seconds between signs of life while a script runs; three missed ones end the connection
 SUSPECT = 60.0  # seconds without a script: a connection that idle may have died unnoticed, and is given
@@ -50,29 +49,6 @@ class _Client(asyncssh.SSHClient):
         return self.pinned is None or self.pinned == self.seen
 
 
-@dataclass(frozen=True)
-class _Connection:
-    """A kept connection, and where it leads to."""
-
-    link: asyncssh.SSHClientConnection
-    host_key: str
-    leads_to: tuple[str, int, str]
-
-
-_Kept = tuple[_Connection, KeptShell]
-
-
-@dataclass
-class _Line:
-    """What we hold of one machine: a connection that is being opened or is open, its places, and how many use or want one."""
-
-    opening: asyncio.Task[_Connection] | None = None
-    users: int = 0
-    used_at: float = 0.0  # when a script ended last, by the loop's clock
-    kept: list[_Kept] = field(default_factory=list)  # shells that nobody uses just now; the one used last comes last
-    places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SCRIPTS_PER_MACHINE))
-
-
 class SshShell:
     """Runs scripts on machines. Implements `machine_shell.Shell`; `proxy` is a SOCKS5 address or None."""
 
@@ -81,41 +57,58 @@ class SshShell:
         self._key = import_key(key)
         self._gate = gate
         self._proxy = proxy
-        self._lines: dict[str, _Line] = {}  # those that were used last come last
+        self._lines: dict[str, Line] = {}  # those that were used last come last
         self._most = most_connections() if most is None else most
         self._swept_at = 0.0
         self._connects = asyncio.Semaphore(CONNECTS_AT_ONCE)
+        self._silent: dict[str, float] = {}  # machines that did not answer when last connected to, and when that was
+        self._connects_to_silent = asyncio.Semaphore(CONNECTS_AT_ONCE)  # each may take the whole limit
+
+    def go_by(self, gate: Gate) -> None:
+        """Of other limits than so far, for every call that has not come to its gate yet. The old gate stays for the same limits:
+        what is under way counts."""
+        if (gate.in_flight, gate.per_second) != (self._gate.in_flight, self._gate.per_second):
+            self._gate = gate
 
     async def run(self, address: MachineAddress, script: bytes, *, name: str, writing: bool) -> Ran:
         """Run a script and wait for its end. Raises what `Shell` says."""
-        line = self._lines.pop(address.key, None) or _Line()
-        self._lines[address.key] = line
+        line = self._line_to(address)
         line.users += 1
-        await self._sweep()
+        self._sweep()
         try:
             return await self._run(address, line, script, name=name, writing=writing)
         finally:
             line.users -= 1
             line.used_at = asyncio.get_running_loop().time()
             if line.users == 0 and self._lines.get(address.key) is not line:
-                await _close(line)  # it was forgotten meanwhile: nobody else knows of what was opened since
-            elif line.users == 0 and not _alive(line):
+                line.close()  # it was forgotten meanwhile: nobody else knows of what was opened since
+            elif line.users == 0 and not line.is_alive:
                 del self._lines[address.key]  # nobody may ever ask for that machine again
 
-    async def _run(self, address: MachineAddress, line: _Line, script: bytes, *, name: str, writing: bool) -> Ran:
+    def _line_to(self, address: MachineAddress) -> Line:
+        """That of a machine. One that leads elsewhere is another's: whoever still uses it comes to an end there."""
+        line = self._lines.pop(address.key, None)
+        if line is None or line.leads_to != _place(address):
+            if line is not None and line.users == 0:
+                line.close()
+            line = Line(_place(address))
+        self._lines[address.key] = line
+        return line
+
+    async def _run(self, address: MachineAddress, line: Line, script: bytes, *, name: str, writing: bool) -> Ran:
         async with line.places:
             # Connecting may take long and is limited apart: a dead machine must hold no place of the others (law 6).
-            if _at_hand(line, address) is None:
+            if line.at_hand(address.host_key) is None:
                 await self._connected(address, line)
             call = Call(_system(address), name, writing)
             async with self._gate.passing(call):
                 return await self._told(address, line, call, script)
 
-    async def _told(self, address: MachineAddress, line: _Line, call: Call, script: bytes) -> Ran:
+    async def _told(self, address: MachineAddress, line: Line, call: Call, script: bytes) -> Ran:
         """By a shell that was kept. One that turns out to be dead is replaced, once: what only reads may be begun twice, and what
         writes when nothing of it has left. Else that is given only to a shell which is warm or new: it has just been heard of."""
-        connection = _at_hand(line, address) or await self._connected(address, line)
-        kept = _idle_shell(line, connection, only_warm=call.writing)
+        connection = line.at_hand(address.host_key) or await self._connected(address, line)
+        kept = line.idle_shell(connection, only_warm=call.writing)
         if kept is not None:
             try:
                 return await self._asked(address, line, kept, call, script)
@@ -128,9 +121,9 @@ class SshShell:
         except Unheard as error:
             raise _lost(address, call, error) from error
 
-    async def _asked(self, address: MachineAddress, line: _Line, kept: _Kept, call: Call, script: bytes) -> Ran:
+    async def _asked(self, address: MachineAddress, line: Line, kept: Kept, call: Call, script: bytes) -> Ran:
         connection, shell = kept
-        is_suspect = _idle(line) > SUSPECT
+        is_suspect = line.idle > SUSPECT
         try:
             await self._gate.leaving(call)
             unanswered = asyncio.get_running_loop().call_later(SOON, _unanswered, kept, is_suspect)
@@ -148,12 +141,13 @@ class SshShell:
             if shell.is_open:
                 line.kept.append(kept)
 
-    async def _sweep(self) -> None:
+    def _sweep(self) -> None:
         """Close connections that are idle for too long, and those idle for the longest while there are too many."""
         now = asyncio.get_running_loop().time()
         if len(self._lines) <= self._most and 0 <= now - self._swept_at < SWEEP_EVERY:
             return
         self._swept_at = now
+        self._silent = {key: at for key, at in self._silent.items() if now - at < IDLE_LIMIT}
         too_many = len(self._lines) - self._most
         for key, line in list(self._lines.items()):
             if line.users:
@@ -162,42 +156,44 @@ class SshShell:
                 return  # those that follow were used later
             too_many -= 1
             del self._lines[key]
-            await _close(line)
+            line.close()
 
     async def forget(self, key: str) -> None:
         """Close the kept connection of a machine."""
+        self._silent.pop(key, None)
         line = self._lines.pop(key, None)
         if line is not None:
-            await _close(line)
+            line.close()
 
     async def aclose(self) -> None:
         """Close every connection."""
         lines, self._lines = list(self._lines.values()), {}
-        await asyncio.gather(*(_close(line) for line in lines))
+        for line in lines:
+            line.close()
 
-    async def _opened(self, address: MachineAddress, line: _Line) -> _Kept:
+    async def _opened(self, address: MachineAddress, line: Line) -> Kept:
         """A shell that waits for its script. A kept connection that turns out to be dead is replaced, once: so far
         nothing of ours was run."""
         connection = await self._connected(address, line)
         try:
-            async with asyncio.timeout(SHORT_LIMIT if _idle(line) > SUSPECT else CHANNEL_LIMIT):
+            async with asyncio.timeout(SHORT_LIMIT if line.idle > SUSPECT else CHANNEL_LIMIT):
                 return connection, await kept_on(connection.link)
         except (TimeoutError, OSError, asyncssh.Error) as error:
             if isinstance(error, asyncssh.ChannelOpenError) and not connection.link.is_closed():
                 raise Transient(f"it opens no more channels ({error.reason})", system=_system(address)) from error
-            _give_up(line, connection)
+            line.give_up(connection)
         connection = await self._connected(address, line)
         try:
             async with asyncio.timeout(CHANNEL_LIMIT):
                 return connection, await kept_on(connection.link)
         except (TimeoutError, OSError, asyncssh.Error) as error:
-            _give_up(line, connection)
+            line.give_up(connection)
             raise Unreachable("it lets us in, but opens no shell", system=_system(address)) from error
 
-    async def _connected(self, address: MachineAddress, line: _Line) -> _Connection:
+    async def _connected(self, address: MachineAddress, line: Line) -> Connection:
         """The kept connection, or a new one; whoever comes meanwhile waits for the same."""
-        if not _usable(line, address):
-            await _close(line)
+        if not line.is_alive:
+            line.close()
         if line.opening is None:
             line.opening = asyncio.create_task(self._connect(address))
             # Looked at here, so that a failure for which nobody waits any more does not warn.
@@ -211,26 +207,36 @@ class SshShell:
             raise _host_key_changed(address, connection.host_key)
         return connection
 
-    async def _connect(self, address: MachineAddress) -> _Connection:
+    async def _connect(self, address: MachineAddress) -> Connection:
+        """In its turn. Who did not answer the last time is waited for by its like alone: hundreds of dead machines hold up none
+        that lives (law 6)."""
+        async with self._connects_to_silent if address.key in self._silent else self._connects:
+            self._silent.pop(address.key, None)
+            try:
+                return await self._let_in(address)
+            except Unreachable:
+                self._silent[address.key] = asyncio.get_running_loop().time()
+                raise
+
+    async def _let_in(self, address: MachineAddress) -> Connection:
         client = _Client(address.host_key)
         system = _system(address)
-        async with self._connects:
-            try:
-                async with asyncio.timeout(CONNECT_LIMIT):
-                    link = await self._login(address, client)
-            except asyncssh.HostKeyNotVerifiable as error:
-                raise _host_key_changed(address, client.seen) from error
-            except asyncssh.PermissionDenied as error:
-                raise Transient(
-                    f"the login as {address.user} is refused: is the installer's key among its authorised keys?",
-                    system=system,
-                    reason="LoginRefused",
-                ) from error
-            except (TimeoutError, ProxyTimeoutError) as error:
-                raise Unreachable(f"no SSH connection to {address.host} in time", system=system) from error
-            except (OSError, ProxyError, ProxyConnectionError, asyncssh.Error) as error:
-                raise Unreachable(f"no SSH connection to {address.host} ({_brief(error)})", system=system) from error
-        return _Connection(link, client.seen, _place(address))
+        try:
+            async with asyncio.timeout(CONNECT_LIMIT):
+                link = await self._login(address, client)
+        except asyncssh.HostKeyNotVerifiable as error:
+            raise _host_key_changed(address, client.seen) from error
+        except asyncssh.PermissionDenied as error:
+            raise Transient(
+                f"the login as {address.user} is refused: is the installer's key among its authorised keys?",
+                system=system,
+                reason="LoginRefused",
+            ) from error
+        except (TimeoutError, ProxyTimeoutError) as error:
+            raise Unreachable(f"no SSH connection to {address.host} in time", system=system) from error
+        except (OSError, ProxyError, ProxyConnectionError, asyncssh.Error) as error:
+            raise Unreachable(f"no SSH connection to {address.host} ({_brief(error)})", system=system) from error
+        return Connection(link, client.seen)
 
     async def _login(self, address: MachineAddress, client: _Client) -> asyncssh.SSHClientConnection:
         sock = None
@@ -289,75 +295,12 @@ def openssh_form(key: asyncssh.SSHKey) -> str:
     return " ".join(key.export_public_key("openssh").decode().split()[:2])
 
 
-def _made(line: _Line) -> _Connection | None:
-    """The connection, once it is opened."""
-    opening = line.opening
-    if opening is None or not opening.done() or opening.cancelled() or opening.exception() is not None:
-        return None
-    return opening.result()
-
-
-def _at_hand(line: _Line, address: MachineAddress) -> _Connection | None:
-    """The kept connection, where nothing has to be waited for."""
-    made = _made(line)
-    if made is None or made.link.is_closed() or made.leads_to != _place(address):
-        return None
-    return made if address.host_key is None or address.host_key == made.host_key else None
-
-
-def _usable(line: _Line, address: MachineAddress) -> bool:
-    """Whether it leads where it should, or may do so soon."""
-    made = _made(line)
-    return _alive(line) and (made is None or made.leads_to == _place(address))
-
-
-def _idle_shell(line: _Line, connection: _Connection, *, only_warm: bool) -> _Kept | None:
-    """The one that was used last. Others are ended once they are cold: work comes in bursts, and looks ask one at a time."""
-    now = asyncio.get_running_loop().time()
-    usable = [each for each in line.kept if each[0] is connection and each[1].is_open]
-    warm = [each for each in usable if now - each[1].heard_at < WARM]
-    line.kept = warm or usable[-1:]
-    for each in usable:
-        if each not in line.kept:
-            each[1].close()
-    return line.kept.pop() if warm or (usable and not only_warm) else None
-
-
-def _idle(line: _Line) -> float:
-    """Seconds since a script ended on it."""
-    return asyncio.get_running_loop().time() - line.used_at if line.used_at else 0.0
-
-
-def _unanswered(kept: _Kept, is_suspect: bool) -> None:
+def _unanswered(kept: Kept, is_suspect: bool) -> None:
     """A script takes longer than most: from now on the other side shows that it is alive, soon if it has not been heard for
     long, and somebody waits for the end of the script only for so long."""
     connection, shell = kept
     connection.link.set_keepalive(*(((SHORT_LIMIT - SOON) / 2, 1) if is_suspect else (KEEPALIVE, 3)))
     shell.give_up_after(ANSWER_LIMIT - SOON)
-
-
-def _alive(line: _Line) -> bool:
-    """Whether there is a connection to keep, or may be one soon."""
-    if line.opening is None or not line.opening.done():
-        return line.opening is not None
-    made = _made(line)
-    return made is not None and not made.link.is_closed()
-
-
-def _give_up(line: _Line, connection: _Connection) -> None:
-    """End a connection. Whoever asks next gets another: of one that is being ended it is not told at once that it is closed."""
-    connection.link.abort()
-    if _made(line) is connection:
-        line.opening, line.kept = None, []
-
-
-async def _close(line: _Line) -> None:
-    made = _made(line)
-    if made is not None:
-        made.link.abort()
-    elif line.opening is not None:
-        line.opening.cancel()
-    line.opening, line.kept = None, []
 
 
 def _lost(address: MachineAddress, call: Call, error: Exception) -> OutsideError:

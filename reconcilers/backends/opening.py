@@ -17,7 +17,7 @@ from reconcilers.backends.limits import CallHook, Counted, Gate, Shared
 from reconcilers.backends.machine import MachineAddress, Machines
 from reconcilers.backends.machine_client import ShellMachines
 from reconcilers.backends.machine_dialect import MachineDialect
-from reconcilers.backends.machine_ssh import SshShell
+from reconcilers.backends.machine_kept import KeptShells, Login
 from reconcilers.backends.mail import Mailer, NoMailer, ResendMailer, UnusableMailer
 from reconcilers.backends.mail_smtp import SmtpMailer, SmtpServer
 from reconcilers.backends.notice_hooks import NoticeHook
@@ -41,6 +41,7 @@ class Options:
     counted     told of every call how it ended and how long it took
     transports  what carries HTTP instead of real connections: "forge", "outside", "mail", "compute <name>",
                 "engine <name>" or "webhook <name>"
+    shells      who holds the connections to machines: sets of clients with the same options share them
     machines    makes the machines' client, instead of one over SSH, from the installer's key, the gate, and how many
                 installs run at once on a machine
     folder      what a relative `file:` in the Fleet is relative to
@@ -54,6 +55,7 @@ class Options:
     sharing: Callable[[str, int], Shared] | None = None
     counted: Counted | None = None
     transports: Mapping[str, httpx.AsyncBaseTransport] = field(default_factory=dict)
+    shells: KeptShells = field(default_factory=KeptShells)
     machines: Callable[[Secret, Gate, int], Machines] | None = None
     folder: Path = Path()
     trust: Callable[[], ssl.SSLContext] = ssl.create_default_context
@@ -69,15 +71,18 @@ def open_backends(
     given = options or Options()
     trust = _trust(fleet, given)
     limits = fleet.spec.limits
+    forge = _forge(fleet, secrets, _gate("Forge", limits.forge, clock, given), given, trust)
+    compute = {
+        each.name: _compute(
+            fleet, each, secrets, _gate(f"compute {each.name}", limits.compute, clock, given), given, trust
+        )
+        for each in fleet.spec.compute
+    }
+    # The last that may be refused: what is lent to it goes back when the whole is closed.
     machines = _machines(fleet, secrets, _gate("machines", limits.machine, clock, given), given)
     return Backends(
-        forge=_forge(fleet, secrets, _gate("Forge", limits.forge, clock, given), given, trust),
-        compute={
-            each.name: _compute(
-                fleet, each, secrets, _gate(f"compute {each.name}", limits.compute, clock, given), given, trust
-            )
-            for each in fleet.spec.compute
-        },
+        forge=forge,
+        compute=compute,
         machines=machines,
         outside=_outside(fleet, _gate("public address", limits.outside, clock, given), given, trust),
         engines={
@@ -153,7 +158,7 @@ def _machines(fleet: Fleet, secrets: Mapping[str, Secret], gate: Gate, options: 
     key = _secret(secrets, fleet.spec.installer.private_key, "spec.installer.privateKey")
     if options.machines is not None:
         return options.machines(key, gate, fleet.spec.limits.installs)
-    shell = SshShell(key, gate, proxy=fleet.spec.network.mycelium_proxy)
+    shell = options.shells.lend(Login(key, fleet.spec.installer.user, fleet.spec.network.mycelium_proxy), gate)
     return ShellMachines(shell, options.machine_dialect, fleet.spec.limits.installs)
 
 

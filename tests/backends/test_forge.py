@@ -69,6 +69,29 @@ async def test_pages_that_never_stop_shifting_are_no_answer() -> None:
     assert len(forge.asked) == 6
 
 
+async def test_a_list_that_is_too_long_is_said_to_be_so_at_once() -> None:
+    forge = Forge(page(range(50), 100_001))
+    with pytest.raises(Blocked, match="longer than 2,000 pages of 50") as caught:
+        await forge.client.accounts()
+    assert caught.value.reason == "TooManyAccounts"
+    assert len(forge.asked) == 1
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_as_many_pages_are_read_as_may_be(monkeypatch: pytest.MonkeyPatch, told: bool) -> None:
+    """Whether or not the server tells how many accounts there are."""
+    monkeypatch.setattr("reconcilers.backends.forge.PAGES_LIMIT", 3)
+
+    def pages(count: int) -> list[httpx.Response]:
+        read = [page(range(first, min(first + 50, count)), count) for first in (0, 50, 100)]
+        return read if told else [httpx.Response(200, content=each.content) for each in read]
+
+    at_most = 150 if told else 100  # else the third page must be empty for it to be the last
+    assert len(await Forge(*pages(at_most)).client.accounts()) == at_most
+    with pytest.raises(Blocked):
+        await Forge(*pages(at_most + 1)).client.accounts()
+
+
 async def test_apps_that_are_not_all_there_are_no_answer() -> None:
     forge = Forge(httpx.Response(200, json=[], headers={"X-Total-Count": "3"}))
     with pytest.raises(Transient):

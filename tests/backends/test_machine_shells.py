@@ -15,7 +15,6 @@ from reconcilers.backends.machine import MachineQuery
 from reconcilers.backends.machine_channels import KeptShell
 from reconcilers.backends.machine_client import ShellMachines
 from reconcilers.backends.machine_shell import Ran
-from reconcilers.backends.machine_ssh import _close
 from reconcilers.errors import OutcomeUnknown, Transient
 from tests.backends.ssh_server import Server, Until, at, over_ssh, server, shell_of
 
@@ -42,7 +41,7 @@ async def test_what_writes_is_told_only_to_a_shell_that_was_heard_of_lately(
 ) -> None:
     """One that is opened for it shows that the machine is there; of an older one nobody could tell whether it has heard."""
     await said(over_ssh, server, "echo one\n")
-    monkeypatch.setattr("reconcilers.backends.machine_ssh.WARM", 0.0)
+    monkeypatch.setattr("reconcilers.backends.machine_lines.WARM", 0.0)
     await said(over_ssh, server, "echo two\n", writing=True)
     assert len(server.running) == 2
     await said(over_ssh, server, "echo three\n")
@@ -63,7 +62,7 @@ async def test_a_burst_leaves_one_shell_behind(
     await burst
     await asyncio.gather(*(said(over_ssh, server, "echo more\n", writing=True) for _ in range(4)))
     assert len(server.running) == 4
-    monkeypatch.setattr("reconcilers.backends.machine_ssh.WARM", 0.0)
+    monkeypatch.setattr("reconcilers.backends.machine_lines.WARM", 0.0)
     await said(over_ssh, server, "echo looked\n")
 
     async def one_is_left() -> bool:
@@ -236,7 +235,7 @@ async def test_a_write_that_never_left_is_no_unknown_one(
 ) -> None:
     async def cut_meanwhile(call: Call) -> None:
         (line,) = shell_of(over_ssh)._lines.values()
-        await _close(line)
+        line.close()
         await server.links[-1].wait_closed()
 
     monkeypatch.setattr(shell_of(over_ssh)._gate, "leaving", cut_meanwhile)

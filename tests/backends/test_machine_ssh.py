@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import asyncssh
 import pytest
 
 from reconcilers.backends.limits import Gate
-from reconcilers.backends.machine import JobState, MachineAddress, MachineQuery
+from reconcilers.backends.machine import JobState, MachineAddress, MachineLook, MachineQuery
 from reconcilers.backends.machine_client import ShellMachines
 from reconcilers.backends.machine_ssh import SshShell, openssh_form
 from reconcilers.clock import SystemClock
@@ -51,7 +52,7 @@ async def test_the_cheap_cipher_is_asked_for_first_and_any_usual_one_will_do(
 async def test_a_connection_that_broke_while_idle_is_replaced(
     server: Server, over_ssh: ShellMachines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconcilers.backends.machine_ssh.WARM", 0.0)  # it has been idle for long
+    monkeypatch.setattr("reconcilers.backends.machine_lines.WARM", 0.0)  # it has been idle for long
     await over_ssh.look(at(server), MachineQuery())
     server.cut()
     await over_ssh.stop_service(at(server), "hero_books")
@@ -106,6 +107,111 @@ async def test_a_server_that_never_speaks_is_unreachable(
     with pytest.raises(Unreachable):
         await over_ssh.look(MachineAddress("a/1", "127.0.0.1", port=port), MachineQuery())
     silent.close()
+
+
+class Mute:
+    """A server that lets everybody come and says nothing, or closes the door at once. `most`: who were there at the same time."""
+
+    def __init__(self) -> None:
+        self.closes = False
+        self.came = self.most = 0
+        self.there: list[asyncio.StreamWriter] = []
+        self.address = MachineAddress("", "127.0.0.1")
+        self._listener: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        self._listener = await asyncio.start_server(self._met, "127.0.0.1", 0)
+        self.address = replace(self.address, port=self._listener.sockets[0].getsockname()[1])
+
+    async def _met(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.came += 1
+        self.there.append(writer)
+        self.most = max(self.most, len(self.there))
+        if self.closes:
+            self.let_go()
+
+    def let_go(self) -> None:
+        self.there.pop(0).close()
+
+    def ask(self, machines: ShellMachines, key: str) -> asyncio.Task[MachineLook]:
+        return asyncio.create_task(machines.look(replace(self.address, key=key), MachineQuery()))
+
+    def stop(self) -> None:
+        while self.there:
+            self.let_go()
+        if self._listener is not None:
+            self._listener.close()
+
+
+@pytest.fixture
+async def mute(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Mute]:
+    """Only two connections are opened at once, and nobody gives up waiting for this one."""
+    monkeypatch.setattr("reconcilers.backends.machine_ssh.CONNECTS_AT_ONCE", 2)
+    monkeypatch.setattr("reconcilers.backends.machine_ssh.CONNECT_LIMIT", 600.0)
+    here = Mute()
+    await here.start()
+    yield here
+    here.stop()
+
+
+async def test_so_many_connections_are_opened_at_once(mute: Mute, until: Until) -> None:
+    machines = ShellMachines(SshShell(Secret(KEY.export_private_key()), Gate("machines", SystemClock())))
+    asked = [mute.ask(machines, f"a/{number}") for number in range(5)]
+    for number in range(5):
+
+        async def has_come(least: int = min(number + 2, 5)) -> bool:
+            return mute.came >= least
+
+        await until(has_come)
+        mute.let_go()
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(each) for each in found] == [Unreachable] * 5
+    assert mute.most == 2
+    await machines.aclose()
+
+
+async def test_dead_machines_hold_up_no_living_one(server: Server, mute: Mute, until: Until) -> None:
+    machines = ShellMachines(SshShell(Secret(KEY.export_private_key()), Gate("machines", SystemClock())))
+    mute.closes = True
+    found = await asyncio.gather(*(mute.ask(machines, f"a/{number}") for number in range(4)), return_exceptions=True)
+    assert [type(each) for each in found] == [Unreachable] * 4
+    mute.closes = False
+    dead = [mute.ask(machines, f"a/{number}") for number in range(4)]
+
+    async def wait() -> bool:
+        return len(mute.there) == 2
+
+    await until(wait)
+    async with asyncio.timeout(20):
+        assert (await machines.look(at(server), MachineQuery())).supervisor_up
+    assert not any(each.done() for each in dead)
+    assert mute.came == 6, "nor are more of them waited for at once"
+    mute.closes = True
+    mute.stop()
+    await asyncio.gather(*dead, return_exceptions=True)
+    await machines.aclose()
+
+
+async def test_a_machine_that_answers_again_waits_for_no_dead_one(
+    server: Server, mute: Mute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell = SshShell(Secret(KEY.export_private_key()), Gate("machines", SystemClock()))
+    machines = ShellMachines(shell)
+    mute.closes = True
+    (failed,) = await asyncio.gather(mute.ask(machines, "compute1/0001"), return_exceptions=True)
+    assert isinstance(failed, Unreachable)
+    assert set(shell._silent) == {"compute1/0001"}
+    await machines.look(at(server), MachineQuery())
+    assert not shell._silent
+    for number in (2, 3):
+        await asyncio.gather(mute.ask(machines, f"a/{number}"), return_exceptions=True)
+    await machines.forget("a/2")
+    assert set(shell._silent) == {"a/3"}, "nothing is kept of a machine that is no more"
+    monkeypatch.setattr("reconcilers.backends.machine_ssh.SWEEP_EVERY", 0.0)
+    monkeypatch.setattr("reconcilers.backends.machine_ssh.IDLE_LIMIT", 0.0)
+    await machines.look(at(server), MachineQuery())
+    assert not shell._silent, "nor of one that nobody has asked for in a long time"
+    await machines.aclose()
 
 
 @pytest.mark.parametrize("writing", [True, False])

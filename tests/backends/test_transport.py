@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from reconcilers.backends.limits import Call, Gate, asked_before_writing
+from reconcilers.backends.limits import GOES_FIRST, Call, Gate, asked_before_writing
 from reconcilers.backends.transport import BODY_LIMIT, Wire, retry_after
 from reconcilers.errors import OutcomeUnknown, OutsideError, Throttled, Transient, Unreachable
 
@@ -141,6 +141,25 @@ async def test_no_more_calls_are_under_way_than_allowed() -> None:
     here = Wire("http://x.test", httpx.MockTransport(slow), Gate("Forge", StillClock(), 3, 1000))
     await asyncio.gather(*(here.send("GET", "/", writing=False) for _ in range(20)))
     assert most == 3
+
+
+async def test_calls_that_a_change_asked_for_go_before_all_that_wait() -> None:
+    told: list[str] = []
+    gate = Gate("Forge", StillClock(), in_flight=2, per_second=1000)
+
+    async def call(name: str, *, first: bool = False) -> None:
+        GOES_FIRST.set(first)
+        async with gate.passing(Call("Forge", name, writing=False)):
+            told.append(name)
+            for _ in range(10):
+                await asyncio.sleep(0)
+
+    waiting = [asyncio.create_task(call(f"resync {number}")) for number in range(6)]
+    await asyncio.sleep(0)
+    changes = [asyncio.create_task(call(f"change {number}", first=True)) for number in range(3)]
+    await asyncio.gather(*waiting, *changes)
+    assert told[:5] == ["resync 0", "resync 1", "change 0", "change 1", "change 2"]
+    assert sorted(told[5:]) == [f"resync {number}" for number in range(2, 6)]
 
 
 async def test_who_may_have_changed_his_mind_is_asked_when_his_first_writing_call_has_its_turn() -> None:

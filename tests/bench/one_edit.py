@@ -31,7 +31,7 @@ from reconcilers.backends.machine import MachineAddress, Question
 from reconcilers.clock import Clock, SystemClock
 from tests.bench.one_edit_sources import Pushed, Switched, rung
 from tests.bench.report import Figure, Report, versions
-from tests.bench.settled import Sample, sampled, spec_of
+from tests.bench.settled import FLEET, USUAL, Sample, sampled, spec_of
 from tests.bench.ten_thousand import Fleet, fleet_of
 from tests.worlds.loop import run
 
@@ -190,12 +190,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.one_edit", description="One edit among thousands.")
     parser.add_argument("--testers", type=int, nargs="*", default=(1_000, 10_000))
     parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--usual-limits", action="store_true", help="not those of a fleet of thousands: a resync lasts")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     report = Report("one_edit", versions=versions("watchfiles"))
     for number in options.testers:
         with tempfile.TemporaryDirectory(prefix="bench-edit-") as root:
-            sample = run(sampled(Path(root) / "sample"))
+            sample = run(sampled(Path(root) / "sample", USUAL if options.usual_limits else FLEET))
             told(report, number, asyncio.run(lived(sample, number, options.times, Path(root) / "fleet")))
     report.told(options.json)
 

@@ -68,6 +68,7 @@ LIMITS = {
 }
 """Of a fleet of thousands: with the usual ones a hundred machines a second are looked at."""
 FLEET: dict[str, Any] = {"engines": [], "timing": {"resync": "5m"}, "limits": LIMITS}
+USUAL: dict[str, Any] = {**FLEET, "limits": {}}
 
 
 @dataclass(frozen=True)

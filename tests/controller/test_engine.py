@@ -19,6 +19,7 @@ from controller.records import Change, Outcome, PutCondition, PutFleet, PutJourn
 from controller.running import Controller
 from controller.store import Store, StoreError
 from reconcilers.actions import Action
+from reconcilers.backends.limits import GOES_FIRST
 from reconcilers.clock import SystemClock
 from reconcilers.errors import Blocked
 from reconcilers.secret import Secret
@@ -333,6 +334,34 @@ async def test_who_is_most_urgent_is_decided_when_a_pass_can_begin(one: Rig, mon
         go_on.set()
         await until(lambda: len(order) == 3)
     assert order == ["alice", "carol", "bob"]
+
+
+async def test_what_a_change_asks_for_goes_first_at_the_gates_and_has_places_of_its_own(
+    one: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controller.engine.AT_ONCE", 4)
+    monkeypatch.setattr("controller.engine.FOR_CHANGES", 2)
+    await one.engine.adopt(FLEET)
+    first: dict[str, bool] = {}
+    go_on = asyncio.Event()
+
+    async def noted(name: str) -> timedelta | None:
+        first[name] = GOES_FIRST.get()
+        await go_on.wait()
+        return None
+
+    monkeypatch.setattr(one.engine, "look", noted)
+    monkeypatch.setattr(one.engine, "look_at_first", _nobody)
+    async with running(one), asyncio.timeout(20):
+        for number in range(3):
+            one.engine.queue.add(f"r{number}", urgency=Urgency.RESYNC)
+        await until(lambda: len(first) == 2)
+        one.engine.queue.add("changed")
+        await until(lambda: "changed" in first)
+        assert len(first) == 3
+        go_on.set()
+        await until(lambda: len(first) == 4)
+    assert {name for name, goes in first.items() if goes} == {"changed"}
 
 
 async def _nobody(*_: object) -> None:

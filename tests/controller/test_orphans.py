@@ -151,6 +151,17 @@ async def test_what_no_row_knows_is_told_once_and_nothing_more(scene: Scene, nam
     assert scene.store.commits == commits
 
 
+async def test_a_gateway_in_no_row_is_told_though_its_testers_name_at_the_engines_is_the_same(scene: Scene) -> None:
+    """The name was found taken, by a gateway of ours that nobody knows of, and another one was made."""
+    await scene.store.write(PutObject(OutsideObject("alice", "gateway", 1, 1, "alicex7k2p9", ObjectState.GONE)))
+    scene.outside.shown = KNOWN
+    for _ in range(3):
+        await scene.after()
+    (told,) = await scene.told()
+    assert "gateway alicex7k2p9 at gent" in told
+    assert told.startswith("1 in the listings"), "the token is hers"
+
+
 async def test_nobody_is_asked_for_it(scene: Scene) -> None:
     scene.outside.shown = {**KNOWN, "vms": ["bob_b1b1b1_1_1"]}
     await scene.after()

@@ -57,11 +57,41 @@ async def test_a_change_comes_before_a_failure_and_that_before_a_resync(queue: Q
     assert await drain(queue) == ["changed", "failing", "resync"]
 
 
-async def test_who_has_waited_long_comes_before_a_fresh_change(queue: Queue, clock: ManualClock) -> None:
+async def test_who_has_waited_long_comes_after_three_fresh_changes(queue: Queue, clock: ManualClock) -> None:
+    """So that thousands who have do not keep an edit waiting, and edits without end keep nobody from being looked at."""
+    for name in ("r1", "r2", "r3"):
+        queue.add(name, urgency=Urgency.RESYNC)
+    clock.pass_by(SECOND * 61)
+    for name in ("c1", "c2", "c3", "c4", "c5"):
+        queue.add(name, urgency=Urgency.CHANGED)
+    assert await drain(queue) == ["c1", "c2", "c3", "r1", "c4", "c5", "r2", "r3"]
+
+
+async def test_who_has_waited_long_comes_before_others_that_are_more_urgent(queue: Queue, clock: ManualClock) -> None:
     queue.add("resync", urgency=Urgency.RESYNC)
     clock.pass_by(SECOND * 61)
-    queue.add("changed", urgency=Urgency.CHANGED)
-    assert await drain(queue) == ["resync", "changed"]
+    queue.add("failing", urgency=Urgency.FAILING)
+    assert await drain(queue) == ["resync", "failing"]
+
+
+async def test_places_are_kept_for_changes(queue: Queue) -> None:
+    queue.others_at_once = 2
+    for name in ("r1", "r2", "r3"):
+        queue.add(name, urgency=Urgency.RESYNC)
+    assert [await queue.get(), await queue.get()] == ["r1", "r2"]
+    getting = asyncio.ensure_future(queue.get())
+    await asyncio.sleep(0)
+    assert not getting.done()
+    queue.add("changed")
+    assert await getting == "changed"
+    getting = asyncio.ensure_future(queue.get())
+    await asyncio.sleep(0)
+    assert not getting.done()
+    queue.done("changed")
+    await asyncio.sleep(0)
+    assert not getting.done(), "it had none of the others' places"
+    queue.done("r2")
+    assert await getting == "r3"
 
 
 async def test_a_change_makes_a_waiting_resync_urgent(queue: Queue) -> None:

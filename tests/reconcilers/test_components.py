@@ -13,7 +13,7 @@ from reconcilers.actions import Finding, Wait
 from reconcilers.backends.machine import Job, JobState, MachineLook, install_job
 from reconcilers.backends.probes import ProbeAnswer
 from reconcilers.components import ComponentsReconciler
-from reconcilers.facts import ComponentsFacts, Facts, FrontDoorFacts
+from reconcilers.facts import ComponentsFacts, Facts, FrontDoorFacts, SignInGateFacts
 from reconcilers.front_door import FrontDoorReconciler
 from reconcilers.installs import jobs_of
 from reconcilers.listener import LISTENER_KEY, LISTENER_ON
@@ -176,6 +176,12 @@ DOORS: Mapping[str, tuple[dict[str, ProbeAnswer], bool, Facts, list[str]]] = {
         True,
         some_facts(fleet=a_fleet(safety={"innerProof": "report"})),
         ["start service hero_db"],
+    ),
+    "still listening after its gateway was cut off": (
+        {"inner": ASKS},
+        True,
+        some_facts(SignInGateFacts(cut=True), without=("gateway",)),
+        ["wait DoorOpen"],
     ),
     "of which nobody knows the address yet": (
         {"inner": SERVES},

@@ -74,6 +74,7 @@ def reporting(gate: SignInGateFacts = PROVEN) -> Facts:
 FRESH = SignInGateFacts()
 OPENED = SignInGateFacts(listening=True, opened_at=NOW - timedelta(seconds=30))
 OVERDUE = SignInGateFacts(listening=True, opened_at=NOW - timedelta(minutes=2))
+IN_VAIN = SignInGateFacts(listening=True, opened_at=NOW - timedelta(minutes=9))
 CUT = SignInGateFacts(cut=True)
 SHUT = ["shut listener of the front door", "restart_proxy service hero_proxy"]
 RESTART = ["restart_proxy service hero_proxy"]
@@ -96,6 +97,13 @@ TABLE: Mapping[str, tuple[SeenDoor, Facts, list[str]]] = {
     "open from outside": (door(outside=OPEN), facts(), SHUT),
     "open inside": (door(inner=OPEN), facts(), SHUT),
     "open on loopback, the listener on": (door(loopback=OPEN), facts(), SHUT),
+    "open, and shut in vain for as long as a gateway may take to go": (door(outside=OPEN), facts(IN_VAIN), CUT_GATEWAY),
+    "open, and cut off in vain a moment ago": (
+        door(outside=OPEN),
+        facts(IN_VAIN.model_copy(update={"cut": True, "cut_at": NOW - timedelta(minutes=4)})),
+        SHUT,
+    ),
+    "unproven for long, and asks for sign-in": (door(outside=DEAD), facts(IN_VAIN), SHUT),
     "open, and everything else wrong too": (
         door(inner=OPEN, values={LISTENER_KEY: LISTENER_ON}, stale=True),
         facts(),

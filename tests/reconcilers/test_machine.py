@@ -208,6 +208,50 @@ async def test_an_address_that_another_daemon_tells_as_well_is_not_learnt(york: 
     assert (step().learn(observed, ours) is None) is bool(waits)
 
 
+class Hanging(FakeDaemon):
+    """Takes every question and answers none."""
+
+    async def list_vms(self) -> tuple[Vm, ...]:
+        return await asyncio.Future()
+
+
+async def test_a_daemon_that_hangs_delays_nobody_at_another_one_and_is_asked_again_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("reconcilers.machine.PATIENCE", 0.001)
+    ours, daemons = replace(begun(), object=known().object), world(FakeDaemon([vm()]), Hanging())
+    async with asyncio.timeout(20):
+        first = await seen(daemons, ours)
+    assert first is not None
+    recorded = step().learn(first, ours)
+    assert recorded is not None
+    assert recorded.unasked == ("york",)
+    later = replace(ours, steps={**ours.steps, "machine": recorded})
+    monkeypatch.undo()
+    daemons["york"] = FakeDaemon([vm(vm_id="13", name="bob_1")])
+    told = await seen(daemons, later)
+    assert told is not None
+    assert brief(step().plan(a_tester(), told, later)) == ["wait AddressTwice"]
+    daemons["york"] = FakeDaemon()
+    alone = await seen(daemons, later)
+    assert alone is not None
+    assert step().plan(a_tester(), alone, later) == ()
+    assert step().learn(alone, later) == recorded.model_copy(update={"unasked": ()})
+
+
+async def test_who_was_not_compared_with_all_is_never_at_rest() -> None:
+    ours, daemons = replace(begun(), object=known().object), world(FakeDaemon([vm()]), FakeDaemon(down=True))
+    said: list[str] = []
+
+    class Noted(FakeLooks):
+        def unshared(self) -> None:
+            said.append("unshared")
+
+    looks: TesterLooks = Noted(daemons)  # type: ignore[assignment]
+    await step(daemons).observe(TesterView(a_tester(), ours), looks)
+    assert said == ["unshared"]
+
+
 def test_an_address_in_the_answer_to_a_create_is_compared_with_the_others_first() -> None:
     assert step().learn(SeenMachine("gent", vm(), alike=None), begun()) is None
 

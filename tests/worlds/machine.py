@@ -31,9 +31,10 @@ from reconcilers.backends.machine import (
 )
 from reconcilers.backends.machine_client import shown
 from reconcilers.backends.machine_dialect import MachineDialect
+from reconcilers.backends.machine_lines import SCRIPTS_PER_MACHINE
 from reconcilers.backends.machine_look import readable
 from reconcilers.backends.machine_shell import ANSWER_LIMIT, SCRIPT_LIMIT
-from reconcilers.backends.machine_ssh import SCRIPTS_PER_MACHINE, import_key, openssh_form
+from reconcilers.backends.machine_ssh import import_key, openssh_form
 from reconcilers.errors import Blocked, OutcomeUnknown, OutsideError, Rejected, Transient, Unreachable
 from reconcilers.secret import Secret
 from tests.worlds.ground import Cut, Failed, Ground, Yard, host_key_of

@@ -166,3 +166,16 @@ def _is_told_of(w: Rig, before: int) -> Callable[[], Awaitable[bool]]:
         return len(await w.events("alice")) > before
 
     return told
+
+
+@in_virtual_time
+async def test_who_cannot_begin_is_quiet(tmp_path: Path) -> None:
+    """There is no account to adopt: nothing is written down for as long, no room is taken from others and given back."""
+    identity = {"email": "alice@example.org", "account": "nobody", "existing": True}
+    async with world(tmp_path, {"alice": {"identity": identity}}, fleet=LEAN) as w:
+        await w.run_for(timedelta(hours=1))
+        assert (await w.conditions("alice"))["Account"].reason == "AccountMissing"
+        passes, commits = w.controller.engine.passes, w.store.commits
+        await w.run_for(timedelta(hours=3))
+        assert w.controller.engine.passes > passes
+        assert w.store.commits == commits

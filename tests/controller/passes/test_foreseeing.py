@@ -16,7 +16,7 @@ from reconcilers.contract import TesterView
 from reconcilers.errors import Blocked, Rejected, Transient
 from reconcilers.facts import ObjectState, OutsideObject, Promise, RoomFacts
 from reconcilers.looks import TesterLooks
-from tests.controller.fakes import FLEET, FakeStep, ManualClock, Outside, Rig, a_tester, rig
+from tests.controller.fakes import FLEET, FakeStep, ManualClock, Outside, Rig, a_tester, failing, rig
 
 LIMIT = FLEET.spec.timing.deploy_limit
 ROOM = Promise("alice", "gent", "0001", 8192, 60, timedelta(0), making=True, foreseen=True)
@@ -137,6 +137,32 @@ async def test_who_waits_writes_nothing_and_keeps_nobody_else_from_choosing(one:
     assert one.store.commits == commits
 
 
+async def test_who_would_wait_long_for_others_to_be_given_a_place_is_told_so(
+    one: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else's pass waits behind those."""
+    monkeypatch.setattr("controller.passes.foreseeing.PATIENCE", 0.0)
+    async with one.engine.placing, asyncio.timeout(30):
+        await one.run_pass()
+    assert one.outside.calls == []
+    assert await one.condition("Machine") == ("False", "Throttled")
+    assert await one.condition("Account") == ("Unknown", "WaitsForStep")
+    await one.run_pass()
+    assert len(one.outside.calls) == 3
+
+
+async def test_while_others_wait_only_the_room_is_asked_for_again(one: Rig) -> None:
+    """Nothing that another system is asked for: it may take long to answer."""
+    asked: list[bool] = []
+
+    async def foresee(tester: TesterView, looks: TesterLooks) -> None:
+        asked.append(isinstance(one.engine.placing, asyncio.Lock) and one.engine.placing.locked())
+
+    one.steps["account"].foresee = foresee  # type: ignore[method-assign]
+    await one.run_pass()
+    assert asked == [False]
+
+
 async def test_room_is_kept_over_a_start_and_let_go_of_when_the_machine_is_known(
     one: Rig, store: Store, clock: ManualClock
 ) -> None:
@@ -169,7 +195,28 @@ def test_it_ends_with_the_row_that_tells_the_same_or_with_its_time(clock: Manual
     room = RoomFacts(daemon="gent", node_sid="0001", memory_mb=8192, disk_gb=60, until=now + LIMIT)
     row = OutsideObject("alice", "machine", 1, 1, "vm", ObjectState.EXISTING, PLACE, since=now)
     other = replace(row, tester="bob")
-    assert all_promises([], {"alice": room}, now) == (ROOM,)
-    assert [each.tester for each in all_promises([other], {"alice": room}, now)] == ["bob", "alice"]
-    assert [each.foreseen for each in all_promises([row], {"alice": room}, now)] == [False]
-    assert all_promises([], {"alice": room}, now + LIMIT) == ()
+    assert all_promises([], {"alice": room}, now, LIMIT) == (ROOM,)
+    assert [each.tester for each in all_promises([other], {"alice": room}, now, LIMIT)] == ["bob", "alice"]
+    assert [each.foreseen for each in all_promises([row], {"alice": room}, now, LIMIT)] == [False]
+    assert all_promises([], {"alice": room}, now + LIMIT, LIMIT) == ()
+    ahead = room.model_copy(update={"until": now + timedelta(days=1)})
+    assert all_promises([], {"alice": ahead}, now, LIMIT) == (), "of before the clock was set back"
+
+
+async def test_room_that_was_given_before_the_clock_was_set_back_is_let_go_of(
+    one: Rig, store: Store, clock: ManualClock
+) -> None:
+    """Something of it stands, and its machine waits for a person."""
+
+    async def made(action: Action) -> None: ...
+
+    one.outside.before += [made, failing(Blocked("a key is missing", system="Forge", reason="SshKeyRequired"))]
+    await one.run_pass()
+    assert [each.tester for each in await promised(one)] == ["alice"]
+    until = clock.now() + timedelta(days=1)
+    room = RoomFacts(daemon="gent", node_sid="0001", memory_mb=8192, disk_gb=60, until=until)
+    await store.write(PutFacts("alice", room, "", clock.now()))
+    await one.run_pass()
+    books = await store.books("alice")
+    assert books is not None
+    assert RoomFacts.step not in books.facts

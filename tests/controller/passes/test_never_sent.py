@@ -12,15 +12,26 @@ import pytest
 
 from controller.passes.acting import whole
 from controller.passes.rows import UNSENT
-from controller.records import Change, Outcome, PutJournal, PutObject, Seal
+from controller.records import Change, Outcome, PutJournal, PutObject, PutTester, Seal
 from controller.recovery import known_now
 from controller.store import Store, StoreError
 from controller.store.store import BEFORE_COMMIT, Hook
 from reconcilers.actions import Action
 from reconcilers.contract import Ports, TesterView
-from reconcilers.facts import ObjectState
+from reconcilers.facts import ObjectState, OutsideObject
 from reconcilers.secret import Secret
-from tests.controller.fakes import FLEET, FakeStep, ManualClock, Outside, Rig, RotatingStep, Seen, a_tester, rig
+from tests.controller.fakes import (
+    FLEET,
+    FakeStep,
+    ManualClock,
+    Outside,
+    Rig,
+    RotatingStep,
+    Seen,
+    a_tester,
+    record_of,
+    rig,
+)
 from tests.controller.store.samples import NOON, an_entry, an_object
 
 LIMIT = timedelta(minutes=5)
@@ -115,6 +126,54 @@ async def test_who_finds_one_that_had_its_turn_looks_first(one: Rig) -> None:
     assert await again.condition("Machine") == ("False", "OutcomeUnknown")
 
 
+async def ended_while_the_disk_is_full(one: Rig, held: Held, *, also_rows: bool) -> None:
+    """The call has its turn and ends, and its end cannot be written down; with `also_rows` neither can that it has its turn."""
+
+    async def fail(moment: str, changes: tuple[Change, ...]) -> None:
+        refused = (PutJournal, PutObject) if also_rows else (PutJournal,)
+        if moment == BEFORE_COMMIT and any(isinstance(each, refused) for each in changes):
+            raise StoreError("The store cannot be written because the disk is full.")
+
+    one.store.hooks.append(fail)
+    held.end.set()
+    for operation in one.engine.operations.of("alice"):
+        assert operation.task is not None
+        await operation.task
+    one.store.hooks.remove(fail)
+
+
+async def test_a_create_that_waited_long_for_its_turn_has_its_whole_limit_from_then(one: Rig) -> None:
+    held = await hung(one, sent=False)
+    one.clock.pass_by(LIMIT * 4)  # others were before it
+    await ended_while_the_disk_is_full(one, held, also_rows=False)
+    one.outside.hidden.add(VM)  # the listing lags
+    one.clock.pass_by(timedelta(seconds=5))
+    await one.run_pass()
+    assert await one.rows("machine") == [(VM, ObjectState.INTENDED)]
+    assert await one.condition("Machine") == ("False", "OutcomeUnknown")
+    one.outside.hidden.clear()
+    await one.until_quiet()
+    assert one.outside.calls == [f"create {VM}"]
+
+
+async def test_a_create_that_was_not_sent_and_could_not_be_closed_is_made_at_once(one: Rig) -> None:
+    await ended_while_the_disk_is_full(one, await hung(one, sent=False), also_rows=True)
+    assert [entry.outcome for entry in await one.store.unfinished()] == [Outcome.BEGUN]
+    await one.run_pass()
+    assert one.outside.calls == [f"create {VM}"]
+    assert await one.rows("machine") == [(VM, ObjectState.EXISTING)]
+    assert [outcome for outcome, _ in await ends(one)] == [Outcome.DONE, Outcome.FAILED]
+
+
+async def test_who_leaves_does_not_wait_for_a_create_that_was_not_sent(one: Rig) -> None:
+    await ended_while_the_disk_is_full(one, await hung(one, sent=False), also_rows=True)
+    gone = record_of(a_tester("alice"), generation=2, removed_at=one.clock.now())
+    await one.store.write(PutTester(gone))
+    await one.run_pass()
+    assert await one.store.tester("alice") is None
+    assert await one.store.unfinished() == ()
+
+
 def failing_at(what: Callable[[tuple[Change, ...]], bool]) -> Hook:
     """The disk is full at the first write that is so."""
     left = [StoreError("The store cannot be written because the disk is full.")]
@@ -177,6 +236,20 @@ def test_what_else_was_under_way_in_the_step_is_unknown_all_the_same() -> None:
         (2, ObjectState.GONE, True),
         (1, ObjectState.INTENDED, False),
     ]
+
+
+def test_a_crowd_of_rows_is_not_compared_with_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many comparisons as there are pairs would hold up the start of a large fleet."""
+    entries = [an_entry(f"e{n}", of=f"t{n}") for n in range(50)]
+    intended = [an_object(of=f"t{n}", state=ObjectState.INTENDED) for n in range(60)]
+    rows = [replace(row, identity={UNSENT: f"e{n}"}) for n, row in enumerate(intended)]
+
+    def compared(one: object, other: object) -> bool:
+        raise AssertionError("compared")
+
+    monkeypatch.setattr(OutsideObject, "__eq__", compared)
+    changed = [each.object for each in known_now(entries, rows, NOON) if isinstance(each, PutObject)]
+    assert [row.state for row in changed].count(ObjectState.GONE) == 50
 
 
 async def test_what_must_be_written_is_seen_to_its_end_however_often_we_are_cancelled() -> None:
