@@ -16,7 +16,7 @@ from controller.store import Store, StoreError
 from controller.world import World
 from reconcilers.clock import Clock
 from reconcilers.facts import ObjectState
-from reconcilers.listings import Listing, listed_here, listings_of
+from reconcilers.listings import TENANT, Listing, listed_here, listings_of
 from specs.names import bearer_of, is_borne_by, tenant_name
 
 log = logging.getLogger("controller")
@@ -93,9 +93,10 @@ class Orphans:
         self._compared = {place: at for place, at in self._compared.items() if place in here}
 
     def _compare(self, listings: Sequence[Listing], rows: Sequence[Row], testers: Sequence[Bearer]) -> None:
-        known = known_names(rows, testers)
+        standing, tenants = names_standing(rows), names_of_tenants(testers)
         bearers: frozenset[Bearer] | None = None  # who bears a name is asked only of names that are in no book
         for listing in listings:
+            known = tenants if listing.what == TENANT else standing
             unknown = [name for name in listing.names if name.casefold() not in known]
             if unknown and bearers is None:
                 bearers = bearers_of(listings, rows, testers)
@@ -135,11 +136,14 @@ class Orphans:
         return tuple(sorted(thing for thing, (first, last) in self._unknown.items() if last - first >= grace))
 
 
-def known_names(rows: Iterable[Row], testers: Iterable[Bearer]) -> frozenset[str]:
+def names_standing(rows: Iterable[Row]) -> frozenset[str]:
     """What the books know to be there, or to be watched: folded, as Forge ignores case."""
-    standing = (name for name, state in rows if state is not ObjectState.GONE)
-    tenants = (tenant_name(name, uid) for name, uid in testers)
-    return frozenset(name.casefold() for name in (*standing, *tenants))
+    return frozenset(name.casefold() for name, state in rows if state is not ObjectState.GONE)
+
+
+def names_of_tenants(testers: Iterable[Bearer]) -> frozenset[str]:
+    """At the engines; in the spelling of gateways' names, so that each kind is compared with its own."""
+    return frozenset(tenant_name(name, uid).casefold() for name, uid in testers)
 
 
 def bearers_of(listings: Iterable[Listing], rows: Iterable[Row], testers: Iterable[Bearer]) -> frozenset[Bearer]:

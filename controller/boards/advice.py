@@ -152,6 +152,10 @@ _FLEET: Final[Mapping[str, Advice]] = {
     "MissingRights": Advice(
         "Our token may not do this", "Give it the rights that the message names; testerctl doctor tries them all."
     ),
+    "TooManyAccounts": Advice(
+        "Forge has more accounts than are read",
+        "Delete accounts at Forge that nobody needs: no more than 100,000 are read.",
+    ),
     "ForgeIdentityChanged": Advice(
         "The Forge token belongs to somebody else",
         "Put a token of the old account back, or name the new one in spec.forge.owner if it takes over for good.",
