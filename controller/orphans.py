@@ -34,6 +34,9 @@ Row = tuple[str, ObjectState]
 Bearer = tuple[str, str]
 """A tester's name and uid."""
 
+Known = tuple[str, str, bool]
+"""The same, and whether the tester is still here."""
+
 
 @dataclass
 class Orphans:
@@ -92,21 +95,25 @@ class Orphans:
             del self._unknown[thing]
         self._compared = {place: at for place, at in self._compared.items() if place in here}
 
-    def _compare(self, listings: Sequence[Listing], rows: Sequence[Row], testers: Sequence[Bearer]) -> None:
-        standing, tenants = names_standing(rows), names_of_tenants(testers)
+    def _compare(self, listings: Sequence[Listing], rows: Sequence[Row], testers: Sequence[Known]) -> None:
+        here = [(name, uid) for name, uid, is_here in testers if is_here]
+        standing, tenants = names_standing(rows), names_of_tenants(here)
         bearers: frozenset[Bearer] | None = None  # who bears a name is asked only of names that are in no book
         for listing in listings:
             known = tenants if listing.what == TENANT else standing
             unknown = [name for name in listing.names if name.casefold() not in known]
             if unknown and bearers is None:
-                bearers = bearers_of(listings, rows, testers)
-            strange = {(*listing.place, name) for name in unknown if is_ours(name, bearers or ())}
+                bearers = bearers_of(listings, rows, [(name, uid) for name, uid, _ in testers])
             before = {thing: seen for thing, seen in self._unknown.items() if thing[:2] == listing.place}
+            # What was ours stays so when its tester has gone, though its name may tell that to nobody any more.
+            things = ((*listing.place, name) for name in unknown)
+            strange = {thing for thing in things if thing in before or is_ours(thing[2], bearers or ())}
             for thing in before.keys() - strange:
                 del self._unknown[thing]
             for thing in strange:
                 first, _ = before.get(thing, (listing.taken_at, listing.taken_at))
-                self._unknown[thing] = (first, listing.taken_at)
+                # The clock may have been set back since.
+                self._unknown[thing] = (min(first, listing.taken_at), listing.taken_at)
             self._compared[listing.place] = listing.taken_at
 
     async def _changes(self, world: World) -> tuple[Change, ...]:

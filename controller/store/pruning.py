@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import Connection, Select, and_, delete, func, or_, select, tuple_
 
 from controller.store.statements import NOBODY
-from controller.store.tables import conditions, ended_sessions, events, journal, objects, testers
+from controller.store.tables import conditions, ended_sessions, events, former_testers, journal, objects, testers
 from reconcilers.facts import ObjectState
 
 GONE_KEPT: Final = 5
@@ -31,6 +31,7 @@ def prune(connection: Connection, before: datetime) -> int:
         delete(objects).where(gone, tuple_(*objects.primary_key).in_(_long_followed())),
         delete(conditions).where(orphaned),
         delete(ended_sessions).where(ended_sessions.c.until < before),
+        delete(former_testers).where(former_testers.c.removed_at < before),
     )
     return sum(connection.execute(each).rowcount for each in deletions)
 

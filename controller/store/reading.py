@@ -145,8 +145,8 @@ def failing_conditions(connection: Connection) -> tuple[Condition, ...]:
     return tuple(sorted(records(Condition, rows), key=lambda condition: (condition.tester, condition.type)))
 
 
-def bearers(connection: Connection) -> tuple[tuple[str, str], ...]:
-    return tuple((row.name, row.uid) for row in connection.execute(BEARERS))
+def bearers(connection: Connection) -> tuple[tuple[str, str, bool], ...]:
+    return tuple((row.name, row.uid, bool(row.is_here)) for row in connection.execute(BEARERS))
 
 
 def names_of_objects(connection: Connection) -> tuple[tuple[str, ObjectState], ...]:

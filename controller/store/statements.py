@@ -9,7 +9,23 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Table, TextClause, bindparam, delete, exists, insert, or_, select, text, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Table,
+    TextClause,
+    bindparam,
+    delete,
+    exists,
+    false,
+    insert,
+    or_,
+    select,
+    text,
+    true,
+    union_all,
+    update,
+)
 
 from controller.store.tables import (
     MOST_REVISIONS,
@@ -22,6 +38,7 @@ from controller.store.tables import (
     facts,
     fleet,
     fleet_identity,
+    former_testers,
     journal,
     metadata,
     objects,
@@ -93,6 +110,7 @@ NOTE_TOKEN_USE: Final = (
     .values(last_used_at=bindparam("at"))
 )
 END_SESSION: Final = _upsert(ended_sessions)
+REMEMBER_TESTER: Final = _upsert(former_testers)
 
 CLAIM_FORGE: Final = text(
     "INSERT INTO fleet_identity (id, forge_owner, since) VALUES (:id, :forge_owner, :since) ON CONFLICT DO NOTHING"
@@ -165,7 +183,10 @@ HEADS: Final = select(
     testers.c.source_error,
     testers.c.removed_at.is_not(None).label("leaving"),
 )
-BEARERS: Final = select(testers.c.name, testers.c.uid)
+BEARERS: Final = union_all(
+    select(testers.c.name, testers.c.uid, true().label("is_here")),
+    select(former_testers.c.name, former_testers.c.uid, false()),
+)
 NAMES_OF_OBJECTS: Final = select(objects.c.name, objects.c.state)
 OBJECTS_OF: Final = select(objects).where(objects.c.tester == bindparam("of"))
 FACTS_OF: Final = select(facts.c.step, facts.c.machine, facts.c.body, facts.c.at).where(

@@ -129,7 +129,7 @@ class Store:
 
     async def prune(self, before: datetime) -> int:
         """Forget history from before a moment: events, journal entries that have ended, conditions of testers that are no more,
-        gone objects, of testers that are there but the newest, and sessions that were ended. Returns how many rows went."""
+        gone objects, of testers that are there but the newest, who is no more, and ended sessions. Returns how many rows went."""
         gone = await self._write(lambda connection: pruning.prune(connection, before))
         try:
             await self._database.tidy()
@@ -236,8 +236,8 @@ class Store:
         """Everybody's conditions of what fails, by tester and type."""
         return await self._read(reading.failing_conditions)
 
-    async def bearers(self) -> tuple[tuple[str, str], ...]:
-        """Name and uid of every tester."""
+    async def bearers(self) -> tuple[tuple[str, str, bool], ...]:
+        """Name and uid of every tester, and whether it is still here."""
         return await self._read(reading.bearers)
 
     async def names_of_objects(self) -> tuple[tuple[str, ObjectState], ...]:

@@ -325,6 +325,15 @@ tokens: Final = Table(
 )
 """Bearer tokens of programs that look: SHA-256 in hex, never the token itself."""
 
+former_testers: Final = Table(
+    "former_testers",
+    metadata,
+    Column("uid", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("removed_at", UtcDateTime, nullable=False, index=True),
+)
+"""Testers that are no more: whose a gateway was is known by name and uid only, should one turn up after all."""
+
 ended_sessions: Final = Table(
     "ended_sessions",
     metadata,

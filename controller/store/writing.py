@@ -65,6 +65,7 @@ from controller.store.statements import (
     PUT_SOURCE,
     PUT_TESTER,
     PUT_TOKEN,
+    REMEMBER_TESTER,
     RESEAL,
     SET_STATUS,
     UNSEAL,
@@ -147,21 +148,19 @@ def _check_specs(connection: Connection, changes: Sequence[OnlyWhile], _: Ring) 
 
 
 def _set_statuses(connection: Connection, changes: Sequence[SetStatus], _: Ring) -> None:
-    last = {change.tester: change for change in changes}
-    rows = [
-        {"row": change.tester, **{f"new_{name}": getattr(change, name) for name in STATUS_COLUMNS}}
-        for change in last.values()
-    ]
+    last = {change.tester: change for change in changes}.values()
+    rows = [{"row": each.tester, **{f"new_{name}": getattr(each, name) for name in STATUS_COLUMNS}} for each in last]
     connection.execute(SET_STATUS, rows)
 
 
 def _drop_testers(connection: Connection, changes: Sequence[DropTester], _: Ring) -> None:
-    names = [change.tester for change in changes]
-    leaving = and_(testers.c.name.in_(names), testers.c.removed_at.is_not(None))
-    dropped = list(connection.scalars(delete(testers).where(leaving).returning(testers.c.name)))
-    if not dropped:
+    one = testers.c
+    leaving = and_(one.name.in_([change.tester for change in changes]), one.removed_at.is_not(None))
+    left = connection.execute(delete(testers).where(leaving).returning(one.name, one.uid, one.removed_at)).all()
+    if not left:
         return
-    # Facts go with the row, by their foreign key.
+    connection.execute(REMEMBER_TESTER, [row._asdict() for row in left])
+    dropped = [row.name for row in left]  # facts go with the row, by their foreign key
     connection.execute(delete(conditions).where(conditions.c.tester.in_(dropped)))
     connection.execute(delete(sealed).where(sealed.c.owner.in_(dropped)))
     connection.execute(delete(objects).where(objects.c.tester.in_(dropped), objects.c.state == ObjectState.GONE))

@@ -89,6 +89,12 @@ class Faults:
         self, system: str, method: str, kinds: tuple[str, ...] | frozenset[str], target: str = ""
     ) -> Fault | None:
         """The first fault that applies now; it is not used up."""
+        fault = self._applying(system, method, kinds, target)
+        if fault is not None:
+            fault.bit += 1
+        return fault
+
+    def _applying(self, system: str, method: str, kinds: tuple[str, ...] | frozenset[str], target: str) -> Fault | None:
         if not self.rows:
             return None
         now = self._clock.now()
@@ -116,13 +122,19 @@ class Faults:
         """Whether a listing shows a thing of this age in simulated seconds."""
         if self.active(system, method, ("listing_omits",), name):
             return False
-        lag = self.active(system, method, ("listing_lags",))
-        return lag is None or age >= float(lag.options.get("seconds", 60))
+        lag = self._applying(system, method, ("listing_lags",), "")
+        if lag is None or age >= float(lag.options.get("seconds", 60)):
+            return True
+        lag.bit += 1
+        return False
 
     def cut_short(self, system: str, method: str, rows: list[T]) -> list[T]:
         """What a listing shows of its rows."""
-        fault = self.active(system, method, ("listing_truncated",))
-        return rows if fault is None else rows[: int(fault.options.get("keep", 0))]
+        fault = self._applying(system, method, ("listing_truncated",), "")
+        if fault is None or len(rows) <= (kept := int(fault.options.get("keep", 0))):
+            return rows
+        fault.bit += 1
+        return rows[:kept]
 
     def is_down(self, system: str, target: str = "") -> bool:
         """Whether nobody listens there."""

@@ -348,7 +348,7 @@ class PostState(Record):
 
 class Fault(Record):
     """One unpleasantness: which calls (`system`, `method`, both with wildcards), what (`kind`), how often and from
-    when.
+    when. `bit`: how often it has spoilt something.
     """
 
     system: str
@@ -359,6 +359,7 @@ class Fault(Record):
     until: float | None = None
     target: str = "*"
     options: dict[str, Any] = Field(default_factory=dict)
+    bit: int = 0
 
 
 class Violation(Record):

@@ -109,7 +109,9 @@ class Gate:
     _slots: asyncio.Semaphore = field(init=False, repr=False)
     _line: asyncio.Semaphore = field(init=False, repr=False)  # before the slots, for those who do not go first
     _rate: AsyncLimiter = field(init=False, repr=False)
-    _resting_until: datetime | None = field(default=None, init=False, repr=False)
+    _resting: tuple[datetime, timedelta] | None = field(
+        default=None, init=False, repr=False
+    )  # since when, and how long
 
     def __post_init__(self) -> None:
         self._slots, self._line = asyncio.Semaphore(self.in_flight), asyncio.Semaphore(self.in_flight)
@@ -158,15 +160,21 @@ class Gate:
 
     def rest(self, span: timedelta) -> None:
         """The other side asked for rest: nobody passes before it is over."""
-        until = self.clock.now() + span
-        if self._resting_until is None or until > self._resting_until:
-            self._resting_until = until
+        self._resting = self.clock.now(), max(span, self._left())
+
+    def _left(self) -> timedelta:
+        """Of the rest. When the clock was set back since, how long ago it was asked for is not known: all of it is left."""
+        if self._resting is None:
+            return timedelta(0)
+        since, span = self._resting
+        now = self.clock.now()
+        if now < since:
+            self._resting = now, span
+            return span
+        return max(timedelta(0), since + span - now)
 
     async def _rest(self) -> None:
-        while self._resting_until is not None:
-            left = self._resting_until - self.clock.now()
-            if left <= timedelta(0):
-                return
+        while (left := self._left()) > timedelta(0):
             if left > PATIENCE:
                 seconds = f"{left.total_seconds():.0f} s"
                 raise Throttled(f"it asked for rest, {seconds} of it are left", system=self.system, retry_after=left)

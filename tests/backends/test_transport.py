@@ -210,6 +210,24 @@ async def test_after_429_the_whole_bucket_rests() -> None:
     assert (seen, clock.time) == (["/a", "/c"], START + timedelta(seconds=30))
 
 
+async def test_a_rest_that_was_asked_for_before_the_clock_was_set_back_is_no_longer_for_it() -> None:
+    clock = StillClock()
+    gate = Gate("Forge", clock, 8, 1000)
+    gate.rest(timedelta(seconds=30))
+    clock.time -= timedelta(days=1)
+    here = wire(httpx.Response(200), gate)
+    with pytest.raises(Throttled) as caught:
+        await here.send("GET", "/a", writing=False)
+    assert caught.value.retry_after == timedelta(seconds=30)
+    clock.time += timedelta(seconds=29)
+    await here.send("GET", "/b", writing=False)
+    gate.rest(timedelta(seconds=9))
+    gate.rest(timedelta(seconds=3))
+    with pytest.raises(Throttled) as caught:
+        await here.send("GET", "/c", writing=False)
+    assert caught.value.retry_after == timedelta(seconds=9), "a shorter one takes nothing from it"
+
+
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -162,6 +163,24 @@ async def test_a_gateway_in_no_row_is_told_though_its_testers_name_at_the_engine
     assert told.startswith("1 in the listings"), "the token is hers"
 
 
+async def test_what_was_told_is_told_for_as_long_as_it_stands_also_when_its_tester_has_gone(scene: Scene) -> None:
+    """A gateway's name tells whose it is to nobody who does not know the tester."""
+    stray = "alicex7k2p90123456789"
+    scene.outside.shown = {**KNOWN, "gateways": [*KNOWN["gateways"], stray]}
+    for _ in range(3):
+        await scene.after()
+    told = await scene.told()
+    gone = [PutObject(replace(row, state=ObjectState.GONE)) for row in await scene.store.objects()]
+    record = replace(record_of(a_tester("alice")), removed_at=scene.clock.now())
+    await scene.store.write(*gone, PutTester(record), DropTester("alice"))
+    scene.outside.shown = {"vms": [], "gateways": [stray], "apps": [], "tenants": []}
+    await scene.after()
+    assert await scene.told() == told
+    scene.outside.shown = {"vms": [], "gateways": [], "apps": [], "tenants": []}
+    await scene.after()
+    assert await scene.told() == ()
+
+
 async def test_nobody_is_asked_for_it(scene: Scene) -> None:
     scene.outside.shown = {**KNOWN, "vms": ["bob_b1b1b1_1_1"]}
     await scene.after()
@@ -254,3 +273,26 @@ async def test_what_was_told_of_a_place_is_not_told_any_more_once_the_fleet_has_
     await looks.oauth_apps()
     await scene.orphans.look(scene.world)
     assert await scene.told() == ()
+
+
+async def test_what_turns_up_when_its_tester_has_gone_is_told(scene: Scene) -> None:
+    """A listing left it out while the tester was removed."""
+    gateway = "alicex7k2p9"
+    gone = [PutObject(replace(row, state=ObjectState.GONE)) for row in await scene.store.objects()]
+    record = replace(record_of(a_tester("alice")), removed_at=scene.clock.now())
+    await scene.store.write(*gone, PutTester(record), DropTester("alice"))
+    scene.outside.shown = {"vms": [], "gateways": [gateway], "apps": [], "tenants": []}
+    for _ in range(3):
+        await scene.after()
+    (told,) = await scene.told()
+    assert gateway in told
+
+
+async def test_a_clock_that_was_set_back_keeps_nothing_from_being_told(scene: Scene) -> None:
+    scene.outside.shown = {**KNOWN, "vms": [*KNOWN["vms"], "bob_b1b1b1_1_1"]}
+    await scene.after()
+    scene.clock.pass_by(-timedelta(days=1))
+    for _ in range(3):
+        await scene.after()
+    (told,) = await scene.told()
+    assert "bob_b1b1b1_1_1" in told

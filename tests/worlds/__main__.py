@@ -26,6 +26,7 @@ from pathlib import Path
 
 from tests.worlds.living import Outcome, live
 from tests.worlds.loop import spare_what_is_there
+from tests.worlds.mishaps import Mishap
 from tests.worlds.shrinking import MOST, shrunk
 from tests.worlds.story import Event, Story, line_of
 
@@ -40,7 +41,7 @@ TOLD = 12
 
 @dataclass(frozen=True)
 class Told:
-    """What one world comes to. `failure`: what to print of it."""
+    """What one world comes to. `failure`: what to print of it. `drawn`, `bit`: kinds of mishaps."""
 
     name: str
     failure: str
@@ -48,6 +49,8 @@ class Told:
     lives: int
     calls: int
     standing: tuple[str, ...]
+    drawn: tuple[str, ...]
+    bit: tuple[str, ...]
     cpu: float
     """Seconds; the worlds of a shortening among them."""
 
@@ -69,7 +72,8 @@ def tell(story: Story, *, place: Path, name: str = "", tries: int = MOST) -> Tol
 def told_of(outcome: Outcome, name: str, failure: str, began: float) -> Told:
     """What it comes to. `began`: the process's time then."""
     counts = outcome.simulated, outcome.lives, outcome.calls
-    return Told(name, failure, *counts, outcome.standing, time.process_time() - began)
+    drawn = tuple(each.kind for each in outcome.story.events if isinstance(each, Mishap))
+    return Told(name, failure, *counts, outcome.standing, drawn, outcome.bit, time.process_time() - began)
 
 
 def _failed(outcome: Outcome, place: Path, name: str, tries: int) -> str:
@@ -121,6 +125,9 @@ def summed(told: Sequence[Told]) -> str:
         lines.append(
             f"stood still at the end: {many} x {why}: {' '.join(name for one, name in standing if one == why)}"
         )
+    drawn, bit = Counter(kind for each in told for kind in each.drawn), {kind for each in told for kind in each.bit}
+    if never := ", ".join(f"{kind} (of {many})" for kind, many in sorted(drawn.items()) if kind not in bit):
+        lines.append(f"never befell anybody: {never}")
     lines += [f"FAILED: {len(failed)} of {len(told)}: {' '.join(failed)}" if failed else "all well"]
     return "\n".join(lines)
 

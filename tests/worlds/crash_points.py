@@ -59,7 +59,10 @@ class Told:
 
 
 def run_scenario(scenario: Scenario, chosen: Chosen, jobs: int = 1, doubles: Doubles | None = None) -> Told:
-    """Runs it once alive, and from each chosen boundary on once more after a death; so many children at once."""
+    """Runs it once alive, and from each chosen boundary on once more after a death; so many children at once.
+
+    Raises AssertionError when something that must hold did not even in the one that lived.
+    """
     with tempfile.TemporaryDirectory(prefix="crash-points-", ignore_cleanup_errors=True) as root:
         children = Children(Path(root), jobs)
         points = Points(chosen, children, doubles)
@@ -74,6 +77,7 @@ def run_scenario(scenario: Scenario, chosen: Chosen, jobs: int = 1, doubles: Dou
             points.report({"state": wanted})
         loop.wind_up()
         loop.close()
+        assert not wanted["watched"], f"{scenario.name}, where nobody died: {wanted['watched']}"
         return _judged(scenario, points, wanted, children.finish())
 
 

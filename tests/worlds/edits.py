@@ -25,6 +25,7 @@ from tests.worlds.rig import Rig
 SECOND = timedelta(seconds=1)
 COMPONENTS = ("hero_slides", "hero_whiteboard", "hero_planner")
 PEOPLE = ("bob", "mik")
+FLEET = "fleet.yaml"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIG93bm93bm93bm93bm93bm93bm93bm93bm93bm93bm93 laptop"
 PAUSE = {"reason": "demo on Friday", "by": "mik"}
 
@@ -71,6 +72,7 @@ class Desk:
         self.specs: dict[str, dict[str, Any]] = {name: _whole(spec, name) for name, spec in testers.items()}
         self.present = set(testers)
         self.broken: set[str] = set()
+        self.lost: dict[str, bytes] = {}  # files that are gone or broken for a while, as they were
 
     @property
     def absent(self) -> set[str]:
@@ -82,7 +84,8 @@ class Desk:
         DOING[edit.kind](self, edit)
 
     def mend_all(self) -> None:
-        """Nothing is broken any more."""
+        """Nothing is gone or broken any more that should not be."""
+        self.reappear()
         for name in sorted(self.broken):
             self._save(name)
 
@@ -116,7 +119,9 @@ class Desk:
         if edit.tester in self.present:
             self.present.discard(edit.tester)
             self.broken.discard(edit.tester)
-            self.rig.remove(edit.tester)
+            self.lost.pop(f"{edit.tester}.yaml", None)
+            (self.rig.places.folder / f"{edit.tester}.yaml").unlink(missing_ok=True)
+            self.rig.rescan()
 
     def put_back(self, edit: Edit) -> None:
         if edit.tester in self.specs and edit.tester not in self.present:
@@ -135,7 +140,35 @@ class Desk:
             self._save(edit.tester)
 
     def fleet(self, edit: Edit) -> None:
+        self._bring_back(FLEET)
         self.rig.write_fleet(**edit.spec)
+
+    def break_fleet(self, edit: Edit) -> None:
+        self._bring_back(FLEET)
+        file = self.rig.places.folder / FLEET
+        self.lost[FLEET] = file.read_bytes()
+        file.write_bytes(SPOILING[edit.spec["how"]](self.lost[FLEET]))
+        self.rig.rescan()
+
+    def vanish(self, edit: Edit) -> None:
+        """Many files are gone at once, as when a disk is not there or a checkout went wrong: all, or all `but` the Fleet's."""
+        for file in sorted(self.rig.places.folder.glob("*.yaml")):
+            if file.name != edit.spec.get("but"):
+                before = self.lost.get(FLEET) if file.name == FLEET else None  # as it was before it was broken
+                self.lost[file.name] = before or file.read_bytes()
+                file.unlink()
+        self.rig.rescan()
+
+    def reappear(self, edit: Edit | None = None) -> None:
+        """What was written anew meanwhile stays as it is; what is broken of its own accord stays broken."""
+        for name in sorted(self.lost):
+            self._bring_back(name)
+        self.rig.rescan()
+
+    def _bring_back(self, name: str) -> None:
+        text, file = self.lost.pop(name, None), self.rig.places.folder / name
+        if text is not None and (name == FLEET or not file.exists()):
+            file.write_bytes(text)
 
     def release(self, edit: Edit) -> None:
         self.rig.world.drift.publish(edit.spec["component"], edit.spec["version"])
@@ -168,6 +201,10 @@ DOING: Mapping[str, Callable[[Desk, Edit], None]] = {
     "break": Desk.spoil,
     "mend": Desk.mend,
     "fleet": Desk.fleet,
+    "break_fleet": Desk.break_fleet,
+    "mend_fleet": Desk.reappear,
+    "vanish": Desk.vanish,
+    "reappear": Desk.reappear,
     "release": Desk.release,
 }
 
@@ -236,10 +273,21 @@ WEIGHTS = {
     "expire": 1,
     "fleet": 2,
     "release": 1,
+    "break_fleet": 1,
+    "vanish": 1,
 }
 """What is begun; what was begun is also ended: put back, resumed, mended, given a later last day."""
 
-ENDS = {"remove": "put_back", "pause": "resume", "break": "mend", "expire": "extend"}
+ENDS = {
+    "remove": "put_back",
+    "pause": "resume",
+    "break": "mend",
+    "expire": "extend",
+    "break_fleet": "mend_fleet",
+    "vanish": "reappear",
+}
+NOBODYS = frozenset({"fleet", "release", "break_fleet", "vanish"})
+"""Edits of no tester's file."""
 ENDING = {"pause": {"paused": None}, "expire": {"expires": None}}
 ENDED_OFTEN = 0.7
 FLEETS: Sequence[Mapping[str, Any]] = (
@@ -260,7 +308,7 @@ def drawn(rng: random.Random, span: timedelta, testers: Sequence[str], *, count:
         at = _moment(rng, span)
         if kind == "add":
             names.append(f"new{chr(97 + number % 26)}{number // 26 or ''}")
-        name = "" if kind in ("fleet", "release") else names[-1] if kind == "add" else rng.choice(names)
+        name = "" if kind in NOBODYS else names[-1] if kind == "add" else rng.choice(names)
         edits.append(Edit(at, kind, name, _spec(rng, kind)))
         if kind in ENDS and rng.random() < ENDED_OFTEN:
             later = at + _moment(rng, span - at)
@@ -276,7 +324,9 @@ def _spec(rng: random.Random, kind: str) -> Mapping[str, Any]:
             return {"paused": PAUSE}
         case "expire":
             return {"expires": rng.randint(0, 1)}
-        case "break":
+        case "vanish":
+            return rng.choice(({}, {"but": FLEET}))
+        case "break" | "break_fleet":
             return {"how": rng.choice(list(SPOILING))}
         case "fleet":
             return rng.choice(FLEETS)

@@ -4,9 +4,9 @@
     assert outcome.failure is None, outcome.failure.text
 
 When the last mishap has ended every broken file is mended. Within `BOUND` each tester must be where the folder wants it
-(Ready, paused, expired, gone); who is not, must stand still by then with a reason and a person who must act. Then it must be
-quiet: two rounds, in which everybody is looked at, without a commit or a writing call. What may never be is watched all the
-time (`watch.py`).
+(Ready, paused, expired, gone); who is not, must stand still by then for a reason that the story explains (`standing.py`), and
+say which person must act. Then it must be quiet: two rounds, in which everybody is looked at, without a commit or a writing
+call; and what stands is what the folder asks for (`ending.py`). What may never be is watched all the time (`watch.py`).
 
 The same story gives the same outcome and the same trace, byte for byte.
 """
@@ -14,24 +14,24 @@ The same story gives the same outcome and the same trace, byte for byte.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from controller.passes.outcomes import AN_ADMIN, THE_SPEC
-from controller.passes.status import STALLED
 from controller.queue import Urgency
-from controller.records import Change, Condition, Phase, Status, TesterRecord
+from controller.records import Change, Phase, TesterRecord
 from controller.store import KeySource, Store, StoreError
 from examples.simulator.invariants import doubles
 from reconcilers.facts import ObjectState
 from tests.worlds.canaries import Canaries, asked_at, canaries
 from tests.worlds.edits import Asked, Desk, Edit
+from tests.worlds.ending import wrong_at_the_end
 from tests.worlds.loop import START, VirtualClock, run
-from tests.worlds.mishaps import Mishap, fate
+from tests.worlds.mishaps import Fate, Mishap, fate
 from tests.worlds.rig import QUIET, Rig, world
-from tests.worlds.story import SECOND, Kill, Story, line_of, names_of
+from tests.worlds.standing import stands
+from tests.worlds.story import SECOND, Event, Kill, Story, line_of, names_of
 from tests.worlds.trace import trace_of
 from tests.worlds.watch import Watch
 
@@ -47,7 +47,6 @@ A_MINUTE = 60.0
 REVIVED = 10.0
 """Seconds after which the system starts a controller again that ended because it could not use its store."""
 UNDER_WAY = frozenset({ObjectState.INTENDED, ObjectState.RETIRING})
-PEOPLE = {AN_ADMIN, THE_SPEC}  # whoever writes it
 PHASE_OF = {Asked.READY: Phase.READY, Asked.PAUSED: Phase.PAUSED, Asked.EXPIRED: Phase.EXPIRED}
 
 
@@ -61,7 +60,8 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a story. `standing`: who stands still at the end, why, and who must act."""
+    """What came of a story. `standing`: who stands still at the end, why, and who must act. `bit`: the kinds of the mishaps that
+    found something to befall."""
 
     story: Story
     failure: Failure | None
@@ -70,6 +70,7 @@ class Outcome:
     lives: int
     calls: int
     standing: tuple[str, ...]
+    bit: tuple[str, ...]
 
 
 class Failed(Exception):
@@ -86,6 +87,7 @@ class _Living:
 
     story: Story
     rig: Rig | None = None
+    fate: Fate | None = None
     told: list[str] = field(default_factory=list)
     failure: Failure | None = None
     trace: str = ""
@@ -110,12 +112,13 @@ def live(root: Path, story: Story) -> Outcome:
             living.trace = run(_posthumous(living.rig, begun), begun)
     lives, calls = (living.rig.lives, len(living.rig.world.log)) if living.rig is not None else (0, 0)
     trace = "".join(sorted([*living.trace.splitlines(keepends=True), *living.told], key=_second))
-    return Outcome(story, living.failure, trace, living.seconds * SECOND, lives, calls, living.standing)
+    bit = living.fate.bit() if living.fate is not None else ()
+    return Outcome(story, living.failure, trace, living.seconds * SECOND, lives, calls, living.standing, bit)
 
 
 async def _lived(root: Path, living: _Living) -> None:
     story, names = living.story, names_of(living.story.testers)
-    async with world(root, names, seed=story.seed, fleet=story.fleet) as rig:
+    async with world(root, names, seed=story.seed, fleet=story.fleet, daemons=story.daemons) as rig:
         living.rig = rig
         watch = Watch(rig)
         async with canaries(rig, story.seed, asked_at(story.seed, story.events)) as seen:
@@ -127,7 +130,6 @@ async def _lived(root: Path, living: _Living) -> None:
                 living.failure = _failure_of(error)
                 living.told.append(f"+{asyncio.get_running_loop().time():.3f} -----  {living.failure.kind}\n")
             living.trace = living.trace or await rig.trace()
-        rig.world.violations.clear()  # told
 
 
 async def _secret(seen: Canaries, trace: str) -> None:
@@ -139,7 +141,7 @@ async def _secret(seen: Canaries, trace: str) -> None:
 async def _whole(living: _Living, rig: Rig, watch: Watch) -> None:
     desk = Desk(rig, {name: {} for name in names_of(living.story.testers)})
     mishaps = [event for event in living.story.events if isinstance(event, Mishap)]
-    async with fate(rig, mishaps):
+    async with fate(rig, mishaps) as living.fate:
         for event in living.story.events:
             await _until(living, rig, event.at)
             living.tell(line_of(event))
@@ -152,13 +154,17 @@ async def _whole(living: _Living, rig: Rig, watch: Watch) -> None:
     desk.mend_all()
     await _up(living, rig)
     living.tell("it is calm from now on")
-    living.standing = await all_well(rig, desk)
+    living.standing = await all_well(rig, desk, living.story.events)
     _check(watch)
     await _quiet(rig)
     living.tell("it is quiet")
     _check(watch)
     if twice := await _untold_doubles(rig):
         raise Failed("twice", "; ".join(twice))
+    standing = {one.partition(":")[0] for one in living.standing}
+    asked = {name: wanted for name, wanted in desk.asked(rig.clock.now().date()).items() if name not in standing}
+    if wrong := wrong_at_the_end(watch, asked):
+        raise Failed("end", "\n".join(wrong))
 
 
 async def _until(living: _Living, rig: Rig, moment: timedelta) -> None:
@@ -211,23 +217,24 @@ async def _begin(rig: Rig) -> None:
 
 
 def _check(watch: Watch) -> None:
-    if watch.violations:
-        kinds = sorted({one.kind for one in watch.violations})
-        raise Failed(f"violation: {kinds[0]}", "\n".join(map(str, watch.violations)))
+    """The watch's violations, and the world's own: as no mishap opens a door, one that is open was opened by us."""
+    own = [(each.kind, f"{each.kind}: {each.what}") for each in watch.rig.world.violations]
+    if found := [*((each.kind, str(each)) for each in watch.violations), *own]:
+        raise Failed(f"violation: {min(found)[0]}", "\n".join(text for _, text in found))
 
 
 # -- all is well
 
 
-async def all_well(rig: Rig, desk: Desk) -> tuple[str, ...]:
+async def all_well(rig: Rig, desk: Desk, events: Sequence[Event] = ()) -> tuple[str, ...]:
     """Until everybody is where the folder wants it. Answers who stands still instead, why, and who must act.
 
-    Raises Failed for who is neither in time.
+    Raises Failed for who is neither in time; and for whom nothing that happened explains why (`standing.py`).
     """
     end = asyncio.get_running_loop().time() + BOUND / SECOND
     while missing := await _missing(rig, desk):
         if asyncio.get_running_loop().time() >= end:
-            standing = {name: await _stands(rig, name) for name in missing}
+            standing = {name: await stands(rig, name, events) for name in missing}
             if lost := sorted(name for name, why in standing.items() if not why):
                 raise Failed("liveness", f"{_wanted(missing, lost)}\n{await rig.report()}")
             return tuple(f"{name}: {why}" for name, why in sorted(standing.items()))
@@ -297,20 +304,6 @@ async def _quiet(rig: Rig) -> None:
     raise Failed("quiet", "\n".join(["in the last round:", *written, await rig.report()]))
 
 
-async def _stands(rig: Rig, name: str) -> str:
-    """Why somebody stands still until a person acts, and who that is; nothing when it is not so."""
-    conditions = await rig.conditions(name)
-    stalled = conditions.get(STALLED)
-    if stalled is None or stalled.status is not Status.TRUE:
-        return ""
-    blamed = sorted({each.blames for each in conditions.values() if _explains(each, stalled)})
-    return f"{stalled.reason} ({', '.join(blamed)})" if set(blamed) & PEOPLE else ""
-
-
-def _explains(condition: Condition, stalled: Condition) -> bool:
-    return bool(condition.blames) and condition.reason == stalled.reason and condition.type != STALLED
-
-
 def _wanted(missing: Mapping[str, Asked], lost: list[str]) -> str:
     told = ", ".join(f"{name} is not {missing[name]}" for name in lost)
     return f"{BOUND} after the last mishap {told}"
@@ -323,7 +316,9 @@ def _failure_of(error: Exception) -> Failure:
     if isinstance(error, Failed):
         return error.failure
     kind = (
-        error.args[0].split(":")[0][:40] if isinstance(error, AssertionError) and error.args else type(error).__name__
+        str(error.args[0]).split(":")[0][:40]
+        if isinstance(error, AssertionError) and error.args
+        else type(error).__name__
     )
     return Failure(kind, f"{type(error).__name__}: {error}")
 

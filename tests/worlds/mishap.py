@@ -13,13 +13,15 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from examples.simulator.records import Fault, Vm
 
 if TYPE_CHECKING:
     from examples.simulator.machine import Machine
     from tests.worlds.rig import Rig
+
+T = TypeVar("T")
 
 LOOKED_FOR = timedelta(seconds=5)
 """How often a mishap that waits for its victim looks whether it is there."""
@@ -77,6 +79,33 @@ Severity = Literal["mild", "rough"]
 Victim = Literal["tester", "daemon", "engine", ""]
 Ending = Callable[[], object]
 """Ends a mishap; may be called when what it befell is no more."""
+
+
+class Missed(Exception):
+    """There was nothing that it could befall, as long as it lasted."""
+
+
+@dataclass(frozen=True)
+class Spell:
+    """Ends a fault of the simulator when it is called, and knows whether it has spoilt anything.
+
+    `then`: what else is put right.
+    """
+
+    rig: Rig
+    fault: Fault
+    then: Ending = lambda: None
+
+    @property
+    def bit(self) -> bool:
+        return self.fault.bit > 0
+
+    def __call__(self) -> object:
+        rows = self.rig.world.faults.rows
+        rows[:] = [row for row in rows if row is not self.fault]
+        return self.then()
+
+
 Befall = Callable[["Rig", Mishap], Awaitable[Ending | None]]
 Draw = Callable[[random.Random], dict[str, Any]]
 
@@ -92,7 +121,7 @@ class Kind:
     weight    how often it is drawn, beside the others
     severity  mild: every day; rough: rare, and then somebody has to do something
     what      in words
-    befall    lets it happen; answers how it is ended, None for what nobody ends
+    befall    lets it happen; answers how it is ended, None for what nobody ends; raises Missed
     lasts     minutes, least and most
     draw      its options
     victim    what its target is
@@ -109,11 +138,11 @@ class Kind:
 
 def spoils(
     kind: str, system: str, method: str, target: Callable[[Rig, Mishap], str] = lambda rig, mishap: "*"
-) -> Befall:
+) -> Callable[[Rig, Mishap], Awaitable[Spell]]:
     """A fault of the simulator for as long as the mishap lasts. Its options `system`, `method` and `times` are the fault's
     own, the others are the fault's options."""
 
-    async def befall(rig: Rig, mishap: Mishap) -> Ending:
+    async def befall(rig: Rig, mishap: Mishap) -> Spell:
         rest = dict(mishap.options)
         fault = Fault(
             kind=kind,
@@ -124,15 +153,9 @@ def spoils(
             until=None if mishap.until is None else rig.world.clock.now() + left(rig, mishap).total_seconds(),
             options=rest,
         )
-        rig.world.faults.add(fault)
-        return lambda: drop(rig, fault)
+        return Spell(rig, rig.world.faults.add(fault))
 
     return befall
-
-
-def drop(rig: Rig, fault: Fault) -> None:
-    rows = rig.world.faults.rows
-    rows[:] = [row for row in rows if row is not fault]
 
 
 def left(rig: Rig, mishap: Mishap) -> timedelta:
@@ -149,15 +172,17 @@ def _slug(mishap: Mishap) -> str:
     return mishap.target.replace("-", "")
 
 
-async def found(rig: Rig, mishap: Mishap, look: Callable[[], Any]) -> Any:
-    """What `look` finds, as soon as it is there; None when it is not before the mishap is over."""
-    while (seen := look()) is None and left(rig, mishap):
+async def found(rig: Rig, mishap: Mishap, look: Callable[[], T | None]) -> T:
+    """What `look` finds, as soon as it is there. Raises Missed when it is not before the mishap is over."""
+    while (seen := look()) is None:
+        if not left(rig, mishap):
+            raise Missed
         await rig.run_for(min(LOOKED_FOR, left(rig, mishap)))
     return seen
 
 
-async def victim(rig: Rig, mishap: Mishap) -> Machine | None:
-    """The tester's newest machine; anybody's without a target. None when there is none in time."""
+async def victim(rig: Rig, mishap: Mishap) -> Machine:
+    """The tester's newest machine; anybody's without a target. Raises Missed when there is none in time."""
     prefix = f"{_slug(mishap)}_" if mishap.target else ""
 
     def look() -> Machine | None:
@@ -169,5 +194,4 @@ async def victim(rig: Rig, mishap: Mishap) -> Machine | None:
         ]
         return rig.world.machines[max(rows)[1]] if rows else None
 
-    seen: Machine | None = await found(rig, mishap, look)
-    return seen
+    return await found(rig, mishap, look)

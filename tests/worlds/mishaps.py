@@ -13,13 +13,15 @@ import asyncio
 import inspect
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from tests.worlds import mishaps_forge, mishaps_grid, mishaps_machine, mishaps_own, mishaps_wire
 from tests.worlds.loop import outliving
-from tests.worlds.mishap import Ending, Kind, Mishap
+from tests.worlds.mishap import Ending, Kind, Mishap, Missed, Spell
+from tests.worlds.occasions import OFTEN, Occasion, chosen, moved
 
 if TYPE_CHECKING:
     from tests.worlds.rig import Rig
@@ -32,6 +34,7 @@ KINDS: Mapping[str, Kind] = {
     **mishaps_own.KINDS,
 }
 
+ENGINES, DAEMONS = ("embedder", "voice"), ("compute1", "compute2")
 CALM = 0.6
 """The share of a span after which nothing befalls anybody any more."""
 COUNTED = timedelta(hours=6)
@@ -93,16 +96,28 @@ ISSUE: Mapping[str, tuple[str, ...]] = {
 
 
 def drawn(
-    rng: random.Random, span: timedelta, testers: Sequence[str], *, profile: str = "all", density: float
+    rng: random.Random,
+    span: timedelta,
+    testers: Sequence[str],
+    *,
+    profile: str = "all",
+    density: float,
+    occasions: Sequence[Occasion] = (),
 ) -> tuple[Mishap, ...]:
     """A schedule, by moment: `density` mishaps for every tester in six hours, each of them over when `CALM` of the span is.
 
-    `profile`: all, mild, rough, or one kind. Raises KeyError for another one.
+    Most of them wait for one of the `occasions`, and befall whoever it is that comes or goes. `profile`: all, mild, rough, or
+    one kind. Raises KeyError for another one.
     """
     names = of_profile(profile)
     weights = [KINDS[name].weight for name in names]
     count = round(density * len(testers) * (span / COUNTED))
-    made = (draw(rng, rng.choices(names, weights)[0], span * CALM, testers) for _ in range(count))
+    everybody = list(dict.fromkeys([*testers, *(each.tester for each in occasions)]))
+    made = []
+    for _ in range(count):
+        one = draw(rng, rng.choices(names, weights)[0], span * CALM, everybody)
+        occasion = chosen(rng, one, occasions) if rng.random() < OFTEN else None
+        made.append(waiting(rng, one, occasion, span * CALM) if occasion is not None else one)
     return tuple(sorted(made, key=lambda one: (one.at, one.line())))
 
 
@@ -123,10 +138,14 @@ def draw(rng: random.Random, name: str, before: timedelta, testers: Sequence[str
     return Mishap(at, at + lasts, name, _victim(rng, kind, testers), kind.draw(rng))
 
 
+def waiting(rng: random.Random, mishap: Mishap, occasion: Occasion, before: timedelta) -> Mishap:
+    """The same, from shortly before it finds what it waits for at this occasion, over before that."""
+    target = occasion.tester if KINDS[mishap.kind].victim == "tester" else mishap.target
+    return replace(moved(rng, mishap, occasion, before), target=target)
+
+
 def _victim(rng: random.Random, kind: Kind, testers: Sequence[str]) -> str:
-    if kind.victim == "tester":
-        return rng.choice(testers)
-    return rng.choice(("embedder", "voice")) if kind.victim == "engine" else ""
+    return rng.choice({"tester": testers, "engine": ENGINES, "daemon": DAEMONS, "": ("",)}[kind.victim])
 
 
 class Fate:
@@ -136,7 +155,7 @@ class Fate:
         self._rig = rig
         self._schedule = tuple(schedule)
         self._tasks: list[asyncio.Task[None]] = []
-        self.befallen: list[Mishap] = []
+        self._befallen: list[tuple[str, Ending | None]] = []
 
     async def __aenter__(self) -> Fate:
         self._tasks = [outliving(self._one(mishap)) for mishap in self._schedule]
@@ -152,10 +171,17 @@ class Fate:
             if error is None and isinstance(result, Exception):
                 raise result
 
+    def bit(self) -> tuple[str, ...]:
+        """The kinds of those that have found something to befall, each as often as one has."""
+        return tuple(kind for kind, ending in self._befallen if not isinstance(ending, Spell) or ending.bit)
+
     async def _one(self, mishap: Mishap) -> None:
         await self._rig.run_for(mishap.at - self._rig.elapsed)
-        ending = await KINDS[mishap.kind].befall(self._rig, mishap)
-        self.befallen.append(mishap)
+        try:
+            ending = await KINDS[mishap.kind].befall(self._rig, mishap)
+        except Missed:
+            return
+        self._befallen.append((mishap.kind, ending))
         try:
             if mishap.until is not None:
                 await self._rig.run_for(mishap.until - self._rig.elapsed)
@@ -175,4 +201,4 @@ def fate(rig: Rig, schedule: Iterable[Mishap]) -> Fate:
     return Fate(rig, schedule)
 
 
-__all__ = ["CALM", "ISSUE", "KINDS", "Fate", "Kind", "Mishap", "draw", "drawn", "fate", "of_profile"]
+__all__ = ["CALM", "ISSUE", "KINDS", "Fate", "Kind", "Mishap", "draw", "drawn", "fate", "of_profile", "waiting"]

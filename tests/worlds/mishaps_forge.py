@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from examples.simulator.records import Account, App
-from tests.worlds.mishap import Ending, Kind, Mishap, found, spoils
+from tests.worlds.mishap import Ending, Kind, Mishap, Missed, found, spoils
 
 if TYPE_CHECKING:
     from tests.worlds.rig import Rig
@@ -24,10 +24,8 @@ def _account(rig: Rig, tester: str) -> Account | None:
     return rig.world.forge.account(tester)
 
 
-async def _renamed(rig: Rig, mishap: Mishap) -> Ending | None:
-    account: Account | None = await found(rig, mishap, lambda: _account(rig, mishap.target))
-    if account is None:
-        return None
+async def _renamed(rig: Rig, mishap: Mishap) -> Ending:
+    account = await found(rig, mishap, lambda: _account(rig, mishap.target))
     before = account.name
     rig.world.drift.rename_account(before, f"{before}-married")
 
@@ -39,14 +37,14 @@ async def _renamed(rig: Rig, mishap: Mishap) -> Ending | None:
 
 
 async def _deleted(rig: Rig, mishap: Mishap) -> None:
-    if await found(rig, mishap, lambda: _account(rig, mishap.target)):
-        rig.world.drift.delete_account(mishap.target)
+    await found(rig, mishap, lambda: _account(rig, mishap.target))
+    rig.world.drift.delete_account(mishap.target)
 
 
-async def _stranger(rig: Rig, mishap: Mishap) -> Ending | None:
+async def _stranger(rig: Rig, mishap: Mishap) -> Ending:
     """Somebody has an account of that name before we make ours; an admin has it removed in the end."""
     if _account(rig, mishap.target) is not None:
-        return None
+        raise Missed
     rig.world.drift.add_account(mishap.target, f"{mishap.target}@elsewhere.org")
     made = _account(rig, mishap.target)
 
@@ -62,15 +60,11 @@ def _app(rig: Rig, tester: str) -> App | None:
 
 
 async def _app_deleted(rig: Rig, mishap: Mishap) -> None:
-    app: App | None = await found(rig, mishap, lambda: _app(rig, mishap.target))
-    if app is not None:
-        rig.world.drift.delete_app(app.name)
+    rig.world.drift.delete_app((await found(rig, mishap, lambda: _app(rig, mishap.target))).name)
 
 
 async def _app_duplicated(rig: Rig, mishap: Mishap) -> None:
-    app: App | None = await found(rig, mishap, lambda: _app(rig, mishap.target))
-    if app is not None:
-        rig.world.drift.duplicate_app(app.name)
+    rig.world.drift.duplicate_app((await found(rig, mishap, lambda: _app(rig, mishap.target))).name)
 
 
 def _store_of(rig: Rig, mishap: Mishap) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from examples.simulator.compute import Compute
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def _daemon(rig: Rig, mishap: Mishap) -> Compute:
-    return rig.world.daemons[mishap.target or next(iter(rig.world.daemons))]
+    """The one that it names; the first one where there is none of that name."""
+    daemons = rig.world.daemons
+    return daemons.get(mishap.target) or next(iter(daemons.values()))
 
 
 def _name_of_daemon(rig: Rig, mishap: Mishap) -> str:
@@ -40,9 +43,9 @@ _CLIENT_IS_DEAD = spoils("restart_required", "compute", "*", _name_of_daemon)
 
 async def _client_dead(rig: Rig, mishap: Mishap) -> Ending:
     """Until somebody restarts the daemon."""
-    await _CLIENT_IS_DEAD(rig, mishap)
-    rig.world.faults.rows[-1].until = None
-    return lambda: rig.world.drift.restart_daemon(_name_of_daemon(rig, mishap))
+    spell = await _CLIENT_IS_DEAD(rig, mishap)
+    spell.fault.until = None
+    return replace(spell, then=lambda: rig.world.drift.restart_daemon(_name_of_daemon(rig, mishap)))
 
 
 async def _restarted(rig: Rig, mishap: Mishap) -> Ending:
@@ -81,25 +84,20 @@ async def _fragmented(rig: Rig, mishap: Mishap) -> Ending:
     return give_back
 
 
-async def _crash_loop(rig: Rig, mishap: Mishap) -> Ending | None:
+async def _crash_loop(rig: Rig, mishap: Mishap) -> Ending:
     """In the end the grid gives it up, and it is listed no more."""
     machine = await victim(rig, mishap)
-    if machine is None:
-        return None
     rig.world.drift.crash_loop(machine.state.key)
     rig.world.cut(machine)
     return lambda: rig.world.drift.delete_vm(machine.state.key)
 
 
 async def _vanish(rig: Rig, mishap: Mishap) -> None:
-    if machine := await victim(rig, mishap):
-        rig.world.drift.delete_vm(machine.state.key)
+    rig.world.drift.delete_vm((await victim(rig, mishap)).state.key)
 
 
-async def _cut_off(rig: Rig, mishap: Mishap) -> Ending | None:
+async def _cut_off(rig: Rig, mishap: Mishap) -> Ending:
     machine = await victim(rig, mishap)
-    if machine is None:
-        return None
     rig.world.drift.set_reachable(machine.state.key, False)
     return lambda: _back(rig, machine.state.key)
 
@@ -125,7 +123,7 @@ KINDS: Mapping[str, Kind] = {
         "answered as made, and gone some time later",
         spoils("rolled_back_later", "compute", "deploy_*", things_of),
         (5.0, 20.0),
-        _a_while(5, 900, times=1),
+        lambda rng: {"method": rng.choice(("deploy_vm", "deploy_webgateway")), **_a_while(5, 900, times=1)(rng)},
         "tester",
     ),
     "gateway_failed_but_exists": Kind(

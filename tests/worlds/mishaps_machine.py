@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from examples.simulator.catalogue import OWNER, PROXY
@@ -23,20 +24,18 @@ def _a_command(rng: random.Random) -> dict[str, Any]:
 
 async def _rekeyed_by_rebuild(rig: Rig, mishap: Mishap) -> None:
     """The machine is lost, and the next one answers at the same address with a key of its own."""
-    if machine := await victim(rig, mishap):
-        await spoils("address_reused", "compute", "deploy_vm", things_of)(rig, _once(mishap))
-        rig.world.drift.delete_vm(machine.state.key)
+    machine = await victim(rig, mishap)
+    await spoils("address_reused", "compute", "deploy_vm", things_of)(rig, _once(mishap))
+    rig.world.drift.delete_vm(machine.state.key)
 
 
 def _once(mishap: Mishap) -> Mishap:
     return Mishap(mishap.at, None, mishap.kind, mishap.target, {"times": 1})
 
 
-async def _rekeyed(rig: Rig, mishap: Mishap) -> Ending | None:
+async def _rekeyed(rig: Rig, mishap: Mishap) -> Ending:
     """Until an admin has found out why, and put it right."""
     machine = await victim(rig, mishap)
-    if machine is None:
-        return None
     before = rig.world.drift.change_host_key(machine.state.key)
 
     def put_right() -> None:
@@ -46,8 +45,8 @@ async def _rekeyed(rig: Rig, mishap: Mishap) -> Ending | None:
     return put_right
 
 
-async def _service(rig: Rig, mishap: Mishap) -> tuple[Machine, str] | None:
-    """A service of the victim's that runs: the one that the options name, or any."""
+async def _service(rig: Rig, mishap: Mishap) -> tuple[Machine, str]:
+    """A service of the victim's that runs: the one that the options name, or any. Raises Missed."""
 
     def look() -> tuple[Machine, str] | None:
         for machine in rig.world.machines.values():
@@ -57,20 +56,16 @@ async def _service(rig: Rig, mishap: Mishap) -> tuple[Machine, str] | None:
                     return machine, running[int(mishap.options.get("service", 0)) % len(running)]
         return None
 
-    seen: tuple[Machine, str] | None = await found(rig, mishap, look)
-    return seen
+    return await found(rig, mishap, look)
 
 
 async def _said_to_run(rig: Rig, mishap: Mishap) -> None:
-    if seen := await _service(rig, mishap):
-        rig.world.drift.kill_service(seen[0].state.key, seen[1])
+    machine, service = await _service(rig, mishap)
+    rig.world.drift.kill_service(machine.state.key, service)
 
 
-async def _said_to_be_dead(rig: Rig, mishap: Mishap) -> Ending | None:
-    seen = await _service(rig, mishap)
-    if seen is None:
-        return None
-    (machine, service), state = seen, str(mishap.options.get("state", "stopped"))
+async def _said_to_be_dead(rig: Rig, mishap: Mishap) -> Ending:
+    (machine, service), state = await _service(rig, mishap), str(mishap.options.get("state", "stopped"))
     rig.world.drift.misreport_service(machine.state.key, service, state)
 
     def put_right() -> None:
@@ -86,16 +81,14 @@ _LIES = spoils("supervisor_lies", "machine", "service start")
 
 async def _start_lies(rig: Rig, mishap: Mishap) -> Ending:
     """Until an admin notices, where it befell a shared engine: those are the admins' own."""
-    away = await _LIES(rig, mishap)
+    spell = await _LIES(rig, mishap)
 
     def noticed() -> None:
-        if away is not None:
-            away()
         for engine in rig.world.state.engines:
             if not rig.world.admin.alive(engine.service):
                 rig.world.drift.restart_engine(engine.name)
 
-    return noticed
+    return replace(spell, then=noticed)
 
 
 async def _published_broken(rig: Rig, mishap: Mishap) -> Ending:

@@ -80,15 +80,13 @@ async def _echoes(rig: Rig, mishap: Mishap) -> Ending:
     system, method, kind = ECHOED[int(mishap.options.get("which", 0)) % len(ECHOED)]
     rest = {key: value for key, value in mishap.options.items() if key != "which"}
     faulty = replace(mishap, options={**rest, "system": system, "method": method})
-    ending = await spoils(kind, system, method)(rig, faulty)
+    spell = await spoils(kind, system, method)(rig, faulty)
     rig.world.faults.echoes += 1
 
     def hushed() -> None:
         rig.world.faults.echoes -= 1
-        if ending is not None:
-            ending()
 
-    return hushed
+    return replace(spell, then=hushed)
 
 
 def _an_echo(rng: random.Random) -> dict[str, Any]:

@@ -19,10 +19,13 @@ from tests.worlds import edits as editing
 from tests.worlds.edits import Edit
 from tests.worlds.mishaps import Mishap
 from tests.worlds.mishaps import drawn as drawn_mishaps
+from tests.worlds.occasions import occasions_of
 
 SECOND = timedelta(seconds=1)
 CALM = 0.6
 """The share of the span in which things happen."""
+A_DAEMONS = 20
+"""Testers for whom a daemon has room, with something to spare."""
 NAMES = ("alice", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy", "karl")
 
 
@@ -64,6 +67,7 @@ class Story:
     fleet: dict[str, Any] = field(default_factory=dict)
     """Laid over the rig's Fleet."""
     events: tuple[Event, ...] = ()
+    daemons: int = 1
 
     @staticmethod
     def drawn(
@@ -75,12 +79,14 @@ class Story:
         names = names_of(testers)
         many = testers * (span / timedelta(hours=6))
         number = max(2, round(chance.uniform(0.5, 1.5) * edits * many))
-        events: list[Event] = [*editing.drawn(random.Random(f"edits {seed}"), eventful, names, count=number)]
-        mishaps = random.Random(f"mishaps {seed}")
-        events += drawn_mishaps(mishaps, span, names, profile=profile, density=density)
+        edited = editing.drawn(random.Random(f"edits {seed}"), eventful, names, count=number)
+        mishaps, occasions = random.Random(f"mishaps {seed}"), occasions_of(names, edited)
+        events: list[Event] = [*edited]
+        events += drawn_mishaps(mishaps, span, names, profile=profile, density=density, occasions=occasions)
         events += _kills(random.Random(f"kills {seed}"), eventful)
         events.sort(key=lambda event: event.at)
-        return Story(seed, testers, span, chance.randrange(24), _fleet(chance), tuple(events))
+        hour, fleet, daemons = chance.randrange(24), _fleet(chance), testers // A_DAEMONS + chance.choice((1, 1, 2))
+        return Story(seed, testers, span, hour, fleet, tuple(events), daemons)
 
     def text(self) -> str:
         """To be kept and pasted."""
@@ -89,6 +95,7 @@ class Story:
             f"testers {self.testers}",
             f"span {self.span / SECOND:.0f}",
             f"hour {self.hour}",
+            f"daemons {self.daemons}",
             f"fleet {json.dumps(self.fleet)}",
         ]
         return "".join(f"{line}\n" for line in [*head, *map(line_of, self.events)])
@@ -106,7 +113,7 @@ class Story:
                 head[word] = rest
         span = float(head["span"]) * SECOND
         size = int(head["seed"]), int(head["testers"]), span, int(head["hour"])
-        return Story(*size, json.loads(head["fleet"]), tuple(events))
+        return Story(*size, json.loads(head["fleet"]), tuple(events), int(head.get("daemons", 1)))
 
     def of(self, events: Iterable[Event]) -> Story:
         """The same with only these of its events."""

@@ -1,4 +1,4 @@
-"""A rotating share of all crash points; `make crash-points` dies at every one of them."""
+"""An eighth of all crash points, other ones each day; `make crash-points` dies at every one of them."""
 
 from __future__ import annotations
 
@@ -12,26 +12,40 @@ from controller.engine import Engine
 from controller.passes import rows
 from controller.passes.snapshot import Snapshot
 from reconcilers.facts import ObjectState, OutsideObject
+from tests.worlds import crash_points
 from tests.worlds.crash_points import run_scenario, share_and_made
 from tests.worlds.crash_scenarios import SCENARIOS
 from tests.worlds.crash_state import differences
 from tests.worlds.deaths import Awaits
 from tests.worlds.loop import in_virtual_time
+from tests.worlds.rig import Rig
+from tests.worlds.watch import Watch
 
 pytestmark = pytest.mark.long
 
-EVERY = {"cold-add": 1000, "update": 300, "drift": 900, "rotation": 400, "rebuild": 1000, "removal": 180}
-"""Somewhat less than a scenario has boundaries: one or two are tried today, beside those after every call that makes or deletes
-something."""
+EVERY = 24
+"""Boundaries: about three in a row are one and the same death. Beside those after every call that makes or deletes something."""
 TODAY = date.today().toordinal()
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_wherever_it_dies_the_end_is_the_same(name: str) -> None:
-    told = run_scenario(SCENARIOS[name], share_and_made(EVERY[name], TODAY * 37))
+    told = run_scenario(SCENARIOS[name], share_and_made(EVERY, TODAY), jobs=2)
     print(told)
     assert told.deaths > 0
     assert not told.failures, "\n".join((f"day {TODAY}", *told.failures))
+
+
+def test_what_must_hold_is_asked_of_the_life_that_nobody_ended_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wary(rig: Rig) -> Watch:
+        watch = Watch(rig)
+        watch.violated("Doubled", "a thing", "two of it")
+        return watch
+
+    monkeypatch.setattr(crash_points, "Watch", wary)
+    with pytest.raises(AssertionError, match=r"update, where nobody died: .*two of it"):
+        run_scenario(SCENARIOS["update"], lambda number, what: False)
 
 
 def test_a_death_that_leaves_something_behind_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from reconcilers.facts import SignInGateFacts
 from tests.lessons.conftest import SELDOM, fault
 from tests.worlds.loop import in_virtual_time, run
 from tests.worlds.rig import Rig, world
+from tests.worlds.watch import Watch
 
 LEAN: dict[str, Any] = {"componentSets": {"demo": ["hero_books"]}, "engines": []}
 """With the usual timings: doors are about them."""
@@ -104,6 +105,29 @@ async def test_an_open_door_that_cannot_be_shut_is_tried_at_every_poll_however_m
         wire.broken = False
         await w.until(lambda: not open_doors(w.world), "it is shut", within=timedelta(seconds=20))
         await w.ready("alice")
+        w.excuse("OpenDoor")
+
+
+@in_virtual_time
+async def test_a_door_that_stays_open_whatever_its_machine_is_told_loses_its_gateway(tmp_path: Path) -> None:
+    """It answers, and takes no writes; when it does again, the door is shut and gets a new gateway."""
+    async with world(tmp_path, ["alice"], fleet=LEAN) as w:
+        watch = Watch(w)
+        wire = NoWrites(w)
+        w.hooks.append(wire)
+        await w.ready("alice")
+        fqdn = w.fqdn("alice")
+        wire.broken = True
+        await ungate(w)
+        await w.until(lambda: not w.books()["gateways"], "its gateway goes", within=timedelta(minutes=7))
+        assert len(wire.tried) > 21
+        await w.run_for(timedelta(minutes=10))
+        assert (w.books()["gateways"], calls(w, "deploy_webgateway"), w.books()["vms"]) == (0, 1, 1)
+        wire.broken = False
+        await w.ready("alice")
+        assert w.fqdn("alice") != fqdn
+        assert open_doors(w.world) == []
+        watch.raise_any()
         w.excuse("OpenDoor")
 
 

@@ -4,20 +4,24 @@ turn it is."""
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from controller.orphans import FOUND
 from tests.lessons.conftest import WITH_ENGINES
+from tests.worlds import mishaps_wire
 from tests.worlds.loop import in_virtual_time
-from tests.worlds.mishaps import KINDS, Mishap, draw, fate
+from tests.worlds.mishaps import KINDS, Mishap, draw, fate, waiting
+from tests.worlds.occasions import Occasion
 from tests.worlds.rig import Rig, world
 
-COMING_UP = timedelta(minutes=13)
-"""A tester is Ready after six or seven minutes when all goes well."""
+LONGEST = timedelta(minutes=25)
+"""Of what is drawn here: a tester is Ready after six or seven minutes when all goes well."""
 BOUND = timedelta(minutes=45)
 """From the end of a mishap until all is well: a machine that was ordered just before and never finds its network is given up
 after 20 minutes, and a new one takes 7; the longest wait after failures is 10; releases are asked for anew within 15."""
@@ -39,36 +43,69 @@ def of(w: Rig, tester: str) -> dict[str, int]:
     }
 
 
+ON_THE_WIRE = frozenset(kind for kind in mishaps_wire.KINDS if not kind.startswith(("listing_", "server_")))
+MADE = tuple(call for call in mishaps_wire.WRITES if not call[1].startswith(("*", "delete")))
+GOING = (("compute", "delete_vm"), ("compute", "delete_webgateway"), ("forge", "DELETE *"))
+"""The calls that make something for who comes, and that take it away from who goes."""
+
 QUICK = frozenset(
     {
-        "timeout_after_effect",
-        "error_reported_though_created",
+        "timeout_after_effect deploy_vm",
+        "timeout_after_effect delete_vm",
+        "error_reported_though_created deploy_webgateway",
+        "error_reported_though_created delete_webgateway",
         "listing_truncated",
         "vm_vanishes",
         "token_revoked",
         "clock_jumps",
     }
 )
-"""The kinds that every `make test` tries; `make long` tries all of them."""
+"""The cases that every `make test` tries; `make long` tries all of them."""
 
 
-def each(kinds: Iterable[str]) -> list[Any]:
-    return [pytest.param(kind, marks=() if kind in QUICK else pytest.mark.long) for kind in kinds]
+def each(cases: Iterable[str]) -> list[Any]:
+    return [pytest.param(case, marks=() if case in QUICK else pytest.mark.long) for case in cases]
 
 
+def cases(kinds: Iterable[str], calls: Sequence[tuple[str, str]]) -> list[Any]:
+    """Each kind; what can befall any call, at each of these."""
+    found = [[f"{kind} {method}" for _, method in calls] if kind in ON_THE_WIRE else [kind] for kind in kinds]
+    return each(case for several in found for case in several)
+
+
+def drawn(case: str, calls: Sequence[tuple[str, str]], occasion: Occasion) -> Mishap:
+    """A mishap of alice's, drawn by its name, from shortly before it finds what it waits for."""
+    rng, (kind, _, method) = random.Random(f"{case} {SEED}"), case.partition(" ")
+    one = draw(rng, kind, LONGEST, ["alice"])
+    named = next(({"system": system, "method": method} for system, name in calls if name == method), {})
+    return waiting(
+        rng, replace(one, options={**one.options, **named, **OPTIONS.get(kind, {})}), occasion, occasion.at + LONGEST
+    )
+
+
+ALL_OF_IT = {"system": "compute", "method": "list_vms"}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "listing_omits": ALL_OF_IT,
+    "listing_truncated": {**ALL_OF_IT, "keep": 0},
+    "listing_lags": {"seconds": 60},
+}
+"""So that it takes something away from a listing of one, and of what bears a name that tells whose it is."""
 ONE_EACH = {"vms": 1, "gateways": 1, "apps": 1, "accounts": 1}
 NOTHING_BUT_THE_ACCOUNT = {"vms": 0, "gateways": 0, "apps": 0}
+NOBODY_COMES_UP = ("teardown_lags", "teardown_takes_an_hour")
+"""To do with taking away alone."""
 
 
-@pytest.mark.parametrize("kind", each(KINDS))
+@pytest.mark.parametrize("case", cases((kind for kind in KINDS if kind not in NOBODY_COMES_UP), MADE))
 @in_virtual_time
-async def test_who_comes_up_meanwhile_is_ready_soon_after_and_has_one_of_each(tmp_path: Path, kind: str) -> None:
-    mishap = draw(random.Random(f"{kind} {SEED}"), kind, COMING_UP, ["alice"])
+async def test_who_comes_up_meanwhile_is_ready_soon_after_and_has_one_of_each(tmp_path: Path, case: str) -> None:
+    mishap = drawn(case, MADE, Occasion(timedelta(0), "alice"))
     async with world(tmp_path, ["alice"], fleet=WITH_ENGINES, seed=SEED) as w:
-        async with fate(w, [mishap]):
+        async with fate(w, [mishap]) as it:
             await w.run_for(mishap.ended)
+        assert it.bit() == (mishap.kind,), mishap.line()
         await w.ready("alice", within=BOUND)
-        left_over = {"gateways": 2} if kind == "name_taken_by_our_leftover" else {}
+        left_over = {"gateways": 2} if mishap.kind == "name_taken_by_our_leftover" else {}
         await w.until(
             lambda: of(w, "alice") in ({**ONE_EACH, **left_over}, ONE_EACH),
             f"one of each, after {mishap.line()}",
@@ -78,7 +115,8 @@ async def test_who_comes_up_meanwhile_is_ready_soon_after_and_has_one_of_each(tm
 
 TO_DO_WITH_LEAVING = (
     *("timeout_after_effect", "timeout_before", "error_reported_though_created", "http_502", "slow"),
-    *("listing_lags", "listing_omits", "listing_truncated", "teardown_lags", "teardown_takes_an_hour"),
+    *("cut_mid_answer", "half_json", "html_200", "throttled", "throttled_without_a_word"),
+    *("listing_omits", "listing_truncated", "teardown_lags", "teardown_takes_an_hour"),
     *(
         "daemon_client_dead",
         "daemon_restarted",
@@ -94,20 +132,32 @@ TO_DO_WITH_LEAVING = (
 """The others were tried once: what has to do with installing and starting befalls nobody who leaves."""
 
 
-@pytest.mark.parametrize("kind", each(TO_DO_WITH_LEAVING))
+@pytest.mark.parametrize("case", cases(TO_DO_WITH_LEAVING, GOING))
 @in_virtual_time
-async def test_who_leaves_meanwhile_is_gone_soon_after_and_nothing_is_left(tmp_path: Path, kind: str) -> None:
-    async with world(tmp_path, ["alice"], fleet=WITH_ENGINES, seed=SEED) as w:
+async def test_who_leaves_meanwhile_is_gone_soon_after_and_nothing_is_left(tmp_path: Path, case: str) -> None:
+    about = ["alice", "carol"] if case.startswith("listing_") else ["alice"]  # nobody looks when nobody is left
+    async with world(tmp_path, about, fleet=WITH_ENGINES, seed=SEED) as w:
         await w.ready("alice")
-        drawn = draw(random.Random(f"{kind} {SEED} leaves"), kind, timedelta(minutes=6), ["alice"])
-        mishap = Mishap(w.elapsed + drawn.at, w.elapsed + drawn.ended, kind, drawn.target, drawn.options)
-        async with fate(w, [mishap]):
-            await w.run_for(timedelta(minutes=1))
+        removed = w.elapsed + timedelta(minutes=2)
+        one = drawn(case, GOING, Occasion(removed, "alice", goes=True))
+        mishap = replace(one, at=min(one.at, removed - timedelta(seconds=1)))
+        async with fate(w, [mishap]) as it:
+            await w.run_for(removed - w.elapsed)
             w.remove("alice")
             await w.run_for(mishap.ended - w.elapsed)
+        assert it.bit() == (mishap.kind,), mishap.line()
         await w.gone("alice", within=UNTIL_NOTHING_IS_LEFT)
+
+        async def told_of_orphans() -> bool:
+            return FOUND in {condition.reason for condition in (await w.conditions("")).values()}
+
         left = {what: count for what, count in of(w, "alice").items() if what != "accounts"}
-        assert left == NOTHING_BUT_THE_ACCOUNT, mishap.line()
+        if case.startswith("listing_") and left != NOTHING_BUT_THE_ACCOUNT:
+            await w.until(
+                told_of_orphans, "what no listing has shown for longer than the grace is told", timedelta(hours=3)
+            )
+        else:
+            assert left == NOTHING_BUT_THE_ACCOUNT, mishap.line()
 
 
 SAID = {

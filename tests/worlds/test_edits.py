@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.worlds.edits import PAUSE, SPOILING, Asked, Desk, Edit, drawn, wishes
+from tests.worlds.edits import FLEET, PAUSE, SPOILING, Asked, Desk, Edit, drawn, wishes
 from tests.worlds.living import all_well
 from tests.worlds.loop import START, VirtualLoop, in_virtual_time
 from tests.worlds.rig import Rig, world
@@ -165,6 +165,29 @@ def test_a_schedule_of_edits_is_read_back_from_its_lines() -> None:
         edit.kind for seed in range(50) for edit in drawn(random.Random(seed), timedelta(hours=5), NAMES, count=20)
     }
     assert {"add", "remove", "put_back", "pause", "resume", "break", "mend", "expire", "extend", "fleet"} <= kinds
+    assert {"break_fleet", "mend_fleet", "vanish", "reappear"} <= kinds
+
+
+@in_virtual_time
+async def test_nobody_is_removed_by_an_empty_folder_or_by_more_going_at_once_than_may(tmp_path: Path) -> None:
+    names = ["alice", "carol"]
+    async with world(tmp_path, names, fleet={**LEAN, "safety": {"maxRemovals": 1}}) as w:
+        desk = Desk(w, {name: {} for name in names})
+        await w.until(w._all_taken_in, "the first reading")
+        before = {file.name: file.read_bytes() for file in w.places.folder.glob("*.yaml")}
+        for kind, spec in (("vanish", {}), ("vanish", {"but": FLEET}), ("break_fleet", {"how": "half"})):
+            desk.do(Edit(timedelta(0), kind, "", spec))
+            await w.run_for(timedelta(minutes=2))
+            assert [(row.name, row.leaving) for row in await w.store.testers()] == [("alice", False), ("carol", False)]
+            desk.mend_all()
+            assert {file.name: file.read_bytes() for file in w.places.folder.glob("*.yaml")} == before
+            await w.until(w._all_taken_in, "what it was")
+        desk.do(Edit(timedelta(0), "vanish", "", {"but": FLEET}))
+        desk.do(Edit(timedelta(0), "edit", "alice", {"allowlist": ["bob"]}))
+        desk.do(Edit(timedelta(0), "remove", "carol"))
+        desk.mend_all()
+        assert sorted(file.name for file in w.places.folder.glob("*.yaml")) == ["alice.yaml", FLEET]
+        assert "bob" in (w.places.folder / "alice.yaml").read_text()
 
 
 @pytest.mark.parametrize("how", sorted(SPOILING))

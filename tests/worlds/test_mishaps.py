@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ from typing import Any
 import pytest
 
 from tests.worlds import mishap_probes as probes
+from tests.worlds.edits import Edit
 from tests.worlds.loop import in_virtual_time
 from tests.worlds.mishap_probes import Probe, Scene
 from tests.worlds.mishaps import CALM, ISSUE, KINDS, Mishap, drawn, fate
+from tests.worlds.occasions import ACCOUNT, APP, GATEWAY, MACHINE, Occasion, due_of, occasions_of
+from tests.worlds.story import Story, names_of
 
 LASTS = timedelta(hours=9)
 LIST_NODES = {"system": "compute", "method": "list_nodes"}
@@ -195,6 +199,64 @@ def test_every_kind_is_drawn_and_can_be_told_in_a_line() -> None:
     assert {one.kind for one in schedule} == set(KINDS)
     for one in schedule:
         assert Mishap.of_line(one.line()) == one
+
+
+MAKING = (
+    *("deploy_rolls_back", "rolled_back_later", "vm_never_reachable", "gateway_failed_but_exists", "slow_chain"),
+    *("name_taken_by_a_stranger", "name_taken_by_our_leftover", "account_of_a_stranger", "mail_answer_lost"),
+    *("install_fails_once", "install_fails_always", "start_lies", "start_races"),
+)
+ON_THE_WIRE = ("timeout_after_effect", "timeout_before", "error_reported_though_created", "cut_mid_answer", "half_json")
+
+
+def waits_at(mishap: Mishap, story: Story) -> list[Occasion]:
+    """Where, in its story, it lasts while what it waits for is done to whom it befalls."""
+    due, edits = due_of(mishap), [event for event in story.events if isinstance(event, Edit)]
+    return [
+        each
+        for each in occasions_of(names_of(story.testers), edits)
+        if each.goes == due.goes
+        and (KINDS[mishap.kind].victim != "tester" or mishap.target == each.tester)
+        and mishap.at <= each.at + timedelta(seconds=due.most)
+        and each.at + timedelta(seconds=due.least) <= mishap.ended
+    ]
+
+
+def test_what_befalls_a_making_is_drawn_around_one_and_befalls_who_is_added_later_too() -> None:
+    often, found, whom = Counter[str](), Counter[str](), set[str]()
+    for seed in range(1500):
+        story = Story.drawn(seed, 2, timedelta(hours=3))
+        for mishap in story.events:
+            if isinstance(mishap, Mishap) and (
+                mishap.kind in MAKING or due_of(mishap) in (MACHINE, GATEWAY, ACCOUNT, APP)
+            ):
+                waits = waits_at(mishap, story)
+                often[mishap.kind] += 1
+                found[mishap.kind] += bool(waits)
+                whom |= {each.tester for each in waits if mishap.target == each.tester}
+    assert set(often) >= {*MAKING, *ON_THE_WIRE}
+    assert {kind: (found[kind], often[kind]) for kind in often if found[kind] < 0.6 * often[kind]} == {}
+    assert {"alice", "carol", "newa", "newb"} <= whom
+
+
+@in_virtual_time
+async def test_what_has_found_nothing_to_befall_is_told_apart(tmp_path: Path) -> None:
+    scene = await Scene.furnished(tmp_path)
+    now, minute = scene.rig.elapsed, timedelta(minutes=1)
+    befalls = Mishap(now, now + minute, "http_502", "", LIST_NODES)
+    schedule = [
+        befalls,
+        replace(befalls, options=LIST_VMS),  # which nobody asks for
+        Mishap(now, now + minute, "app_deleted", "alice"),
+        Mishap(now, now + minute, "vm_vanishes", "carol"),  # who has none
+        Mishap(now, now + minute, "account_of_a_stranger", "alice"),  # whose name is taken
+    ]
+    async with fate(scene.rig, schedule) as it:
+        await scene.rest(2)
+        await probes.daemon_answers(scene)
+        await scene.rest(61)
+    assert sorted(it.bit()) == ["app_deleted", "http_502"]
+    await scene.rig.store.aclose()
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 
+from reconcilers.account import AccountReconciler
+from reconcilers.errors import Blocked
 from tests.worlds import living
 from tests.worlds.__main__ import main
 from tests.worlds.edits import Edit
 from tests.worlds.living import Outcome, live
 from tests.worlds.mishaps import Mishap
+from tests.worlds.standing import explained
 from tests.worlds.story import Event, Kill, Story, line_of
 
 SPAN = timedelta(hours=3)
@@ -100,6 +103,42 @@ def test_who_stands_still_for_a_reason_and_a_person_is_told_and_is_no_failure(tm
     outcome = live(tmp_path, story_of(asked))
     assert outcome.failure is None, told(outcome)
     assert outcome.standing == ("alice: AccountMissing (an admin)",)
+
+
+def test_only_what_happened_to_a_tester_explains_why_it_stands_still() -> None:
+    renamed, stranger = (
+        Mishap(minutes(1), minutes(9), kind, "alice") for kind in ("user_renamed", "account_of_a_stranger")
+    )
+    assert explained("alice", [renamed]) == explained("carol", [renamed, stranger]) == frozenset()
+    assert explained("alice", [renamed, stranger]) == {"AccountRenamed", "EmailTaken"}
+
+
+def test_an_excuse_that_nothing_explains_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A controller that makes nobody anything, and says that an admin must act."""
+
+    async def sulks(*_: object) -> None:
+        raise Blocked("I do not feel like it", system="Forge", reason="Lazy")
+
+    monkeypatch.setattr(AccountReconciler, "observe", sulks)
+    failure = live(tmp_path, story_of()).failure
+    assert failure is not None
+    assert (failure.kind, "alice is not Ready" in failure.text) == ("liveness", True)
+
+
+def test_there_are_daemons_enough_for_everybody_and_sometimes_one_more() -> None:
+    assert {Story.drawn(seed, 2, SPAN).daemons for seed in range(20)} == {1, 2}
+    assert {Story.drawn(seed, 200, minutes(1)).daemons for seed in range(20)} == {11, 12}
+    assert Story.of_text("seed 1\ntesters 1\nspan 60\nhour 0\nfleet {}\n").daemons == 1  # of before
+
+
+def test_what_never_befell_anybody_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missed = Mishap(minutes(30), minutes(32), "account_of_a_stranger", "alice")
+    story_drawn = story_of(missed, Mishap(minutes(31), minutes(32), "clock_jumps"))
+    monkeypatch.setattr(Story, "drawn", lambda *_, **__: story_drawn)
+    assert main(["--worlds", "1", "--processes", "1", "--place", str(tmp_path)]) == 0
+    assert "never befell anybody: account_of_a_stranger (of 1)\n" in capsys.readouterr().out
 
 
 def test_a_world_that_fails_is_shortened_kept_and_can_be_lived_again(

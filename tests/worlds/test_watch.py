@@ -24,9 +24,9 @@ from tests.worlds.watch import RULES, Watch
 from tests.worlds.watch_things import TWIN_PASSES
 from tests.worlds.wire import RESEND, daemon_host
 
-FLEET: dict[str, Any] = {**FEW, "timing": {"poll": "10s"}}  # releases as often as usual: their hours excuse a write
+FLEET: dict[str, Any] = {**FEW, "timing": {"poll": "10s", "releasesEvery": "3h"}}
 
-LATER = timedelta(minutes=2)
+A_MINUTE, LATER = timedelta(minutes=1), timedelta(minutes=2)
 
 
 def journal(w: Rig, step: str, verb: str, target: str, tester: str = "alice") -> PutJournal:
@@ -47,6 +47,28 @@ def another_vm(w: Rig, name: str) -> None:
     w.world.changed()
 
 
+def listed(w: Rig, method: str) -> None:
+    """As if a daemon had listed what it has."""
+    w.world.log.add(w.world.clock.now(), next(iter(w.world.daemons)), "POST", f"/rpc {method}", "client", False, 200)
+
+
+async def listed_for_long(w: Rig) -> None:
+    """Until everything there must have been told."""
+    for _ in range(3):
+        await w.run_for(timedelta(minutes=6))
+        listed(w, "list_vms")
+
+
+def letter(w: Rig) -> dict[str, Any]:
+    """As alice got it."""
+    return w.world.mailbox[0].model_dump(include={"sender", "to", "subject", "text"})
+
+
+def served(w: Rig, method: str, what: str, status: int) -> None:
+    """As if we had asked Forge for a write."""
+    w.world.log.add(w.world.clock.now(), "forge", method, what, "controller", True, status)
+
+
 async def doubled(w: Rig, watch: Watch) -> None:
     row = row_of(watch, "machine")
     second = replace(row, attempt=2, name=vm_name("alice", watch.books.testers["alice"].uid, 1, 2), identity={})
@@ -57,11 +79,7 @@ async def doubled(w: Rig, watch: Watch) -> None:
 
 async def unknown(w: Rig, watch: Watch) -> None:
     another_vm(w, vm_name("alice", watch.books.testers["alice"].uid, 7, 1))
-    daemon = next(iter(w.world.daemons))
-    for _ in range(2):
-        w.world.log.add(w.world.clock.now(), daemon, "POST", "/rpc list_vms", "client", False, 200)
-        await w.run_for(timedelta(minutes=6))
-    w.world.log.add(w.world.clock.now(), daemon, "POST", "/rpc list_vms", "client", False, 200)
+    await listed_for_long(w)
 
 
 async def unproven(w: Rig, watch: Watch) -> None:
@@ -82,9 +100,7 @@ async def left_open(w: Rig, watch: Watch) -> None:
 
 
 async def mailed_twice(w: Rig, watch: Watch) -> None:
-    mail = w.world.mailbox[0]
-    fields = mail.model_dump(include={"sender", "to", "subject", "text"})
-    w.world.post.deliver("resend", {**fields, "key": "another"})
+    w.world.post.deliver("resend", {**letter(w), "key": "another"})
     w.world.changed()
 
 
@@ -95,7 +111,7 @@ async def mailed_too_soon(w: Rig, watch: Watch) -> None:
 
 
 async def adopted(w: Rig, watch: Watch) -> None:
-    w.world.log.add(w.world.clock.now(), "forge", "PATCH", "/api/v1/admin/users/bob", "controller", True, 422)
+    served(w, "PATCH", "/api/v1/admin/users/bob", 422)
 
 
 async def removed(w: Rig, watch: Watch) -> None:
@@ -184,7 +200,9 @@ async def test_a_twin_that_nobody_declares_is_found(tmp_path: Path) -> None:
         await w.ready("alice")
         w.kill()
         another_vm(w, w.vm("alice"))
-        await w.run_for(LATER)
+        await w.run_for(A_MINUTE)
+        listed(w, "list_vms")
+        await w.run_for(A_MINUTE)
         for _ in range(TWIN_PASSES):
             watch.raise_any()
             watch._passed("alice", w.clock.now(), 0)

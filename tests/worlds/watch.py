@@ -15,7 +15,7 @@ instant when it began to the instant when it is next looked at.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -24,8 +24,11 @@ import yaml
 
 from controller.intake import Revision, Taken
 from controller.records import Change, JournalEntry, Outcome, PutJournal
+from examples.simulator.faults import Fault, Faults
+from examples.simulator.http import Answer
 from examples.simulator.log import Entry
 from examples.simulator.world import World
+from reconcilers.backends.machine import MachineAddress, MachineAnswer, Question
 from specs.fleet import Fleet, Timing
 from tests.worlds.rig import Rig
 from tests.worlds.watch_books import Books
@@ -33,6 +36,8 @@ from tests.worlds.watch_calls import Calls, Quiet
 from tests.worlds.watch_doors import Doors
 from tests.worlds.watch_people import People
 from tests.worlds.watch_things import Things
+
+Answering = Callable[[MachineAddress, Question], Coroutine[Any, Any, MachineAnswer]]
 
 RULES: Mapping[str, str] = {
     "Doubled": "never two VMs, gateways or OAuth apps for one tester beyond a declared quarantine",
@@ -82,7 +87,7 @@ class Watch:
         self.violations: list[Violation] = []
         self.books = Books()
         self.fleet: Fleet | None = None  # of the last revision that was taken in and had one
-        self.faulted_at: datetime | None = None  # when the world was last seen to lie
+        self._lied: dict[str, datetime] = {}  # by system: when a fault last had its way with a call
         self.begun = self.life_began = self.now()
         self._excused: list[tuple[str, str]] = []
         self._seen: set[tuple[str, str]] = set()
@@ -177,19 +182,17 @@ class Watch:
         fleet = self.books.fleet or self.fleet
         return fleet.spec.timing if fleet is not None else Timing()
 
-    def lies(self) -> bool:
-        """Whether anything is spoilt now, or may be by the next call."""
-        found = any(row.times != 0 for row in self.rig.world.faults.rows)
-        if found:
-            self.faulted_at = self.now()
-        return found
+    def lied_since(self, moment: datetime, *systems: str) -> bool:
+        return any(each in self._lied and self._lied[each] >= moment for each in systems)
 
-    def lied_since(self, moment: datetime) -> bool:
-        return self.lies() or (self.faulted_at is not None and self.faulted_at >= moment)
+    def true_since(self, moment: datetime, *systems: str) -> datetime:
+        """Since when nothing that these systems say was spoilt: `moment`, or the end of the last lie after it."""
+        return max([moment, *(self._lied[each] for each in systems if each in self._lied)])
 
     # -- hooks
 
     def _hook_world(self, world: World) -> None:
+        self._hook_faults(world.faults)
         add = world.log.add
 
         def added(*entry: Any) -> None:
@@ -205,6 +208,29 @@ class Watch:
             rescan()
 
         self.rig.rescan = rescanned  # type: ignore[method-assign]
+
+    def _hook_faults(self, faults: Faults) -> None:
+        applying, around = faults._applying, faults.around
+
+        def asked(system: str, *which: Any) -> Fault | None:
+            fault = applying(system, *which)
+            if fault is not None:
+                self._lied[system] = self.now()
+            return fault
+
+        async def answered(call: tuple[str, str], *request: Any, **target: Any) -> Answer:
+            began = self.now()
+            answer = await around(call, *request, **target)
+            self._lie_until_now(began, call[0])
+            return answer
+
+        faults._applying = asked  # type: ignore[method-assign]
+        faults.around = answered  # type: ignore[method-assign]
+
+    def _lie_until_now(self, began: datetime, system: str) -> None:
+        """An answer is here: it lies if anything of that system was spoilt since it was asked for."""
+        if self.lied_since(began, system):
+            self._lied[system] = self.now()
 
     def _hook_lives(self) -> None:
         start = self.rig.start
@@ -237,21 +263,32 @@ class Watch:
 
         engine.look = looked
 
+    def looking(self, answer: Answering) -> Answering:
+        """What a life's machines answer to a look, as before."""
+
+        async def answered(address: MachineAddress, question: Question) -> MachineAnswer:
+            began = self.now()
+            told = await answer(address, question)
+            machine = self.rig.world.reachable_at(address.host)
+            if machine is not None:
+                self._lie_until_now(began, "machine")
+                self.doors.looked(machine, told.look, began)
+                self.things.looked(machine, told.look)
+            return told
+
+        return answered
+
     def _took(self, revision: Revision, _: Taken) -> None:
         self.told(revision)
 
     # -- what the rules are told
 
     def _served(self, entry: Entry) -> None:
-        if self.rig.world.faults.rows:
-            self.lies()
         self.things.served(entry)
         self.doors.served(entry)
         self.people.served(entry)
 
     def _changed(self) -> None:
-        if self.rig.world.faults.rows:
-            self.lies()
         self.things.look()
         self.doors.changed()
         self.people.changed()

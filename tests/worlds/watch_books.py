@@ -27,6 +27,8 @@ from specs.fleet import Fleet
 from specs.names import bearer_of, is_borne_by
 
 RowKey = tuple[str, str, int, int]
+SAID = {"machine": "machine", "gateway": "gateway", "sign_in_app": "OAuth app", "engine_access": "tenant"}
+"""Step → what orphans of it are called when they are told."""
 
 
 @dataclass
@@ -154,10 +156,10 @@ class Books:
         condition = self.conditions.get((tester, kind))
         return condition is not None and condition.status is Status.TRUE
 
-    def told_of_orphan(self, name: str) -> bool:
-        """Whether an admin was told that a thing of this name is in no row."""
+    def told_of_orphan(self, step: str, name: str) -> bool:
+        """Whether an admin was told that such a thing of this name is in no row."""
         told = self.conditions.get(("", "NothingOrphaned"))
-        return told is not None and told.status is Status.FALSE and (f" {name} at " in told.message)
+        return told is not None and told.status is Status.FALSE and f"{SAID[step]} {name} at " in told.message
 
     def quarantined(self, tester: str, step: str) -> frozenset[str]:
         """Ids of the things beside the one in use that the books tell of."""

@@ -1,15 +1,16 @@
 """The calls: never more of them than a backend's limit, and no writing one while nothing differs.
 
-**TooManyAtOnce, TooFast.** Counted where the wire begins, below the gate, for every wire of its own: each lane of a daemon has
-its own gate, each Fleet opens its wires anew, and a new process begins with an empty bucket (so a daemon may see up to
-`in_flight` calls in each of its four lanes). A second's calls may come at once, then the mean holds, as the Fleet's
-documentation says. Machines are counted at their one gate, as they have no wire here.
+**TooManyAtOnce, TooFast.** Counted where the wire begins, below the gate. Each Fleet opens its wires anew, and a new process
+begins with an empty bucket. A daemon has four of them, one for each kind of slow call and one for the rest (decision 0015), and
+each of them the limits of `spec.limits.compute`: one meter counts all of them, with `WIRES` times as much. A second's calls may
+come at once, then the mean holds, as the Fleet's documentation says. Machines are counted at their one gate: they have no wire.
 
 **WroteForNothing.** A pass that ends with its tester Ready leaves a picture of all that the world has of the tester, and of what
 its spec, the Fleet and the day ask for. A write that is begun for that tester while the picture is the same has no reason: at
 once when two passes had left that picture and none had written, else the second time in a row (one pass may have looked
-just before somebody did harm). Allowances: while anything lies, or did just before, the controller may be told of a
-difference that there is not; and of a new release it hears late, within `releasesEvery` and a resync.
+just before somebody did harm). Allowances: where something lied since, or just before, the controller may have been told of a
+difference that there is not (what mail says concerns letters only); and of a release that was published it hears late, within
+`releasesEvery` and a resync, and then installs a component.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import httpx
 
 from controller.records import JournalEntry, Phase
 from examples.simulator.world import AUTHORISED, World
+from reconcilers.backends.compute import LANES
 from reconcilers.backends.limits import Call, CallHook, Gate
 from reconcilers.backends.machine import Machines
 from reconcilers.backends.opening import Options
@@ -38,6 +40,11 @@ if TYPE_CHECKING:
 
 ROUNDING = 1e-6  # calls
 A_MINUTE = timedelta(minutes=1)
+WIRES = {"compute": 1 + len(LANES)}
+"""System → how many wires a client of it has, if more than one."""
+TELLERS = ("forge", "compute", "machine", "engine")
+INSTALLING = frozenset({"supervisor", "front_door", "components"})
+"""The steps that install what was released."""
 
 
 # ------------------------------------------------------------------------------------------------ limits
@@ -45,25 +52,27 @@ A_MINUTE = timedelta(minutes=1)
 
 @dataclass
 class Meter:
-    """One wire: how many calls are under way, and how full its bucket is. The controller's own count is not asked."""
+    """One client: how many calls are under way, and how full its bucket is. The controller's own count is not asked."""
 
     watch: Watch
     system: str
     limit: BackendLimit
+    wires: int = 1
     under_way: int = 0
     level: float = 0.0
     at: float | None = None
 
     def begin(self) -> None:
         now = asyncio.get_running_loop().time()  # our clock may be set back
+        in_flight, per_second = self.limit.in_flight * self.wires, self.limit.per_second * self.wires
         if self.at is not None:
-            self.level = max(0.0, self.level - (now - self.at) * self.limit.per_second)
+            self.level = max(0.0, self.level - (now - self.at) * per_second)
         self.at, self.level, self.under_way = now, self.level + 1, self.under_way + 1
-        if self.under_way > self.limit.in_flight:
-            text = f"{self.under_way} calls at {self.system} at once, {self.limit.in_flight} are allowed"
+        if self.under_way > in_flight:
+            text = f"{self.under_way} calls at {self.system} at once, {in_flight} are allowed"
             self.watch.violated("TooManyAtOnce", self.system, text)
-        if self.level > self.limit.per_second + ROUNDING:
-            text = f"more than {self.limit.per_second} calls a second at {self.system}"
+        if self.level > per_second + ROUNDING:
+            text = f"more than {per_second} calls a second at {self.system}"
             self.watch.violated("TooFast", self.system, text)
 
     def end(self) -> None:
@@ -118,17 +127,26 @@ class AndMeter(Sequence[CallHook]):
 
 
 class Wires(Mapping[str, httpx.AsyncBaseTransport]):
-    """Transports by name; whoever asks for one gets a wire of its own."""
+    """Transports by name; whoever asks for one gets a wire of its own, and as many as a client has share its meter."""
 
     def __init__(self, inner: Mapping[str, httpx.AsyncBaseTransport], watch: Watch) -> None:
         self._inner = inner
         self._watch = watch
+        self._given: dict[str, tuple[Meter, int]] = {}  # the meter of the last client, and how many wires it has
 
     def __getitem__(self, name: str) -> httpx.AsyncBaseTransport:
         system, _, which = name.partition(" ")
-        limit: BackendLimit = getattr(_limits(self._watch), system)
         deleted = partial(self._watch.things.deleting, which) if system == "compute" else None
-        return MeteredTransport(self._inner[name], Meter(self._watch, name, limit), deleted)
+        return MeteredTransport(self._inner[name], self._meter(name, system), deleted)
+
+    def _meter(self, name: str, system: str) -> Meter:
+        wires = WIRES.get(system, 1)
+        meter, given = self._given.get(name, (None, wires))
+        if meter is None or given == wires:
+            limit: BackendLimit = getattr(_limits(self._watch), system)
+            meter, given = Meter(self._watch, name, limit, wires), 0
+        self._given[name] = meter, given + 1
+        return meter
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._inner)
@@ -150,7 +168,9 @@ class Calls:
         def metered(key: Secret, gate: Gate, places: int) -> Machines:
             meter = MeteredGate(Meter(self._watch, "machines", _limits(self._watch).machine))
             gate.hooks = AndMeter(gate.hooks, meter)
-            return machines(key, gate, places)
+            made = machines(key, gate, places)
+            made.answer = self._watch.looking(made.answer)  # type: ignore[method-assign]
+            return made
 
         return replace(options, transports=Wires(options.transports, self._watch), machines=metered)
 
@@ -180,8 +200,8 @@ class Quiet:
         self._begun: dict[str, int] = {}  # writes, by tester
         self._pictures: dict[str, _Picture] = {}
         self._strikes: dict[str, int] = {}  # passes in a row that wrote without a difference
-        self._released: tuple[str, ...] = ()
-        self._released_at = watch.now()
+        self._released = self._releases()
+        self._released_at: datetime | None = None
 
     def begun_of(self, tester: str) -> int:
         return self._begun.get(tester, 0)
@@ -193,7 +213,7 @@ class Quiet:
         left = self._pictures.pop(name, None)
         if left is None:
             return
-        if self._may_be_news(left) or left.of != self._picture(name):
+        if self._may_be_news(left, entry) or left.of != self._picture(name):
             self._strikes[name] = 0
             return
         self._strikes[name] = self._strikes.get(name, 0) + 1
@@ -201,12 +221,15 @@ class Quiet:
             text = f"{entry.verb} {entry.target} of {name} ({entry.detail[:200]}), and nothing differs"
             watch.violated("WroteForNothing", f"{name} {watch.now()}", text)
 
-    def _may_be_news(self, left: _Picture) -> bool:
+    def _may_be_news(self, left: _Picture, entry: JournalEntry) -> bool:
         """Whether the controller may have heard only now of something that was so before."""
-        watch = self._watch
+        watch, timing = self._watch, self._watch.timing
         self._look_at_releases()
-        lied = watch.lied_since(left.at - watch.timing.look_age)
-        return lied or watch.now() - self._released_at < watch.timing.releases_every + watch.timing.resync + A_MINUTE
+        if watch.lied_since(left.at - timing.look_age, *TELLERS, *(("mail",) if entry.step == "welcome" else ())):
+            return True
+        if self._released_at is None or entry.step not in INSTALLING:
+            return False
+        return watch.now() - self._released_at < timing.releases_every + timing.resync + A_MINUTE
 
     def passed(self, tester: str, began: datetime, writes_before: int) -> None:
         watch, before = self._watch, self._pictures.pop(tester, None)
@@ -215,7 +238,7 @@ class Quiet:
         if record is None or record.phase is not Phase.READY or record.observed_generation != record.generation:
             return
         going = (ObjectState.INTENDED, ObjectState.RETIRING)
-        if watch.lies() or any(row.state in going for key, row in watch.books.rows.items() if key[0] == tester):
+        if any(row.state in going for key, row in watch.books.rows.items() if key[0] == tester):
             return
         now, quiet = self._picture(tester), self.begun_of(tester) == writes_before
         if quiet:
@@ -225,10 +248,13 @@ class Quiet:
         self._pictures[tester] = _Picture(now, watch.now(), lasting)
 
     def _look_at_releases(self) -> None:
-        repositories = self._watch.rig.world.state.forge.repositories
-        released = tuple(row.name for one in repositories.values() for row in one.releases)
+        released = self._releases()
         if released != self._released:
             self._released, self._released_at = released, self._watch.now()
+
+    def _releases(self) -> tuple[tuple[str, str], ...]:
+        repositories = self._watch.rig.world.state.forge.repositories
+        return tuple((row.name, row.broken) for one in repositories.values() for row in one.releases)
 
     def _picture(self, tester: str) -> object:
         watch, world = self._watch, self._watch.rig.world

@@ -1,13 +1,15 @@
 """The people: their mail, their accounts, and that nobody is removed whom the folder names.
 
-**MailedTwice.** The same text goes to the same address once, and once more for every time that a spec raised `resend`.
+**MailedTwice.** One welcome letter for each tester and each `resend` of its spec, whatever it says; every other letter once, word
+by word. Which one it is, is told by the journal's last word on a letter to that address.
 
 **MailedTooSoon.** The welcome letter is begun only while the books say of every other step that it is in sync, and of the door
 that it is proven. (Letters on a new address or password may go while something else is not well.) No mail is delivered
 that no journal entry began.
 
 **AdoptedTouched.** No writing call of ours names an account at Forge that was there before us, or that somebody else made; a
-call that is refused counts too. (Access to a repository is the repository's.)
+call that is refused counts too. What appears with a create of ours that was refused is not ours. (Access to a repository is
+the repository's.)
 
 **RemovedThoughWanted.** Whose removal is committed is in no file, and all files can be read and one of them is the Fleet; or its
 last day is over. Anything counts that the folder said since the last revision was taken in: a reading takes time. Never more
@@ -16,14 +18,16 @@ of them in one commit than the brake allows.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from controller.passes.status import condition_type
-from controller.records import Change, JournalEntry, PutFleet, PutTester, TesterRecord
+from controller.records import Change, JournalEntry, PutFleet, PutTester
 from examples.simulator.log import Entry
 from reconcilers.facts import ObjectState, SignInGateFacts
+from reconcilers.letters import WELCOME
 from reconcilers.welcome import ALL_OTHERS
 from specs.fleet import Fleet
 
@@ -35,6 +39,14 @@ UNDER_WAY = timedelta(hours=1)
 """A letter may be delivered so late after it was begun: a slow answer, and a kill in between."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A letter was begun. `welcome`: whose it is, and of which `resend`, if it is a welcome letter."""
+
+    at: datetime
+    welcome: str
+
+
 class People:
     """See the module."""
 
@@ -44,19 +56,27 @@ class People:
         self._ours: set[int] = set()
         self._logins: dict[str, int] = {}
         self._mails = 0
-        self._letters: dict[tuple[str, str], int] = {}  # recipient and text → how often
-        self._begun: dict[str, datetime] = {}  # by address: when a letter to it was begun
+        self._letters: dict[tuple[str, str], int] = {}  # recipient, and which letter → how often
+        self._begun: dict[str, _Begun] = {}  # the last letter to an address
         self._look_at_accounts()
 
     # -- mail
 
     def begun(self, entry: JournalEntry) -> None:
-        if entry.step != "welcome" or entry.verb != "send":
+        if entry.step != "welcome" or entry.verb not in ("send", "send_again"):
             return
-        books, kind = self._watch.books, entry.target.partition(" ")[0]
-        self._begun[entry.target.rpartition(" ")[2].casefold()] = self._watch.now()
-        if kind != "welcome":
+        kind, to = entry.target.partition(" ")[0], entry.target.rpartition(" ")[2].casefold()
+        record, now = self._watch.books.testers.get(entry.tester), self._watch.now()
+        if entry.verb == "send_again" and to in self._begun:
+            self._begun[to] = replace(self._begun[to], at=now)
             return
+        welcome = f"{kind} {record.uid} {record.desired.welcome.resend}" if kind == WELCOME and record else ""
+        self._begun[to] = _Begun(now, welcome)
+        if kind == WELCOME:
+            self._check_welcome(entry)
+
+    def _check_welcome(self, entry: JournalEntry) -> None:
+        books = self._watch.books
         missing = [step for step in ALL_OTHERS if not books.is_true(entry.tester, condition_type(step))]
         gate = books.facts.get((entry.tester, SignInGateFacts.step))
         if not (isinstance(gate, SignInGateFacts) and gate.proven and not gate.let_in):
@@ -73,13 +93,12 @@ class People:
         self._mails = len(mailbox)
 
     def _delivered(self, to: str, text: str) -> None:
-        watch = self._watch
-        often = self._letters[to, text] = self._letters.get((to, text), 0) + 1
-        asked = [each.desired.welcome.resend for each in watch.books.testers.values() if _mail_of(each) == to]
-        if often > 1 + max(asked, default=0):
-            watch.violated("MailedTwice", f"{to} {often} {hash(text)}", f"{to} got the same letter {often} times")
-        begun = self._begun.get(to)
-        if begun is None or watch.now() - begun > UNDER_WAY:
+        watch, begun = self._watch, self._begun.get(to)
+        which = to, (begun.welcome if begun else "") or text
+        often = self._letters[which] = self._letters.get(which, 0) + 1
+        if often > 1:
+            watch.violated("MailedTwice", f"{to} {often} {hash(which)}", f"{to} got the same letter {often} times")
+        if begun is None or watch.now() - begun.at > UNDER_WAY:
             watch.violated(
                 "MailedTooSoon", f"{to} {watch.now()}", f"{to} got a letter that no entry of the journal began"
             )
@@ -93,13 +112,15 @@ class People:
             return
         if entry.writing and entry.what.startswith(ACCOUNTS):
             if entry.what == ACCOUNTS:
-                self._made()
+                self._made(entry)
             else:
                 self._check_account(entry)
         self._look_at_accounts()
 
-    def _made(self) -> None:
-        """What is new while a create of ours was under way, of a name that we are making, is ours."""
+    def _made(self, entry: Entry) -> None:
+        """What is new while a create of ours was under way, of a name that we are making, is ours, unless it was refused."""
+        if 400 <= entry.status < 500:
+            return
         books = self._watch.books
         for account in self._watch.rig.world.state.forge.accounts.values():
             if account.id not in self._ids:
@@ -149,7 +170,3 @@ class People:
     def _leaves_already(self, name: str) -> bool:
         known = self._watch.books.testers.get(name)
         return known is not None and known.leaving
-
-
-def _mail_of(record: TesterRecord) -> str:
-    return record.desired.account.email.casefold()
