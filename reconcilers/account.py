@@ -108,12 +108,15 @@ class AccountReconciler(Base):
         return found
 
     async def _unlisted(self, tester: TesterView, looks: TesterLooks) -> Account | None:
-        """A listing may omit what is there: of an account that we have seen only Forge's own "not found" counts as absence."""
+        """A listing may omit what is there: of an account that we have seen, or may have made, only Forge's own "not found"
+        counts as absence."""
         row = tester.facts.object
         known = row.identity.get("forge_id") if row is not None and row.state is not ObjectState.GONE else None
         looks.unshared()
-        found = await self.backends.forge.account(_row_name(tester)) if known is not None else None
-        return found if found is not None and str(found.id) == known else None
+        if known is None and (row is None or not _may_be_made(row)):
+            return None
+        found = await self.backends.forge.account(_row_name(tester))
+        return found if found is not None and known in (None, str(found.id)) else None
 
     async def foresee(self, tester: TesterView, looks: TesterLooks) -> None:
         """Raises what `observe` and `plan` would: who cannot have an account is given no room either."""

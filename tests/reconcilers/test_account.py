@@ -414,6 +414,21 @@ async def test_a_listing_that_omits_our_account_proves_nothing(there: Account | 
     assert await seen(forge, a_tester(), fresh()) is None
 
 
+@pytest.mark.parametrize(("email", "ours"), [("alice@example.org", True), ("other@example.org", False)])
+async def test_a_listing_that_omits_what_we_may_have_made_proves_nothing(email: str, ours: bool) -> None:
+    """The answer to the create never came."""
+
+    class Omitting(FakeForge):
+        async def accounts(self) -> tuple[Account, ...]:
+            return ()
+
+    row = a_row("account", ObjectState.INTENDED, name="Alice-B")
+    forge = Omitting(Account(9, "Alice-B", email, prohibited=False))
+    found = await seen(forge, a_tester(), some_facts(object=row, without=("account",)))
+    assert found is not None
+    assert (found.account.id, found.ours) == (9, ours)
+
+
 async def test_an_account_that_the_spec_no_longer_names_is_the_one_that_goes() -> None:
     """The row's name counts, not that of the spec: there may be somebody else by now."""
     row = a_row("account", ObjectState.RETIRING, name="alice-b", identity={"forge_id": "7", "made_by_us": "yes"})
