@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from enum import StrEnum
@@ -237,6 +237,12 @@ def _laid(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 # -- drawing
+
+
+def is_only_told(edits: Iterable[Edit]) -> bool:
+    """Whether somebody wants to be told of releases and no more: a broken one stays with her, tried again for ever, until a
+    person pins another. That is as it should be, and never quiet."""
+    return any((each.spec.get("version") or {}).get("updates") == "notify" for each in edits)
 
 
 def wishes(rng: random.Random) -> dict[str, Any]:

@@ -82,7 +82,8 @@ class Story:
         edited = editing.drawn(random.Random(f"edits {seed}"), eventful, names, count=number)
         mishaps, occasions = random.Random(f"mishaps {seed}"), occasions_of(names, edited)
         events: list[Event] = [*edited]
-        events += drawn_mishaps(mishaps, span, names, profile=profile, density=density, occasions=occasions)
+        drawn = drawn_mishaps(mishaps, span, names, profile=profile, density=density, occasions=occasions)
+        events += [one for one in drawn if one.kind != "release_broken" or not editing.is_only_told(edited)]
         events += _kills(random.Random(f"kills {seed}"), eventful)
         events.sort(key=lambda event: event.at)
         hour, fleet, daemons = chance.randrange(24), _fleet(chance), testers // A_DAEMONS + chance.choice((1, 1, 2))

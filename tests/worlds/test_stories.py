@@ -15,7 +15,7 @@ from reconcilers.account import AccountReconciler
 from reconcilers.errors import Blocked
 from tests.worlds import living
 from tests.worlds.__main__ import main
-from tests.worlds.edits import Edit
+from tests.worlds.edits import Edit, is_only_told
 from tests.worlds.living import Outcome, live
 from tests.worlds.mishaps import Mishap
 from tests.worlds.standing import explained
@@ -55,7 +55,7 @@ def test_the_same_story_gives_the_same_world_byte_for_byte(tmp_path: Path) -> No
 OTHERWISE = """
 import sys
 from pathlib import Path
-from tests.worlds.edits import Edit
+from tests.worlds.edits import Edit, is_only_told
 from tests.worlds.living import live
 from tests.worlds.story import Story
 told = live(Path(sys.argv[1]), Story.of_text(sys.argv[2]))
@@ -158,3 +158,12 @@ def test_a_world_that_fails_is_shortened_kept_and_can_be_lived_again(
     assert "alice is not Ready" in story.read_text()
     assert main([*asked, "--replay", str(story)]) == 1
     assert trace.read_text() == kept
+
+
+def test_who_only_wants_to_be_told_of_releases_has_none_broken_in_her_story() -> None:
+    stories = [Story.drawn(seed, 2, timedelta(hours=3)) for seed in range(400)]
+    told = [each for each in stories if is_only_told([one for one in each.events if isinstance(one, Edit)])]
+    broken = [each for each in stories if "release_broken" in each.text()]
+    assert told
+    assert broken
+    assert not {each.seed for each in told} & {each.seed for each in broken}
