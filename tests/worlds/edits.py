@@ -242,7 +242,7 @@ def _laid(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def is_only_told(edits: Iterable[Edit]) -> bool:
     """Whether somebody wants to be told of releases and no more: a broken one stays with her, tried again for ever, until a
     person pins another. That is as it should be, and never quiet."""
-    return any((each.spec.get("version") or {}).get("updates") == "notify" for each in edits)
+    return any(each.spec.get("version") == {"updates": "notify"} for each in edits)
 
 
 def wishes(rng: random.Random) -> dict[str, Any]:
