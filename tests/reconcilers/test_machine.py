@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -367,6 +368,29 @@ async def test_the_order_bears_all_keys_and_the_daemons_own_node_id(installer_ke
     assert order.ssh_keys == (*desired.ssh_keys, public)
     assert made == SeenMachine("gent", vm("provisioning", ""), alike=None)
     assert step().learn(made, facts) is None, "its address is not known yet"
+
+
+async def test_daemons_are_asked_for_their_nodes_before_others_have_to_wait(installer_key: tuple[str, str]) -> None:
+    """One that hangs holds up nobody who is given a place meanwhile."""
+    order: list[str] = []
+
+    class Asked(FakeDaemon):
+        async def list_nodes(self) -> tuple[Node, ...]:
+            order.append("asked")
+            return await super().list_nodes()
+
+    class Placing(Quiet):
+        @asynccontextmanager
+        async def placing(self) -> AsyncIterator[None]:  # type: ignore[override]
+            order.append("placing")
+            yield
+            order.append("placed")
+
+    daemons = world(Asked(nodes=ROOMY["gent"]), Asked(nodes=ROOMY["york"]))
+    facts = begun(secrets={"env:INSTALLER_KEY": installer_key[0]})
+    (action,) = actions(step().plan(a_tester(), None, facts))
+    await step(daemons).apply(action, TesterView(a_tester(), facts), Placing())
+    assert order == ["asked", "asked", "placing", "placed"]
 
 
 async def test_a_deleted_machine_loses_its_connection() -> None:

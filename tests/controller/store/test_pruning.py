@@ -10,7 +10,7 @@ from datetime import timedelta
 from sqlalchemy import make_url
 
 from controller.fresh import FreshenFacts
-from controller.records import AddEvent, DropFacts, PutFacts, PutObject, PutTester
+from controller.records import AddEvent, DropFacts, DropTester, PutFacts, PutObject, PutTester
 from controller.store import Keyring, Store
 from controller.store.pruning import GONE_KEPT
 from reconcilers.facts import EngineAccessFacts, ObjectState
@@ -32,6 +32,18 @@ async def test_of_a_step_that_was_made_anew_often_the_last_few_are_kept(store: S
     assert [row.incarnation for row in left] == [4, 5, 6, 7, 8, 9]
     left = await store.objects()
     assert all(each in left for each in (*others, lately))
+
+
+async def test_who_is_no_more_is_remembered_for_as_long_as_history_is(store: Store) -> None:
+    """By name and uid, however often a tester of that name comes and goes."""
+    first, second = a_tester(removed_at=NOON), a_tester(uid="another", removed_at=LATER)
+    for each in (first, second):
+        await store.write(PutTester(each))
+        assert (each.name, each.uid, True) in await store.bearers()
+        await store.write(DropTester(each.name))
+    assert set(await store.bearers()) == {(first.name, first.uid, False), (second.name, second.uid, False)}
+    assert await store.prune(BEFORE) == 1
+    assert await store.bearers() == ((second.name, second.uid, False),)
 
 
 async def test_a_file_that_is_mostly_empty_is_written_anew(sqlite_with_tables: str, clock: ManualClock) -> None:
