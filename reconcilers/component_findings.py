@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from reconcilers.actions import Finding
-from reconcilers.installs import UNKNOWN_VERSION, Standing, State, knows_not, same_version
+from reconcilers.backends.machine import install_job
+from reconcilers.facts import Facts, InstallLogsFacts, MachineFacts
+from reconcilers.installs import UNKNOWN_VERSION, Standing, State, ended_badly, knows_not, same_version
 from reconcilers.machine_look import Seen
 from specs.catalogue import SUPERVISOR, catalogue
 from specs.desired import DesiredComponent, DesiredTester
@@ -14,10 +17,12 @@ _TROUBLE = frozenset({Standing.FAILED, Standing.BROKEN, Standing.UNWELL})
 _KEY = "_API_KEY"  # how the settings of AI providers' keys end (A)
 
 
-def component_findings(desired: DesiredTester, observed: Seen, states: Sequence[State]) -> tuple[Finding, ...]:
+def component_findings(
+    desired: DesiredTester, observed: Seen, states: Sequence[State], facts: Facts
+) -> tuple[Finding, ...]:
     """ComponentsHealthy always; UpdateAvailable once Forge has told; TestersOwnComponents when there are any."""
     return (
-        _healthy(desired, states, observed),
+        _healthy(desired, [_as_last_seen(state, facts) for state in states], observed),
         *_update_available(desired, observed),
         *_testers_own(desired, observed),
     )
@@ -39,6 +44,18 @@ def _healthy(desired: DesiredTester, states: Sequence[State], observed: Seen) ->
     also = f"; seen to work: {', '.join(working)}" if working else ""
     also += f"; unknown whether they work, as they do not know our request: {', '.join(untold)}" if untold else ""
     return Finding(kind, True, "AllHealthy", f"all {len(states)} components answer{also}")
+
+
+def _as_last_seen(state: State, facts: Facts) -> State:
+    """What has failed and is being tried again has failed, until it is seen to end well: whoever looks in between is told too."""
+    logs, machine = facts.get(InstallLogsFacts), facts.get(MachineFacts)
+    kept = logs.kept.get(install_job(state.name)) if logs else None
+    if state.standing is not Standing.INSTALLING or kept is None or machine is None:
+        return state
+    if (kept.machine, kept.wanted) != (machine.key, state.component.version or ""):
+        return state  # what is under way now is something else
+    detail = f"{ended_badly(kept.state, kept.log)}; it is being tried again"
+    return replace(state, standing=Standing.FAILED, detail=detail)
 
 
 def _hint(state: State, desired: DesiredTester) -> str:

@@ -92,7 +92,7 @@ class ComponentsReconciler(Base):
         """ComponentsHealthy, UpdateAvailable, TestersOwnComponents."""
         if not isinstance(observed, Seen):
             return ()
-        return component_findings(desired, observed, _states(desired, observed))
+        return component_findings(desired, observed, _states(desired, observed), facts)
 
 
 def _due(desired: DesiredTester, observed: Seen, facts: Facts) -> tuple[Step, ...]:

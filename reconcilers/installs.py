@@ -109,7 +109,7 @@ def _lack(component: DesiredComponent, look: MachineLook, job: Job | None) -> St
     if pin_holds:
         return None
     if ours is not None and ours.state is not JobState.SUCCEEDED:
-        return State(component, Standing.FAILED, _failure(ours), version=version)
+        return State(component, Standing.FAILED, ended_badly(ours.state, ours.log), version=version)
     if not installed:
         return State(component, Standing.MISSING)
     if pin is not None:
@@ -214,9 +214,10 @@ def same_version(one: str | None, other: str | None) -> bool:
     return one is not None and other is not None and one.strip().removeprefix("v") == other.strip().removeprefix("v")
 
 
-def _failure(job: Job) -> str:
-    line = last_line(job.log)
-    how = "was interrupted" if job.state is JobState.DIED else "failed"
+def ended_badly(state: str, log: str) -> str:
+    """How an install that failed or died is told: with the last line that it printed."""
+    line = last_line(log)
+    how = "was interrupted" if state == JobState.DIED else "failed"
     return f"its install {how}" + (f": {line}" if line else "")
 
 

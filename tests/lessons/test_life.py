@@ -53,6 +53,8 @@ async def test_lesson_36_what_an_install_printed_is_part_of_the_status(tmp_path:
         logs: list[Any] = []
 
         async def ended() -> bool:
+            now = shown(await asked(w, "/api/v1/testers/alice"), "ComponentsHealthy")
+            assert now["reason"] == "ComponentFailing", "also while it is being tried again"
             logs.append(await asked(w, LOG))
             return bool(logs[-1]["state"] == "failed")
 

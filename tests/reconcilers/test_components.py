@@ -13,7 +13,7 @@ from reconcilers.actions import Finding, Wait
 from reconcilers.backends.machine import Job, JobState, MachineLook, install_job
 from reconcilers.backends.probes import ProbeAnswer
 from reconcilers.components import ComponentsReconciler
-from reconcilers.facts import ComponentsFacts, Facts, FrontDoorFacts, SignInGateFacts
+from reconcilers.facts import ComponentsFacts, Facts, FrontDoorFacts, InstallLogsFacts, KeptLog, SignInGateFacts
 from reconcilers.front_door import FrontDoorReconciler
 from reconcilers.installs import jobs_of
 from reconcilers.listener import LISTENER_KEY, LISTENER_ON
@@ -348,6 +348,25 @@ def test_lesson_35_a_component_without_its_key_says_which() -> None:
     assert "keys.providers" in message
     own = a_tester(components={"add": ["hero_aibroker"]}, keys={"providers": {"openrouter": "own"}})
     assert "keys.providers" not in found(own, seen(look, own))["ComponentsHealthy"].message
+
+
+@pytest.mark.parametrize(
+    ("machine", "pin", "standing"),
+    [
+        pytest.param("gent/12", "", "ComponentFailing", id="the same once more"),
+        pytest.param("compute1/before", "", "Installing", id="on the machine before"),
+        pytest.param("gent/12", "v0.9.0", "Installing", id="another version"),
+    ],
+)
+def test_what_failed_and_is_tried_again_has_failed_until_it_ends_well(machine: str, pin: str, standing: str) -> None:
+    again = done_job("hero_books", "", state=JobState.RUNNING, log="downloading\n")
+    look = replace(a_look(), jobs={**a_look().jobs, again.name: again})
+    kept = KeptLog(machine=machine, state="died", wanted=pin, log="cut off\n", at=NOW)
+    told = found(ALICE, seen(look), some_facts(InstallLogsFacts(kept={again.name: kept})))["ComponentsHealthy"]
+    assert told.reason == standing
+    assert (told.message == "hero_books: its install was interrupted: cut off; it is being tried again") == (
+        standing == "ComponentFailing"
+    )
 
 
 def test_each_component_has_a_log_of_its_own() -> None:

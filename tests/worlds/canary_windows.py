@@ -9,10 +9,8 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any, TypeVar
-from unittest import mock
+from typing import Any
 
-import anyio.to_thread
 import httpx
 from fastapi import FastAPI
 from rich.console import Console
@@ -29,8 +27,6 @@ from controller.queries import Queries
 from controller.running import Controller
 from tests.worlds.loop import VirtualClock
 from tests.worlds.rig import Rig
-
-T = TypeVar("T")
 
 API = "/api/v1"
 OF_EACH = f"{API}/testers/{{}}"
@@ -69,15 +65,9 @@ async def shown(rig: Rig, chance: random.Random, names: Sequence[str], *, more: 
     app, present = _app()
     present.rig = rig
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    with mock.patch.object(anyio.to_thread, "run_sync", _in_line):
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8484") as client:
-            said |= await _answers(client, paths(names, chance, more=more))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8484") as client:
+        said |= await _answers(client, paths(names, chance, more=more))
     return said
-
-
-async def _in_line(work: Callable[..., T], *args: Any, **_: Any) -> T:
-    """Virtual time would run away from a thread, each time otherwise."""
-    return work(*args)
 
 
 async def _answers(client: httpx.AsyncClient, asked: Sequence[str]) -> dict[str, str]:

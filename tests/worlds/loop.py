@@ -25,6 +25,9 @@ from concurrent.futures import Executor
 from datetime import UTC, datetime, timedelta
 from heapq import heapify, heappop
 from typing import Any, ParamSpec, TypeVar
+from unittest import mock
+
+import anyio.to_thread
 
 from examples.simulator.clock import WORLD_BEGINS, WorldClock
 
@@ -303,10 +306,16 @@ def run(main: Coroutine[Any, Any, T], start: datetime = START) -> T:
     _spare_what_was_there()
     loop = VirtualLoop(start)
     try:
-        return loop.run_until_complete(main)
+        with mock.patch.object(anyio.to_thread, "run_sync", _in_line):
+            return loop.run_until_complete(main)
     finally:
         loop.wind_up()
         loop.close()
+
+
+async def _in_line(work: Callable[..., T], *args: Any, **_: Any) -> T:
+    """What FastAPI would give to a thread, past the loop's executor: time would run away from it, each time otherwise."""
+    return work(*args)
 
 
 def _tell(how: Callable[[T], None], future: asyncio.Future[Any], what: T) -> None:

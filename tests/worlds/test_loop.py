@@ -9,7 +9,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
 import pytest
+from fastapi import FastAPI
 
 from controller.records import AddEvent, Event
 from controller.store import KeySource, Store
@@ -124,6 +126,25 @@ def test_work_for_a_thread_is_done_in_line() -> None:
             await asyncio.to_thread(lambda: 1 // 0)
         assert now() == 0
         assert time.monotonic() >= began
+
+    run(main())
+
+
+def test_no_time_passes_while_the_api_works_in_a_thread_of_its_own() -> None:
+    """An ordinary function as an endpoint, or a dependency, goes to a thread past the loop: a timer must not run meanwhile."""
+    app = FastAPI()
+
+    @app.get("/")
+    def moment() -> str:
+        time.sleep(0.05)  # a busy machine
+        return "told"
+
+    async def main() -> None:
+        timer = asyncio.ensure_future(asyncio.sleep(3600))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
+            assert (await client.get("/")).json() == "told"
+        assert now() == 0
+        timer.cancel()
 
     run(main())
 
