@@ -31,7 +31,7 @@ FIND_PYTHON := for name in python3.13 python3.12 python3.11 python3 python; do \
 	if command -v $$name >/dev/null 2>&1 && $$name -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then printf %s $$name; break; fi; done
 
-.PHONY: help env demo test long long-tests long-worlds check bench bench-ready bench-month bench-api bench-replicas crowd screenshots worlds crash-points lock clean
+.PHONY: help env demo test long long-tests long-worlds check bench bench-ready bench-month bench-api bench-replicas crowd screenshots worlds edits crash-points lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -107,6 +107,9 @@ bench-month: env  ## the memory of a simulated month of fifty testers, day by da
 worlds: env  ## seeded worlds under every fault: N= SEED= TESTERS= DAYS=, or REPLAY=file; see docs/worlds.md
 	@$(BIN)/python -m tests.worlds --worlds $(N) --seed $(SEED) --testers $(TESTERS) --days $(DAYS) \
 		$(if $(REPLAY),--replay $(REPLAY)) $(WORLDS_ARGS)
+
+edits: env  ## specs edited in any order by a state machine, and lived: N= SEED=; see docs/worlds.md
+	@$(BIN)/python -m tests.worlds.any_order --stories $(N) --seed $(SEED)
 
 crash-points: env  ## the process dies at every boundary of six lives, and twice at some: about ten minutes of two cores
 	@$(BIN)/python -m tests.worlds.crash_points --doubles $(DOUBLES) --seed $(SEED)

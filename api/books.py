@@ -28,7 +28,7 @@ def places(fleet: Path, state: Path, secrets: Path | None = None) -> Places:
 def has_books(where: Places) -> bool:
     """Whether a controller has ever worked here: looking must not make a store. Raises StoreError for an odd address."""
     address = normal(where.url)
-    return is_postgres(address) or Path(str(address.database)).exists()
+    return is_postgres(address) or os.path.lexists(str(address.database))  # a link that leads nowhere is to be told
 
 
 @asynccontextmanager

@@ -70,7 +70,7 @@ async def plan_known(name: str, store: Store, world: World, references: Referenc
 
 def _no_fleet(loaded: Loaded, folder: Path) -> str:
     errors = " ".join(f"{error}." for error in loaded.errors[:3])
-    return f"There is no usable Fleet in {folder}. {errors} `testerctl validate {folder}` shows everything."
+    return f"There is no usable Fleet in {folder}: {errors} `testerctl validate {folder}` shows everything."
 
 
 def _chosen(expected: Mapping[str, TesterRecord], names: tuple[str, ...]) -> list[TesterRecord]:

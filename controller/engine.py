@@ -38,7 +38,7 @@ from controller.sightings import Sightings
 from controller.store import Store, StoreError
 from controller.store.fencing import LEASE, Lease, NotOurs
 from controller.world import World
-from reconcilers.backends.limits import GOES_FIRST
+from reconcilers.backends.haste import HASTE
 from reconcilers.clock import Clock
 from reconcilers.errors import OutsideError
 from reconcilers.facts import ObjectState, Promise
@@ -138,6 +138,10 @@ class Engine:
         except OutsideError as error:
             await self._tell_world_error(str(error))
             return
+        except Exception as error:  # a mistake of ours: the last good world goes on, and texts may hold values
+            log.error("the Fleet could not be opened: %s", where(error))
+            await self._tell_world_error(f"internal error ({type(error).__name__}); the log has it")
+            return
         world.mark = self.resting.mark_of_world(key, secrets)
         world.looks.promised, world.looks.placing = self._promised, self.placing
         world.looks.unrouted = self._unrouted
@@ -226,7 +230,7 @@ class Engine:
 
     async def _one(self, name: str) -> None:
         self._unbegun.discard(asyncio.current_task())
-        GOES_FIRST.set(self.queue.urgency_of(name) is Urgency.CHANGED)  # of this task and all that it starts
+        HASTE.set(self.queue.haste_of(name))  # of this task and all that it starts
         wait: timedelta | None = None
         urgency, began, whole = Urgency.RESYNC, self.clock.now(), False
         try:

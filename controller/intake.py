@@ -250,10 +250,10 @@ def _mark_broken(draft: _Draft, rows: dict[str, TesterRecord], loaded: Loaded, e
     for name, row in rows.items():
         if name in loaded.testers or row.leaving:
             continue
-        file = next((file for file, names in loaded.broken.items() if name in names), row.source_file)
-        if file not in loaded.broken:
+        files = tuple(file for file, names in loaded.broken.items() if name in names) or (row.source_file,)
+        if files[0] not in loaded.broken:
             continue
-        text = "; ".join(error for error in errors if error.startswith(file)) or f"{file} is broken"
+        text = "; ".join(error for error in errors if error.startswith(files)) or f"{files[0]} is broken"
         if text != row.source_error:
             told = f"{name} stays at its last good spec: {text}"
             draft.put(replace(row, source_error=text), "SpecBroken", told, Severity.WARNING)

@@ -9,6 +9,9 @@ from controller.records import JournalEntry
 from reconcilers.facts import ObjectState, OutsideObject, Promise, RoomFacts
 from reconcilers.quarantine import PLACED
 
+CLOCKS_APART = timedelta(minutes=1)
+"""As far as those of two replicas may be: what one has just written down is the other's as well."""
+
 
 def longest_limits(entries: Sequence[JournalEntry]) -> dict[tuple[str, str], timedelta]:
     """By tester and step, of which several calls may have been under way: an entry does not tell its row."""
@@ -47,7 +50,7 @@ def all_promises(
 
 def is_kept(room: RoomFacts, now: datetime, limit: timedelta) -> bool:
     """Not what would be kept for longer than the limit: it was written down before the clock was set back."""
-    return now < room.until <= now + limit
+    return now < room.until <= now + limit + CLOCKS_APART
 
 
 def room_of(promise: Promise, until: datetime) -> RoomFacts:

@@ -17,6 +17,7 @@ from enum import Enum
 from itertools import count
 from math import inf
 
+from reconcilers.backends.haste import Haste
 from reconcilers.clock import Clock
 
 NOW = timedelta(0)
@@ -69,7 +70,7 @@ class Queue:
         self._entries: dict[str, _Entry] = {}
         self._due: dict[Urgency, deque[_Entry]] = {urgency: deque() for urgency in Urgency}
         self._later: list[_Entry] = []
-        self._working: dict[str, tuple[datetime, Urgency]] = {}  # since when, and as what it was handed out
+        self._working: dict[str, tuple[datetime, Urgency, Haste]] = {}  # since when, and as what it was handed out
         self._again: dict[str, tuple[datetime, Urgency]] = {}  # what was added of these meanwhile
         self._handed_out = self._seen
         self._number = count()
@@ -91,6 +92,11 @@ class Queue:
         working = self._working.get(name)
         return None if working is None else working[1]
 
+    def haste_of(self, name: str) -> Haste:
+        """Of what is done for a name that is being worked on: it comes with a change, also with one that comes meanwhile."""
+        working = self._working.get(name)
+        return Haste() if working is None else working[2]
+
     @property
     def working(self) -> frozenset[str]:
         """The names that are being worked on now."""
@@ -103,7 +109,7 @@ class Queue:
     def standing(self) -> Standing:
         """As of now; what it tells is no older than the clock, were it set back."""
         due, now = self._all_due(), self._seen
-        longest = min(((begun, name) for name, (begun, _) in self._working.items()), default=None)
+        longest = min(((begun, name) for name, (begun, *_) in self._working.items()), default=None)
         return Standing(
             due=len(due),
             oldest_due=_age(min(due, default=now), now),
@@ -123,6 +129,8 @@ class Queue:
         if name in self._working:
             again = self._again.get(name)
             self._again[name] = (due, urgency) if again is None else _merged(*again, due, urgency)
+            if urgency is Urgency.CHANGED:
+                self.haste_of(name).comes()
             return
         old = self._entries.get(name)
         if old is not None:
@@ -149,7 +157,7 @@ class Queue:
             if entry is not None:
                 _, _, name, urgency = entry
                 del self._entries[name]
-                self._working[name] = now, urgency
+                self._working[name] = now, urgency, Haste(urgency is Urgency.CHANGED)
                 self._others += urgency is not Urgency.CHANGED
                 self._handed_out = now
                 return name

@@ -27,6 +27,7 @@ from controller.sources.mirror import Mirror, Repository
 from controller.sources.source import Known, Source
 from controller.store import Store, StoreError, alone
 from controller.store.address import is_postgres, normal
+from controller.store.errors import NotNow
 from controller.telling.at_forge import AtForge
 from controller.telling.noticing import EVERY as NOTICES_EVERY
 from controller.telling.noticing import Noticing
@@ -51,6 +52,8 @@ RESCAN = timedelta(minutes=1)
 PRUNE = timedelta(hours=6)
 SAFETY_NET = timedelta(minutes=30)  # every tester is queued at least so often, should a wake-up ever be lost
 STORE_RETRY = timedelta(seconds=5)
+STORE_TRIES = 12
+"""At a start, while somebody else holds the store, or its server does not answer: as after a boot that starts both."""
 WORLD_COMES = timedelta(seconds=1)
 
 
@@ -58,11 +61,22 @@ WORLD_COMES = timedelta(seconds=1)
 async def working_store(places: Places, clock: Clock) -> AsyncIterator[Store]:
     """The store of these places for a controller that works on it. A file is one controller's at a time: raises as
     `opened_store` does, and StoreError, saying who it is, while another controller works on the same books. A server is shared
-    by replicas, who keep out of each other's way themselves."""
+    by replicas, who keep out of each other's way themselves. What may pass by itself is waited for, with words in the log."""
     async with AsyncExitStack() as held:
         if not is_shared(places):
             await held.enter_async_context(alone(places.url, clock))
-        yield await held.enter_async_context(opened_store(places, clock))
+        yield await _opened_at_last(held, places, clock)
+
+
+async def _opened_at_last(held: AsyncExitStack, places: Places, clock: Clock) -> Store:
+    """Raises as `opened_store` does; NotNow only after it was tried often enough."""
+    for left in range(STORE_TRIES - 1, 0, -1):
+        try:
+            return await held.enter_async_context(opened_store(places, clock))
+        except NotNow as error:
+            log.warning("nothing is begun yet; it is tried again every few seconds, %s times more: %s", left, error)
+        await clock.sleep(STORE_RETRY)
+    return await held.enter_async_context(opened_store(places, clock))
 
 
 def is_shared(places: Places) -> bool:
@@ -148,7 +162,7 @@ class Controller:
     async def run(self, *beside: Awaitable[None]) -> None:
         """Work until `stop` is set, or until something that should run for ever ends. `beside`: the API, for one."""
         ours = (self._follow_source(), self._lead()) if self.crew is None else (self.crew.run(),)
-        jobs = [asyncio.ensure_future(work) for work in (*ours, self.engine.run(), self.stop.wait(), *beside)]
+        jobs = [asyncio.ensure_future(work) for work in (*ours, self._work(), self.stop.wait(), *beside)]
         try:
             with self.timetable(self._chores()):
                 done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
@@ -160,6 +174,15 @@ class Controller:
             for job in jobs:
                 job.cancel()
             await asyncio.gather(*jobs, return_exceptions=True)
+
+    async def _work(self) -> None:
+        """As soon as the store lets the engine begin: what an earlier process left open is written down first of all."""
+        while True:
+            try:
+                return await self.engine.run()
+            except NotNow as error:
+                log.warning("nothing is begun yet: %s", error)
+                await self.clock.sleep(STORE_RETRY)
 
     async def first_fleet(self) -> Fleet:
         """The Fleet in force, as soon as there is one."""

@@ -14,9 +14,19 @@ from controller.news import Kind, Topic, topics_of
 from controller.records import Change
 from controller.store import Store
 from controller.store.briefs import Brief
-from reconcilers.facts import ComponentsFacts, FrontDoorFacts, GatewayFacts, MachineFacts, SupervisorFacts
+from reconcilers.facts import (
+    ComponentsFacts,
+    FrontDoorFacts,
+    GatewayFacts,
+    InstallLogsFacts,
+    MachineFacts,
+    SupervisorFacts,
+)
 
-STEPS = tuple(kind.step for kind in (MachineFacts, GatewayFacts, SupervisorFacts, FrontDoorFacts, ComponentsFacts))
+STEPS = tuple(
+    kind.step
+    for kind in (MachineFacts, GatewayFacts, SupervisorFacts, FrontDoorFacts, ComponentsFacts, InstallLogsFacts)
+)
 """Whose facts lists show."""
 
 

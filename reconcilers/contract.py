@@ -108,6 +108,11 @@ class Reconciler(Protocol[O]):
         """
         ...
 
+    def delete_unseen(self, facts: Facts) -> Action | None:
+        """Pure. How the row's object is told to go although no look shows it, where a look is not the last word: it is told
+        until one such call is answered. None: `observe` has asked for it by itself, or it is not known what to ask for."""
+        ...
+
     async def apply(self, action: Action, tester: TesterView, ports: Ports) -> O | None:
         """One outside write. Returns what it saw, when the answer showed it, else None. Raises an OutsideError."""
         ...
@@ -158,6 +163,9 @@ class Base:
     makes: bool = False
     leaves: str = "machine"
     watches: bool = False
+
+    def delete_unseen(self, facts: Facts) -> Action | None:
+        return None
 
     def findings(self, desired: DesiredTester, observed: Any, facts: Facts) -> tuple[Finding, ...]:
         return ()

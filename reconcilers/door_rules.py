@@ -55,7 +55,8 @@ def plan_first(desired: DesiredTester, facts: Facts) -> tuple[Step, ...]:
 def plan_leaving(door: SeenDoor, facts: Facts) -> tuple[Step, ...]:
     """Close the listener, then forget the domain; a machine that cannot be told loses its gateway."""
     if not door.controllable:
-        if door.gateway_there is False:
+        # A listing may omit what is there: a door that is seen open has its gateway cut once, listed or not.
+        if door.gateway_there is False and (gate_facts(facts).cut or not seen_open(door, enforces_inner(facts))):
             return ()
         return (_cut(door, facts, "the tester leaves and the machine cannot be reached"),)
     if (where := seen_open(door, enforces_inner(facts))) and _shut_in_vain(door, facts):

@@ -21,6 +21,7 @@ from reconcilers.facts import (
     GatewayFacts,
     MachineFacts,
     ObjectState,
+    SignInAppFacts,
     SignInGateFacts,
     is_since_cut,
 )
@@ -28,7 +29,7 @@ from reconcilers.gateway_routing import UNROUTED, Dead, dead_since, findings, in
 from reconcilers.listed import under
 from reconcilers.looks import TesterLooks
 from reconcilers.placement import check_daemon_named, grid_node_of
-from reconcilers.proof import HEALTH_PATH, answers_outside
+from reconcilers.proof import HEALTH_PATH, SignIn, answers_outside, asks_for_sign_in, gated_outside
 from reconcilers.quarantine import finding
 from specs.desired import DesiredTester
 from specs.names import gateway_name
@@ -42,6 +43,7 @@ class SeenGateway:
 
     machine  daemon/id of the machine that it was made for; "" while that is not known
     dead     that it leads nowhere; None while it leads to the machine, or while that is not known
+    unlisted its daemon's listing omits it, and its public name leads to the tester's machine
     """
 
     daemon: str
@@ -50,6 +52,7 @@ class SeenGateway:
     computed: bool = False
     machine: str = ""
     dead: Dead | None = None
+    unlisted: bool = False
 
 
 class GatewayReconciler(Base):
@@ -79,7 +82,20 @@ class GatewayReconciler(Base):
             found = under(listed, "gateway_id", wanted_id) if wanted_id else under(listed, "name", name)
             for gateway in found[:1]:
                 return await self._whether_dead(_seen(gateway, daemon, tester.facts), tester.facts, looks)
-        return None
+        return await self._unlisted(tester, looks)
+
+    async def _unlisted(self, tester: TesterView, looks: TesterLooks) -> SeenGateway | None:
+        """A listing may omit what is there, and a daemon cannot be asked for one gateway: as long as its public name sends
+        strangers to sign in for this very tester, it stands."""
+        known, app = tester.facts.get(GatewayFacts), tester.facts.get(SignInAppFacts)
+        asked = gated_outside(known.fqdn, tester.desired) if known is not None else None
+        if known is None or app is None or asked is None or not _is_in_use(known, tester.facts):
+            return None
+        looks.unshared()
+        answer = (await looks.outside(asked.host, (asked.path,)))[asked.path]
+        if not asks_for_sign_in(answer, SignIn(self.backends.forge.authorize_url(), app.client_id)):
+            return None
+        return replace(_seen(_remembered(known), known.daemon, tester.facts), unlisted=True)
 
     async def _whether_dead(self, seen: SeenGateway, facts: Facts, looks: TesterLooks) -> SeenGateway:
         """Before it is made anew it is asked once more: what the gate remembers may be some time ago."""
@@ -122,6 +138,15 @@ class GatewayReconciler(Base):
             limit=facts.fleet.spec.timing.gateway_limit,
         )
 
+    def delete_unseen(self, facts: Facts) -> Action | None:
+        """By the id that its row tells."""
+        row = facts.object
+        daemon, gateway_id = (row.identity.get(each) for each in ("daemon", "gateway_id")) if row else (None, None)
+        if row is None or daemon is None or gateway_id is None:
+            return None
+        delete = _delete(SeenGateway(daemon, Gateway(gateway_id, row.name), ""), facts, Disruption.REMOVE)
+        return replace(delete, why="no listing shows it, which may be wrong")
+
     async def apply(self, action: Action, tester: TesterView, ports: Ports) -> SeenGateway | None:
         if action.verb == "delete":
             daemon, gateway_id = action.args
@@ -159,8 +184,11 @@ class GatewayReconciler(Base):
         )
 
     def findings(self, desired: DesiredTester, observed: object, facts: Facts) -> tuple[Finding, ...]:
-        """AddressConfirmed: unknown while the address is only computed. GatewayAnswers: while it does not."""
+        """AddressConfirmed: unknown while the address is only computed. GatewayAnswers, GatewayListed: while it does not, or
+        is not."""
         told = (*self._address(facts), *finding("OneGateway", (), facts))
+        if isinstance(observed, SeenGateway) and observed.unlisted:
+            return (*told, _listing_incomplete(observed))
         if isinstance(observed, SeenGateway) and observed.dead is not None:
             return (*told, *findings(observed.dead, observed.gateway, facts))
         return told
@@ -198,6 +226,28 @@ def _daemons(facts: Facts) -> tuple[str, ...]:
     if row is not None and row.state is not ObjectState.GONE:
         return tuple(daemon.name for daemon in facts.fleet.spec.compute)
     return (machine.daemon,) if machine is not None else ()
+
+
+def _is_in_use(known: GatewayFacts, facts: Facts) -> bool:
+    """Whether the row's is the one that the tester has, and nobody has told it to go: a grid that tears down takes its time."""
+    row, gate = facts.object, facts.get(SignInGateFacts)
+    if facts.leaving or row is None or row.state is not ObjectState.EXISTING or (gate is not None and gate.cut):
+        return False
+    return (row.identity.get("daemon"), row.identity.get("gateway_id")) == (known.daemon, known.gateway_id)
+
+
+def _remembered(known: GatewayFacts) -> Gateway:
+    """As it was listed last."""
+    fqdn, backends = "" if known.computed else known.fqdn, known.backend.split(", ") if known.backend else ()
+    return Gateway(known.gateway_id, known.gateway_name, fqdn, tuple(backends))
+
+
+def _listing_incomplete(observed: SeenGateway) -> Finding:
+    text = (
+        f"compute {observed.daemon} does not list {observed.gateway.name}, and {observed.fqdn} leads to the machine all the "
+        "same: its listing is incomplete, and no other gateway is made"
+    )
+    return Finding("GatewayListed", False, "ListingIncomplete", text)
 
 
 def _seen(gateway: Gateway, daemon: str, facts: Facts) -> SeenGateway:

@@ -105,9 +105,10 @@ def _lack(component: DesiredComponent, look: MachineLook, job: Job | None) -> St
     ours = (
         job if job is not None and job.wanted == (pin or "") else None
     )  # the last job, if it was after what is wanted now
-    pin_holds = installed and pin is not None and same_version(version, pin)
-    if pin_holds:
-        return None
+    if installed and pin is not None and same_version(version, pin):
+        if job is None or not broke_off(job, pin):
+            return None
+        return State(component, Standing.FAILED, ended_badly(job.state, job.log), version=version)
     if ours is not None and ours.state is not JobState.SUCCEEDED:
         return State(component, Standing.FAILED, ended_badly(ours.state, ours.log), version=version)
     if not installed:
@@ -122,6 +123,12 @@ def _lack(component: DesiredComponent, look: MachineLook, job: Job | None) -> St
         detail = f"it is {version or UNKNOWN_VERSION}, and {ours.result} was installed"
         return State(component, Standing.OTHER_VERSION, detail, version=version)
     return None
+
+
+def broke_off(job: Job, version: str | None) -> bool:
+    """It brought this version, and ended before it had seen to the services: what runs may be another one."""
+    came = job.wanted if job.state is JobState.DIED else job.result
+    return job.state is not JobState.SUCCEEDED and same_version(came, version)
 
 
 def _off_the_pin(component: DesiredComponent, pin: str, version: str | None, ours: Job | None) -> State | None:

@@ -20,6 +20,7 @@ from reconcilers.backends import Backends
 from reconcilers.backends.compute import Gateway, Node, Vm
 from reconcilers.backends.engines import EngineTenants
 from reconcilers.backends.forge import Account, OAuthApp, Release
+from reconcilers.backends.haste import HASTE, Haste, haste
 from reconcilers.backends.machine import MachineAddress, MachineAnswer, MachineLook, MachineQuery, Question, question_of
 from reconcilers.backends.outside import ProbeAnswer
 from reconcilers.clock import Clock
@@ -59,6 +60,20 @@ class Published:
     told: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _UnderWay(Generic[T]):
+    """A look that goes first as soon as one of those goes first that wait for it."""
+
+    began: datetime
+    task: asyncio.Future[Look[T]]
+    haste: Haste
+
+    def joined(self) -> asyncio.Future[Look[T]]:
+        """To be waited for by one more."""
+        haste().spreads_to(self.haste)
+        return self.task
+
+
 class Looks:
     """The shared cache: one look per question, one request under way per question.
 
@@ -79,7 +94,7 @@ class Looks:
         self._kept: dict[Key, Look[Any]] = {}
         self._kept_until: dict[str, datetime] = {}  # those that are of use beyond the age that `read` allows
         self._swept_at = clock.now()
-        self._under_way: dict[Key, tuple[datetime, asyncio.Future[Look[Any]]]] = {}
+        self._under_way: dict[Key, _UnderWay[Any]] = {}
         self._written: dict[str, datetime] = {}  # by machine: when we last did something there, whatever came of it
 
     async def read(
@@ -98,8 +113,8 @@ class Looks:
         if kept is not None and floor <= kept.taken_at <= now:
             return kept
         running = self._under_way.get(question)
-        if running is not None and not floor <= running[0] <= now:
-            await asyncio.wait({running[1]}, timeout=GATHERING)
+        if running is not None and not floor <= running.began <= now:
+            await asyncio.wait({running.task}, timeout=GATHERING)
         return await self._newer(question, floor, ask)
 
     async def _newer(self, question: Key, floor: datetime, ask: Callable[[], Awaitable[T]]) -> Look[T]:
@@ -107,10 +122,10 @@ class Looks:
         now, kept, running = self.clock.now(), self._kept.get(question), self._under_way.get(question)
         if kept is not None and floor <= kept.taken_at <= now:
             return kept
-        if running is None or not floor <= running[0] <= now:
+        if running is None or not floor <= running.began <= now:
             running = self._begin(question, ask)
         # Shielded: one impatient reader must not cancel the look that others wait for.
-        return await asyncio.shield(running[1])
+        return await asyncio.shield(running.joined())
 
     async def listing(self, question: str, newer_than: datetime | None, max_age: timedelta | None) -> Look[Any]:
         """As `read`, of what answers for the whole fleet (`questions`): it is kept for as long as testers at rest are content
@@ -166,9 +181,9 @@ class Looks:
             except OutsideError:
                 return Published(known.newest)
 
-        running = self._under_way.get(question) or self._begin(question, ask)
-        done, _ = await asyncio.wait({running[1]}, timeout=RELEASES_PATIENCE)
-        return running[1].result().value if done else known
+        running = (self._under_way.get(question) or self._begin(question, ask)).joined()
+        done, _ = await asyncio.wait({running}, timeout=RELEASES_PATIENCE)
+        return running.result().value if done else known
 
     async def machine_again(self, address: MachineAddress, asked: Question) -> Look[MachineAnswer]:
         """As `machine`, for one that nobody else looks at, as nobody does at who is at rest: without a task that others could
@@ -223,16 +238,17 @@ class Looks:
             if floor <= look.taken_at <= now or question in self._kept_until
         }
 
-    def _begin(self, question: Key, ask: Callable[[], Awaitable[T]]) -> tuple[datetime, asyncio.Future[Look[T]]]:
-        began = self.clock.now()
+    def _begin(self, question: Key, ask: Callable[[], Awaitable[T]]) -> _UnderWay[T]:
+        began, its = self.clock.now(), Haste()
 
         async def look() -> Look[T]:
+            HASTE.set(its)
             taken = self._keep(question, Look(await ask(), began))
             self._sweep()
             return taken
 
         task = asyncio.ensure_future(look())
-        entry = (began, task)
+        entry = _UnderWay(began, task, its)
         self._under_way[question] = entry
 
         def done(finished: asyncio.Future[Look[T]]) -> None:

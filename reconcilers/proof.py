@@ -91,6 +91,11 @@ def outside_demands(fqdn: str, desired: DesiredTester) -> tuple[Demand, ...]:
     return tuple([each for each in demands(fqdn, desired) if each.expect is not Expect.FOREIGN])
 
 
+def gated_outside(fqdn: str, desired: DesiredTester) -> Demand | None:
+    """One question from outside that must be answered by asking for sign-in; None when all paths are public."""
+    return next((each for each in demands(fqdn, desired) if each.expect is Expect.GATED), None)
+
+
 def _apps(desired: DesiredTester) -> tuple[str, ...]:
     return tuple([f"/{c.name}/" for c in desired.components if c.services and c.name not in _WITHOUT_PAGES])
 
@@ -113,7 +118,7 @@ def judge(demand: Demand, answer: ProbeAnswer, sign_in: SignIn) -> Verdict:
         return Verdict.UNPROVEN
     if demand.expect in (Expect.HEALTH, Expect.CALLBACK):
         return _judge_free(demand, answer, sign_in)
-    if answer.status in _REFUSALS or _asks_for_sign_in(answer, sign_in):
+    if answer.status in _REFUSALS or asks_for_sign_in(answer, sign_in):
         return Verdict.PROTECTED
     if demand.expect is Expect.FOREIGN and answer.status in _UNKNOWN_HOST:
         return Verdict.PROTECTED
@@ -130,7 +135,8 @@ def _judge_free(demand: Demand, answer: ProbeAnswer, sign_in: SignIn) -> Verdict
     return Verdict.UNPROVEN if answer.status == 404 or gated else Verdict.PROTECTED
 
 
-def _asks_for_sign_in(answer: ProbeAnswer, sign_in: SignIn) -> bool:
+def asks_for_sign_in(answer: ProbeAnswer, sign_in: SignIn) -> bool:
+    """Whether it sends a stranger to sign in for this very tester: nobody's machine but the tester's own does."""
     if answer.status not in _REDIRECTS:
         return False
     there, query = _place_and_query(answer.location)

@@ -13,7 +13,7 @@ from reconcilers.actions import Action, Disruption, Effect, FieldChange, Finding
 from reconcilers.backends import Backends
 from reconcilers.backends.forge import NewOAuthApp, OAuthApp
 from reconcilers.contract import Base, Ports, TesterView
-from reconcilers.facts import Double, Facts, GatewayFacts, SignInAppFacts
+from reconcilers.facts import Double, Facts, GatewayFacts, ObjectState, SignInAppFacts
 from reconcilers.forge_owner import OWNER, check_owner, claimed_owner
 from reconcilers.listed import under
 from reconcilers.looks import TesterLooks
@@ -55,12 +55,24 @@ class SignInAppReconciler(Base):
         self.backends = backends
 
     async def observe(self, tester: TesterView, looks: TesterLooks) -> SeenApps | None:
-        """By name. Raises Blocked ForgeIdentityChanged: another owner's list says nothing about our apps."""
+        """By name, and the one that we know by its id. Raises Blocked ForgeIdentityChanged: another owner's list says nothing
+        about our apps."""
         owner = await check_owner(tester, looks)
         row = tester.facts.object
         name = row.name if row else oauth_app_name(tester.facts.tester, tester.facts.uid)
-        apps = _kept_first(list(under(await looks.oauth_apps(), "name", name)), tester.facts)
+        listed = await looks.oauth_apps()
+        named = under(listed, "name", name)
+        known = row.identity.get("app_id") if row is not None and row.state is not ObjectState.GONE else None
+        if known is not None and all(str(app.id) != known for app in named):
+            named = (*named, *(under(listed, "id", known) or await self._unlisted(known, looks)))
+        apps = _kept_first(list(named), tester.facts)
         return SeenApps(apps, owner, at=looks.now()) if apps and _may_be_kept(apps[0], tester.facts) else None
+
+    async def _unlisted(self, app_id: str, looks: TesterLooks) -> tuple[OAuthApp, ...]:
+        """A listing may omit what is there: of an app that we have seen only Forge's own "not found" counts as absence."""
+        looks.unshared()
+        found = await self.backends.forge.oauth_app(int(app_id))
+        return (found,) if found is not None else ()
 
     def plan(self, desired: DesiredTester | None, observed: SeenApps | None, facts: Facts) -> tuple[Step, ...]:
         """Create, take away what stood in quarantine, or rotate."""

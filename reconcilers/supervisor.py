@@ -8,7 +8,7 @@ from reconcilers.backends.machine import SUPERVISOR_JOB, Job, JobState
 from reconcilers.contract import Base, Ports, TesterView
 from reconcilers.errors import Transient
 from reconcilers.facts import Facts, SupervisorFacts
-from reconcilers.installs import UNKNOWN_VERSION, last_line, same_version
+from reconcilers.installs import UNKNOWN_VERSION, broke_off, last_line, same_version
 from reconcilers.looks import TesterLooks
 from reconcilers.machine_look import Seen, look_at, machine_address, machine_system
 from specs.catalogue import SUPERVISOR
@@ -77,6 +77,9 @@ def _lacks(observed: Seen, pin: str | None) -> tuple[str, ...]:
         return missing
     if pin is not None and version is not None and not same_version(version, pin):
         return (f"hero_proc is {version}, not {pin}",)
+    job = look.jobs.get(SUPERVISOR_JOB)
+    if pin is not None and job is not None and broke_off(job, pin):
+        return (f"hero_proc {pin} is there, and another one may be running",)
     return () if look.supervisor_up else ("hero_proc does not answer",)
 
 

@@ -10,12 +10,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import URL
 
 TOOLS = {"chromium": "chromium", "openssh-server": "sshd", "git": "git", "busybox": "busybox"}
 PATHS = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 Needs = Callable[[str], str]
+
+# An example that takes long has found a busy machine, and no mistake.
+settings.register_profile("patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 if os.environ.get("STORE") == "postgresql":
     pytest_plugins = ["tests.on_postgresql"]

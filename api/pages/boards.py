@@ -78,6 +78,7 @@ class PageRoute(APIRoute):
         answer = super().get_route_handler()
 
         async def answered(request: Request) -> Response:
+            request.state.position = request.app.state.window.news.position  # before anything is read, as for an answer
             try:
                 return await answer(request)
             except StoreError as error:

@@ -59,6 +59,7 @@ def _frame(request: Request, now: datetime) -> dict[str, Any]:
     viewer = viewer_of(request)
     return {
         "now": now,
+        "position": getattr(request.state, "position", ""),
         "path": request.url.path,
         "viewer": viewer.name if viewer is not None else "",
         "signed_in": viewer is not None and viewer.how == "forge",

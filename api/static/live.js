@@ -106,7 +106,7 @@
 
   function listen() {
     if (!window.EventSource) { poll(); return; }
-    const stream = new EventSource("/api/v1/stream");
+    const stream = new EventSource(`/api/v1/stream?after=${live.dataset.position}`); // what changed since the page was made
     let ever = false;
     stream.addEventListener("open", () => {
       clearInterval(polling);

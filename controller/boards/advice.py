@@ -106,6 +106,10 @@ _SOFTWARE: Final[Mapping[str, Advice]] = {
         "A secret is missing",
         "Set it (testerctl secret set, or the variable or file it names), or take it out of the spec.",
     ),
+    "SecretUnusable": Advice(
+        "A secret cannot be sent",
+        "Set it anew, as one line of plain letters: an editor may have saved the file with something before or in it.",
+    ),
     "BadName": Advice("A name cannot be used on a machine", "Correct the name in the spec that the message tells of."),
     "BadValue": Advice(
         "A value cannot be used on a machine", "Correct the value in the spec that the message tells of."
@@ -204,7 +208,7 @@ _TYPE: Final = re.compile(r"^[A-Z][A-Za-z]*: ")
 _BEGINNING: Final = re.compile(r"^[a-z](?=[a-z]*[ :])")
 """Of a plain word. Components and settings have signs in their names, and stay as they are."""
 
-STUCK: Final = "Do what the message says; it goes on by itself when that is done."
+STUCK: Final = "Do what the message says, or look at who it waits for; it goes on by itself when that is done."
 TRIED_AGAIN: Final = (
     "Nothing yet: it is tried again by itself, less and less often. If it lasts, look at who it waits for."
 )

@@ -12,11 +12,13 @@ from controller.world import World
 from reconcilers.facts import (
     ComponentsFacts,
     FrontDoorFacts,
+    InstallLogsFacts,
+    KeptLog,
     StepFacts,
     SupervisorFacts,
     WatchedFacts,
 )
-from reconcilers.installs import UNKNOWN_VERSION, same_version
+from reconcilers.installs import UNKNOWN_VERSION, jobs_of, same_version
 from specs.catalogue import SUPERVISOR
 
 PROXY, ROUTER = "hero_proxy", "hero_router"
@@ -40,7 +42,7 @@ class ComponentBoard:
     pinned: int
     newest: str
     versions: tuple[VersionCount, ...]  # the most frequent first, "" last
-    unwell: tuple[str, ...]
+    unwell: tuple[str, ...]  # where it does not answer, or its last install failed
 
 
 def component_boards(every: Iterable[Brief], world: World | None) -> tuple[ComponentBoard, ...]:
@@ -52,7 +54,7 @@ def component_boards(every: Iterable[Brief], world: World | None) -> tuple[Compo
         for component in tester.desired.components:
             wanted[component.name].append(tester)
     versions = {each.name: versions_of(staying[each.name].facts) for each in testers}
-    unwell = {each.name: unwell_of(staying[each.name].facts) for each in testers}
+    unwell = {each.name: in_trouble(each, staying[each.name].facts) for each in testers}
     return tuple(
         _board(name, wanted[name], versions, unwell, newest_of(world, wanted[name])) for name in sorted(wanted)
     )
@@ -77,6 +79,22 @@ def versions_of(facts: Mapping[str, StepFacts]) -> dict[str, str]:
 def unwell_of(facts: Mapping[str, StepFacts]) -> frozenset[str]:
     """Services that run and do not answer."""
     return frozenset(name for each in facts.values() if isinstance(each, WatchedFacts) for name in each.unwell)
+
+
+def failed_installs(facts: Mapping[str, StepFacts]) -> Mapping[str, KeptLog]:
+    """Jobs that ended badly and were not seen to end well since."""
+    logs = facts.get(InstallLogsFacts.step)
+    return logs.kept if isinstance(logs, InstallLogsFacts) else {}
+
+
+def in_trouble(tester: TesterRecord, facts: Mapping[str, StepFacts]) -> frozenset[str]:
+    """Its components that run and do not answer, or whose last install ended badly."""
+    unwell, failed, jobs = unwell_of(facts), failed_installs(facts), jobs_of(tester.desired)
+    return frozenset(
+        each.name
+        for each in tester.desired.components
+        if unwell & {each.name, *each.services} or jobs[each.name] in failed
+    )
 
 
 def newest_of(world: World | None, testers: list[TesterRecord]) -> Mapping[str, str]:

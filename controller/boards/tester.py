@@ -9,14 +9,14 @@ from enum import StrEnum
 
 from controller.boards.advice import Advice, advice, plainly, sentence
 from controller.boards.compare import Line, compared
-from controller.boards.components import published, unwell_of, versions_of
+from controller.boards.components import failed_installs, published, unwell_of, versions_of
 from controller.estimates import FEWEST_RUNS, Span, beginning, usual_span
 from controller.passes.status import LASTING, NEEDED_FINDINGS, NOT_LOOKED_AT, READY, STALLED, UNDER_WAY, condition_type
 from controller.queries import Queries, TesterDetail
 from controller.records import Condition, Phase, RevisionRecord, Run, Status
 from controller.store import Store
 from controller.world import World
-from reconcilers.facts import InstallLogsFacts, MachineFacts
+from reconcilers.facts import MachineFacts
 from reconcilers.installs import jobs_of, same_version
 from reconcilers.steps import all_steps
 
@@ -233,8 +233,7 @@ def _components(
 ) -> tuple[ComponentView, ...]:
     facts = {known.facts.step: known.facts for known in detail.facts}
     versions, unwell = versions_of(facts), unwell_of(facts)
-    logs = facts.get(InstallLogsFacts.step)
-    kept = logs.kept if isinstance(logs, InstallLogsFacts) else {}
+    kept = failed_installs(facts)
     desired = detail.summary.record.desired
     jobs = jobs_of(desired)
     healthy = conditions.get("ComponentsHealthy")

@@ -8,7 +8,7 @@ import random
 import traceback
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -35,6 +35,7 @@ from controller.store import SpecChanged, StoreError
 from controller.store.fencing import NotOurs
 from controller.world import Step, World
 from reconcilers.actions import UPDATE_STARTED, Action, Disruption, Effect
+from reconcilers.backends.haste import haste
 from reconcilers.backends.limits import asked_before_writing
 from reconcilers.clock import Clock
 from reconcilers.errors import NameTaken, OutcomeUnknown, OutsideError, Transient
@@ -74,18 +75,30 @@ class Hands:
 
 @dataclass
 class StepPorts:
-    """The ports of one action (`reconcilers.contract.Ports`): every one is durable when it returns."""
+    """The ports of one action (`reconcilers.contract.Ports`): every one is durable when it returns.
+
+    sent    its call had its turn: whatever happens now, it may have its effect
+    as_was  by what was sealed or recorded for it: the change that brings back what stood there before
+    """
 
     snapshot: Snapshot
     step: str
     clock: Clock
     row: OutsideObject | None  # that the action is about
     looks: Looks
+    sent: bool = False
+    as_was: dict[str, Change] = field(default_factory=dict)
 
     async def seal(self, name: str, value: Secret) -> None:
-        await self.snapshot.commit(self.step, Seal(f"{self.snapshot.name}/{name}", value, self.clock.now()))
+        full, now = f"{self.snapshot.name}/{name}", self.clock.now()
+        known = self.snapshot.facts().secrets.get(full)
+        self.as_was.setdefault(full, Unseal(full) if known is None else Seal(full, known, now))
+        await self.snapshot.commit(self.step, Seal(full, value, now))
 
     async def record(self, facts: StepFacts) -> None:
+        known = self.snapshot.facts().steps.get(facts.step)
+        before = DropFacts(self.snapshot.name, facts.step) if known is None else self.snapshot.fact_change(known)
+        self.as_was.setdefault(facts.step, before)
         await self.snapshot.learn(self.step, facts)
 
     async def erase(self, name: str) -> None:
@@ -135,6 +148,8 @@ class Deed:
         """
         if self.hands.stopping():
             raise Draining
+        if self.action.urgent:
+            haste().comes()
         entry = await self._write_down()
         if self.action.limit is None:
             await self._call(entry)
@@ -211,9 +226,8 @@ class Deed:
     async def _call(self, entry: JournalEntry, operation: Operation | None = None) -> None:
         held = None if self.row is None else as_now(self.snapshot, self.row)
         ports = StepPorts(self.snapshot, self.step.name, self.hands.clock, held, self.hands.world.looks)
-        sent = asyncio.Event()  # it had its turn: whatever happens now, it may have its effect
         try:
-            seen = await self._applied(held, ports, sent)
+            seen = await self._applied(held, ports)
         except OutcomeUnknown as error:
             await whole(self._close(entry, Outcome.UNKNOWN, str(error), *self._still_open()))
             raise
@@ -224,13 +238,13 @@ class Deed:
         except asyncio.CancelledError:
             cut = operation.cut if operation is not None else ""
             why = f"it is not waited for any longer: {cut}" if cut else "the controller was stopped during the call"
-            await whole(self._broken_off(entry, held, why, sent))
+            await whole(self._broken_off(entry, held, why, ports))
             raise
         except NotOurs:
             raise  # nothing can be written down: whoever looks after the tester now finds the entry open
         except StoreError as error:
-            await whole(self._broken_off(entry, held, str(error), sent))
-            kind = OutcomeUnknown if sent.is_set() else Transient
+            await whole(self._broken_off(entry, held, str(error), ports))
+            kind = OutcomeUnknown if ports.sent else Transient
             raise kind(f"{self.what} broke off: {error}", system="store", reason="StoreError") from error
         except Exception as error:
             # A mistake of ours, and the call may have been made. Only its type and place are told: texts may hold values.
@@ -245,7 +259,7 @@ class Deed:
         # What was answered cannot be asked for again: a cancelled pass still writes it down.
         await whole(self._done(entry, held, seen))
 
-    async def _has_its_turn(self, sent: asyncio.Event) -> None:
+    async def _has_its_turn(self, ports: StepPorts) -> None:
         """Asked just before the call is sent: it may have waited behind others for minutes since it was written down."""
         row, now = None if self.row is None else as_now(self.snapshot, self.row), self.hands.clock.now()
         changes: list[Change] = [*self._only_while()]
@@ -256,12 +270,12 @@ class Deed:
         except SpecChanged:
             words = "the spec has changed while it waited for its turn; nothing was sent"
             raise Transient(words, system="controller", reason="Withdrawn") from None
-        sent.set()
+        ports.sent = True
 
-    async def _applied(self, row: OutsideObject | None, ports: StepPorts, sent: asyncio.Event) -> Any:
+    async def _applied(self, row: OutsideObject | None, ports: StepPorts) -> Any:
         """The call. A look at the machine that was begun before its end does not show what it did, also when it failed."""
         machine = None if self.step.makes else self.snapshot.facts().get(MachineFacts)
-        with asked_before_writing(partial(self._has_its_turn, sent)):
+        with asked_before_writing(partial(self._has_its_turn, ports)):
             if machine is None:
                 return await self.step.apply(self.action, self.snapshot.view(row), ports)
             ports.looks.wrote(machine.key)
@@ -306,12 +320,13 @@ class Deed:
         closed = replace(entry, outcome=outcome, ended_at=now, detail=detail)
         await self.snapshot.commit(entry.step, PutJournal(closed), AddEvent(event), *more)
 
-    async def _broken_off(self, entry: JournalEntry, row: OutsideObject | None, why: str, sent: asyncio.Event) -> None:
-        """It ended on our side. What had its turn is unknown; nothing else was sent."""
-        if sent.is_set():
+    async def _broken_off(self, entry: JournalEntry, row: OutsideObject | None, why: str, ports: StepPorts) -> None:
+        """It ended on our side. What had its turn is unknown. Nothing else was sent: what was written down for it is not so."""
+        if ports.sent:
             await self._close(entry, Outcome.UNKNOWN, why, *self._still_open(self.action.limit))
         else:
-            await self._close(entry, Outcome.FAILED, f"{why}; nothing was sent", *self._unmade(row))
+            undone = (*self._unmade(row), *ports.as_was.values())
+            await self._close(entry, Outcome.FAILED, f"{why}; nothing was sent", *undone)
 
     def _still_open(self, limit: timedelta | None = None) -> tuple[Change, ...]:
         """A create may have waited for its turn: its absence proves nothing until the grace has passed since its end, and

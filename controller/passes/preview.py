@@ -111,7 +111,7 @@ async def _planned(
             learnt = step.learn(observed, facts) if observed is not None and wanted else None
             if learnt is not None:
                 facts = replace(facts, steps={**facts.steps, step.name: learnt})
-        planned = step.plan(view.desired if wanted else None, observed, facts)
+        planned = step.plan(view.desired, observed, facts) if wanted else rows.taking_away(step, observed, facts)
         if wanted and not lacking:
             findings = step.findings(view.desired, observed, facts)
     except OutsideError as error:

@@ -19,10 +19,11 @@ from controller.passes.snapshot import Snapshot
 from controller.records import AddEvent, Change, DropFacts, Event, Outcome, PutJournal, PutObject, Severity
 from controller.store import Store
 from controller.world import Step
+from reconcilers.actions import Step as Planned
 from reconcilers.actions import Wait
 from reconcilers.clock import Clock
 from reconcilers.errors import Blocked
-from reconcilers.facts import ObjectState, OutsideObject
+from reconcilers.facts import Facts, MachineFacts, ObjectState, OutsideObject
 from reconcilers.forge_owner import OWNER
 from reconcilers.looks import TesterLooks
 from reconcilers.quarantine import APPEARED, how_lost
@@ -121,6 +122,17 @@ def same_name(one: str, other: str) -> bool:
     return one.casefold() == other.casefold()
 
 
+def taking_away(step: Step, observed: Any, facts: Facts) -> tuple[Planned, ...]:
+    """What is done so that something goes. One that no look shows is told to all the same, until a delete is answered: a
+    listing may omit what is there."""
+    row = facts.object
+    if observed is None and row is not None and DELETED not in row.identity:
+        unseen = step.delete_unseen(facts)
+        if unseen is not None:
+            return (unseen,)
+    return step.plan(None, observed, facts)
+
+
 def wait_for(operation: Operation) -> Wait:
     """The wait that a running operation is."""
     return Wait(OPERATION_RUNNING, f"{operation.what} is under way", operation.limit, operation.step)
@@ -152,6 +164,14 @@ async def retire_renamed(step: Step, snapshot: Snapshot, clock: Clock) -> Outsid
     event = Event(snapshot.name, step.name, "Renamed", text, clock.now())
     await snapshot.commit(step.name, PutObject(retired), DropFacts(snapshot.name, step.name), AddEvent(event))
     return None
+
+
+async def forget_gone(step: Step, snapshot: Snapshot) -> None:
+    """A machine that is seen to be gone, and in whose place nothing has come yet, as somebody was put back while leaving:
+    nobody goes on looking for it at its old address."""
+    known = any(facts.step == step.name for facts in snapshot.known())
+    if step.name == MachineFacts.step and known and not snapshot.rows(step.name):
+        await snapshot.commit(step.name, DropFacts(snapshot.name, step.name))
 
 
 @dataclass(frozen=True)
@@ -247,10 +267,12 @@ class Judge:
         return Wait("Missing", f"{row.name} is missing in the listing; it may lag", self.grace, step.name)
 
     async def _close_lost(self, row: OutsideObject, step: Step, snapshot: Snapshot, text: str) -> None:
-        """Close a row that nobody sees. Its name stays watched, unless the next row has to take the same one."""
-        now = self.clock.now()
-        wanted = step.name_for(snapshot.record.desired, snapshot.facts(row), row.incarnation + 1, 1)
-        state = ObjectState.GONE if same_name(wanted, row.name) else ObjectState.LOST
+        """Close a row that nobody sees. Its name stays watched, unless the next row has to take the same one; what can be told
+        to go unseen is, and holds its name until then."""
+        now, facts = self.clock.now(), snapshot.facts(row)
+        wanted = step.name_for(snapshot.record.desired, facts, row.incarnation + 1, 1)
+        is_over = same_name(wanted, row.name) and step.delete_unseen(facts) is None
+        state = ObjectState.GONE if is_over else ObjectState.LOST
         never = row.state is ObjectState.INTENDED
         identity = {**row.identity, **NEVER_MADE} if never else row.identity
         closed = replace(row, state=state, since=now, missing_since=None, identity=identity)

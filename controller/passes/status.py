@@ -117,7 +117,7 @@ def judge_pass(
     ready = _ready(record, old.get(READY), steps, found, now)
     stalled = _stalled(record, old.get(STALLED), steps, outcomes, now)
     conditions = [*steps, *found, ready, stalled, *_lasting(record, old.get(LASTING), now, works.timing)]
-    phase = _phase(record, outcomes, ready, now)
+    phase = _phase(record, outcomes, ready, stalled, now)
     next_look = _next_look(outcomes, steps, now, works)
     changes = [*_condition_changes(record, old, conditions, now)]
     changes += _unsaid(record, old, {condition.type for condition in conditions}, outcomes, now)
@@ -132,11 +132,14 @@ def _unsaid(
     outcomes: Sequence[StepOutcome],
     now: datetime,
 ) -> list[Change]:
-    """What was known and nobody said this time: unknown while some step could not look (law 11), else no more."""
-    looked = all(outcome.kind in (Kind.IN_SYNC, Kind.WAITING) for outcome in outcomes)
+    """What was known and nobody said this time: unknown while some step could not look (law 11), else no more. While all
+    who did not look are left alone until their next try it stays, as what they came to does."""
+    blind = [outcome for outcome in outcomes if outcome.kind not in (Kind.IN_SYNC, Kind.WAITING)]
     unsaid = [condition for kind, condition in old.items() if kind not in said]
-    if looked or record.leaving:
+    if not blind or record.leaving:
         return [DropCondition(record.name, condition.type) for condition in unsaid]
+    if all(outcome.left_alone for outcome in blind):
+        return []
     unknown = [_plain(record, known, known.type, Status.UNKNOWN, NOT_LOOKED_AT, known.message, now) for known in unsaid]
     return [PutCondition(condition) for condition in unknown if old[condition.type] != condition]
 
@@ -240,8 +243,12 @@ def _stalled(
     outcomes: Sequence[StepOutcome],
     now: datetime,
 ) -> Condition:
+    """What only a person moves, and a wait that is over its limit; but not one beside what fails and is tried again, for
+    which it may be waiting."""
+    tried = any(condition.failures for condition in steps)
     for condition, outcome in zip(steps, outcomes, strict=True):
-        overdue = outcome.kind is Kind.WAITING and condition.until is not None and now > condition.until
+        waits = outcome.kind is Kind.WAITING and not tried
+        overdue = waits and condition.until is not None and now > condition.until
         if outcome.kind in STOPPED or overdue:
             return _plain(
                 record, old, STALLED, Status.TRUE, outcome.reason, f"{condition.type}: {condition.message}", now
@@ -249,7 +256,9 @@ def _stalled(
     return _plain(record, old, STALLED, Status.FALSE, "Moving", "nothing waits for a person", now)
 
 
-def _phase(record: TesterRecord, outcomes: Sequence[StepOutcome], ready: Condition, now: datetime) -> Phase:
+def _phase(
+    record: TesterRecord, outcomes: Sequence[StepOutcome], ready: Condition, stalled: Condition, now: datetime
+) -> Phase:
     kinds = {outcome.kind for outcome in outcomes}
     if record.leaving:
         left = any(outcome.kind is not Kind.IN_SYNC for outcome in outcomes)
@@ -258,7 +267,7 @@ def _phase(record: TesterRecord, outcomes: Sequence[StepOutcome], ready: Conditi
         return Phase.PAUSED
     if ready.status is Status.TRUE:
         return Phase.READY
-    if kinds & set(STOPPED):
+    if stalled.status is Status.TRUE:
         return Phase.STALLED
     if Kind.FAILING in kinds:
         return Phase.FAILING

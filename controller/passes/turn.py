@@ -128,11 +128,11 @@ class Turn:
         failed = next((error for row, error in self._failed.items() if row not in left), None)
         if failed is not None and not isinstance(failed, NameTaken):
             return self.told(failed)
-        if self.only_urgent:
-            return await self._current_row(current, failed)
-        current = await rows.retire_renamed(self.step, self.snapshot, self.hands.clock)
+        if not self.only_urgent:
+            current = await rows.retire_renamed(self.step, self.snapshot, self.hands.clock)
         leftovers = rows.leftovers(self.snapshot, self.step.name, current)
         asked = [await self._settled(row) for row in leftovers]
+        await rows.forget_gone(self.step, self.snapshot)
         if current is None and (operation := self._predecessor_goes(leftovers)) is not None:
             return self._waits_for(operation)
         outcome = await self._current_row(current, failed)
@@ -203,17 +203,18 @@ class Turn:
         looks = self._looks()
         for _ in range(MOST_ROUNDS):
             observed = await self.step.observe(self.snapshot.view(row), looks)
-            if observed is None:
-                return await self.judge.absent_leftover(row, self.step, self.snapshot, looks)
-            if await self.judge.in_quarantine(row, self.snapshot):
+            if observed is not None and await self.judge.in_quarantine(row, self.snapshot):
                 return True
-            steps = self.step.plan(None, observed, self.snapshot.facts(row))
+            steps = rows.taking_away(self.step, observed, self.snapshot.facts(row))
             actions = [step for step in steps if isinstance(step, Action)]
-            if not actions:
-                return not steps
-            if any(action.effect is Effect.DELETE for action in actions) and self.judge.may_lag(row):
-                return False
-            if await self._perform_all(actions, row) is not None:
+            if observed is None and not actions:
+                return await self.judge.absent_leftover(row, self.step, self.snapshot, looks)
+            if self.only_urgent or not actions:
+                if not steps:  # it stays, and is known for what it is to whoever has the name next
+                    await self.judge.judge(row, observed, self.step, self.snapshot, looks)
+                return self.only_urgent or not steps
+            lags = any(action.effect is Effect.DELETE for action in actions) and self.judge.may_lag(row)
+            if lags or await self._perform_all(actions, row) is not None:
                 return False
             row = rows.as_now(self.snapshot, row)
             looks.demand_newer()
@@ -330,8 +331,7 @@ class Turn:
             self.did += 1
             if operation is not None:
                 return self._waits_for(operation)
-            if row is not None:
-                row = rows.as_now(self.snapshot, row)
+            row = None if row is None else rows.as_now(self.snapshot, row)
         return None
 
     def _begun_before(self, row: OutsideObject | None) -> StepOutcome | None:

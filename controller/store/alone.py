@@ -8,6 +8,7 @@ folders on one database are noticed as well.
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import socket
@@ -22,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from controller.store.address import is_in_memory, is_postgres, normal, place_of
 from controller.store.errors import StoreError, readable
+from controller.store.file import check_writable, unwritable
 from reconcilers.clock import Clock
 
 if TYPE_CHECKING:
@@ -72,19 +74,23 @@ async def alone(url: str, clock: Clock) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _file_lock(address: URL, clock: Clock) -> AsyncIterator[None]:
+    path = Path(str(address.database))
+    check_writable(path)
     try:
-        file = _lock_file(Path(str(address.database)))
+        file = _lock_file(path)
     except OSError as error:
-        raise StoreError(f"The store {place_of(address)} cannot be locked: {error.strerror or error}.") from error
+        raise _not_locked(address, error) from error
     with file:
         try:
             await _flocked(file)
         except BlockingIOError:
             file.seek(0)
             raise _held(address, file.read().strip(), "a folder of its own (--state)") from None
-        file.truncate(0)
-        file.write(f"{_us()}\n")
-        file.flush()
+        try:
+            file.truncate(0)
+            os.write(file.fileno(), f"{_us()}\n".encode())  # past the buffer, which would be written again at the close
+        except OSError as error:
+            raise _not_locked(address, error) from error
         sign = asyncio.ensure_future(_signs_of_life(lock_path(address), clock))
         try:
             yield
@@ -228,6 +234,15 @@ def _held(address: URL, holder: str, other: str) -> StoreError:
         f"Another controller works with the store {place_of(address)}: {holder or 'it does not say which'}. "
         f"Stop that one first, or give this one {other}."
     )
+
+
+def _not_locked(address: URL, error: OSError) -> StoreError:
+    path, place = lock_path(address), place_of(address)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreError(f"The store {place} cannot be locked, because the disk is full ({path}); make room.")
+    if isinstance(error, PermissionError) and path.exists():
+        return StoreError(f"The store {place} cannot be locked: {unwritable(path)}")
+    return StoreError(f"The store {place} cannot be locked: {path}: {error.strerror or error}.")
 
 
 def _us() -> str:

@@ -39,7 +39,7 @@ def read(path: Path) -> tuple[tuple[str, ...], Stamp]:
 
 def _check_private(path: Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
-        raise SealingError(f"The sealing key {path} is not a plain file.")
+        raise SealingError(f"The sealing key {path} is not a plain file. Put back the key, from your backup.")
     if mode & 0o077:
         raise SealingError(
             f"The sealing key {path} can be read or changed by others (mode {stat.S_IMODE(mode):04o}). "
@@ -110,7 +110,10 @@ def _stamp(status: os.stat_result) -> Stamp:
 
 
 def _unreadable(path: Path, error: OSError) -> SealingError:
-    return SealingError(f"The sealing key {path} cannot be read: {error.strerror}.")
+    remedy = ""
+    if isinstance(error, PermissionError):
+        remedy = " Let it, and its folder, belong to the user that runs this program (`chown`)."
+    return SealingError(f"The sealing key {path} cannot be read: {error.strerror}.{remedy}")
 
 
 def _unwritable(path: Path, error: OSError) -> SealingError:

@@ -57,7 +57,10 @@ _END_LATE: Final = """
 """
 """Whose transaction waits for its client for longer than a lease: stopped or cut off in the middle of it. The server itself ends
 them between two statements, but not where a statement has come only in part."""
-_OPENED: Final = "SELECT pg_backend_pid(), setting::bigint FROM pg_settings WHERE name = 'idle_session_timeout'"
+_OPENED: Final = """
+    SELECT pg_backend_pid(), setting::bigint, current_setting('transaction_read_only') = 'on' FROM pg_settings
+    WHERE name = 'idle_session_timeout'
+"""
 _TAKE: Final = "SELECT one FROM unnest(%s::int[]) AS one WHERE pg_try_advisory_lock(%s, one) LIMIT %s"
 _FREE: Final = "SELECT pg_advisory_unlock(%s, one) FROM unnest(%s::int[]) AS one"
 _CARD: Final = """
@@ -116,8 +119,8 @@ class LockSession:
 
     @classmethod
     async def open(cls, url: URL, name: str, lease: timedelta) -> LockSession:
-        """A new session that lasts for `lease` after each sign of life. Raises StoreError when it would not, or somebody has the
-        store for itself alone; SessionLost."""
+        """A new session that lasts for `lease` after each sign of life. Raises StoreError when it would not, or nothing can be
+        written, or somebody has the store for itself alone; SessionLost."""
         milliseconds = int(lease / timedelta(milliseconds=1))
         given = raw_arguments(url)
         options = f"{given['options']} -c idle_session_timeout={milliseconds} -c lock_timeout={milliseconds // 5}"
@@ -135,7 +138,12 @@ class LockSession:
         return session
 
     async def _enter(self, milliseconds: int) -> None:
-        ((self._me, kept),) = await self._ask(_OPENED)
+        ((self._me, kept, only_read),) = await self._ask(_OPENED)
+        if only_read:
+            raise StoreError(
+                "The server's database may only be read, so nothing is begun here. Let DATABASE_URL lead to a server that is no "
+                "standby, with default_transaction_read_only off; when it may be written to, this one goes on by itself."
+            )
         if kept != milliseconds:
             raise StoreError(
                 f"The server would end a silent session after {kept} ms (0: never), not after {milliseconds} as it was asked to: "

@@ -42,7 +42,7 @@ class SealingKey:
     _text: Secret = field(repr=False, compare=False)
 
     @classmethod
-    def of(cls, text: str) -> SealingKey:
+    def of(cls, text: str, place: str = VARIABLE) -> SealingKey:
         """Read a key as `generate` writes it. Raises SealingError, without the text, when it is none."""
         try:
             raw = urlsafe_b64decode(text.encode("ascii"))
@@ -50,8 +50,8 @@ class SealingKey:
             raw = b""
         if len(raw) != KEY_BYTES:
             raise SealingError(
-                f"A sealing key is {KEY_BYTES} random bytes in URL-safe base64 (44 characters); what is configured is not "
-                "one. Give the key that this store was made with."
+                f"A sealing key is {KEY_BYTES} random bytes in URL-safe base64 (44 characters); what is in {place} is not one. "
+                "Put back the key that this store was made with, from your backup."
             )
         fingerprint = hashlib.sha256(b"sealing key id\x00" + raw).hexdigest()[:16]
         return cls(fingerprint, AESGCM(raw), Secret(text))
@@ -101,10 +101,11 @@ class Keyring:
     @classmethod
     def of(cls, texts: tuple[str, ...], path: Path | None = None, stamp: keyfile.Stamp | None = None) -> Keyring:
         """Raises SealingError when there is no key, or one is unfit."""
-        keys = dict.fromkeys(SealingKey.of(each) for each in texts)
+        place = str(path or VARIABLE)
+        keys = dict.fromkeys(SealingKey.of(each, place) for each in texts)
         if not keys:
             raise SealingError(
-                f"There is no sealing key in {path or VARIABLE}. Put back the one that the store was made with."
+                f"There is no sealing key in {place}. Put back the one that the store was made with, from your backup."
             )
         return cls(tuple(keys), path, stamp)
 

@@ -10,21 +10,28 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import secrets
 import sqlite3
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, StaticPool, create_engine, event
 
+from controller.store import file
 from controller.store.address import is_in_memory, place_of
 from controller.store.database import Pause, Work, to_the_end
-from controller.store.errors import StoreError, said_by
+from controller.store.errors import NotNow, StoreError, said_by, said_by_system
 from controller.store.together import Writers, run_in
 
 BUSY_MS: Final = 15_000
 """How long a write waits for another process's."""
+
+TURN_MS: Final = 50
+"""How often it looks meanwhile whether a store is being prepared still."""
 
 READERS: Final = 4
 
@@ -101,16 +108,21 @@ class MemoryDatabase:
 
 
 def prepare(url: URL) -> None:
-    """Make the folder and the file, for their owner only, and turn the write-ahead log on. Raises StoreError when that fails.
+    """Make the folder and the file, for their owner only, with the write-ahead log on. Raises StoreError when that fails, and
+    for what is there and cannot be used: it is left as it is.
 
     The switch to the log cannot wait for another process that does the same: processes take turns by a lock on the folder.
     """
+    path, place = Path(str(url.database)), place_of(url)
     try:
-        _prepare(Path(str(url.database)))
+        file.check_writable(path)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _turn_in(path.parent, place):
+            _prepare(path)
     except OSError as error:
-        raise StoreError(f"The store {place_of(url)} cannot be made: {error.strerror or error}.") from error
+        raise StoreError(f"The store {place} cannot be made: {said_by_system(error)}.") from error
     except sqlite3.Error as error:
-        raise said_by(place_of(url), error) from error
+        raise said_by(place, error) from error
 
 
 def migrating_engine(url: URL) -> Engine:
@@ -118,19 +130,50 @@ def migrating_engine(url: URL) -> Engine:
     return _engine(url, poolclass=NullPool)
 
 
-def _prepare(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+@contextmanager
+def _turn_in(folder: Path, place: str) -> Iterator[None]:
+    """Alone among processes that prepare a store there. Raises NotNow when another one takes too long."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        if not path.exists():
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        if path.stat().st_mode & 0o077:
-            path.chmod(0o600)  # SQLite gives the log beside it the same mode
-        with closing(sqlite3.connect(path, timeout=BUSY_MS / 1000)) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
+        for left in reversed(range(max(1, BUSY_MS // TURN_MS))):
+            try:
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not left:
+                    raise NotNow(
+                        f"The store {place} is being opened by another process for too long; see who has {folder} open "
+                        f"(`fuser -v {folder}`), then try again."
+                    ) from None
+                time.sleep(TURN_MS / 1000)
+        yield
     finally:
-        os.close(folder)
+        os.close(opened)
+
+
+def _prepare(path: Path) -> None:
+    file.check_not_emptied(path)
+    if not path.exists():
+        _make(path)
+    file.make_private(path)  # SQLite gives the log beside it the same mode
+    _turn_log_on(path)
+
+
+def _make(path: Path) -> None:
+    """Whole or not at all: a file without content is one that something else has emptied."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    try:
+        os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        _turn_log_on(draft)
+        draft.rename(path)
+    finally:
+        for end in file.BESIDE:
+            Path(f"{draft}{end}").unlink(missing_ok=True)
+
+
+def _turn_log_on(path: Path) -> None:
+    with closing(sqlite3.connect(path, timeout=BUSY_MS / 1000)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _engine(url: URL, begins: str = "", **options: Any) -> Engine:

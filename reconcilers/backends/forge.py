@@ -25,6 +25,7 @@ from reconcilers.backends.forge_answers import (
     new_app_of,
     release_of,
 )
+from reconcilers.backends.forge_calls import app_body as _app_body
 from reconcilers.backends.forge_calls import asked as _asked
 from reconcilers.backends.forge_calls import part as _part
 from reconcilers.backends.forge_calls import scope_of as _scope_of
@@ -110,11 +111,9 @@ class ForgeClient:
         answer = await self._read(f"/users/{_part(name)}")
         if answer.status_code in (301, 302, 307, 308):
             answer = await self._read(self._moved_to(answer))
-        if answer.status_code == 404:
+        found = self._found(account_of, answer)
+        if found is None:
             return None
-        if answer.status_code != 200:
-            raise self._refusal(answer, writing=False)
-        found = self._made(account_of, self.wire.json(answer, writing=False), writing=False)
         # An organisation answers like a person, without e-mail (V). Adopting one would be wrong for ever, so ask.
         return None if not found.email and await self.organisation(found.login) else found
 
@@ -218,10 +217,13 @@ class ForgeClient:
             raise self._refusal(answer, writing=False)
         apps, total = self._all_made(app_of, "apps", answer), _total(answer)
         if total is not None and total != len(apps):
-            raise Transient(
-                f"the list of OAuth apps holds {len(apps)} of {total}", system=self.wire.system, reason="ListingShifts"
-            )
+            told = f"the list of OAuth apps holds {len(apps)} of {total}"
+            raise Transient(told, system=self.wire.system, reason="ListingShifts")
         return apps
+
+    async def oauth_app(self, app_id: int) -> OAuthApp | None:
+        """None only on a definite "not found" (V)."""
+        return self._found(app_of, await self._read(f"/user/applications/oauth2/{app_id}"))
 
     async def create_oauth_app(self, name: str, redirect_uri: str) -> NewOAuthApp:
         """Make a confidential app with exactly one redirect address (V)."""
@@ -261,12 +263,7 @@ class ForgeClient:
         answer = await self._read(path, if_changed(known))
         if answer.status_code == 304 and known is not None:
             return known
-        if answer.status_code == 404:
-            return None
-        if answer.status_code != 200:
-            raise self._refusal(answer, writing=False)
-        body = self.wire.json(answer, writing=False)
-        return self._made(lambda told: release_of(told, answer.headers), body, writing=False)
+        return self._found(lambda told: release_of(told, answer.headers), answer)
 
     async def newest(
         self, owner: str, components: Iterable[str], known: Mapping[str, Release] | None = None, tag: str = "latest"
@@ -365,6 +362,14 @@ class ForgeClient:
             listing, answer.content, lambda: tuple(self._made(make, row, writing=False) for row in self._rows(answer))
         )
 
+    def _found(self, make: Callable[[Any], T], answer: httpx.Response) -> T | None:
+        """The one thing that was asked for; None: it is not there."""
+        if answer.status_code == 404:
+            return None
+        if answer.status_code != 200:
+            raise self._refusal(answer, writing=False)
+        return self._made(make, self.wire.json(answer, writing=False), writing=False)
+
     def _made(self, make: Callable[[Any], T], body: Any, *, writing: bool) -> T:
         """A value from JSON. A field missing or of another type means that we did not understand what happened."""
         try:
@@ -393,8 +398,3 @@ class ForgeClient:
     def _token_refused(self) -> Blocked:
         told = "it does not accept our token: an admin makes a new one and puts it where spec.forge.token points"
         return Blocked(told, system=self.wire.system, reason="TokenRefused")
-
-
-def _app_body(name: str, redirect_uri: str) -> dict[str, Any]:
-    # Left out, confidential_client would become false, also in a PATCH (V).
-    return {"name": name, "redirect_uris": [redirect_uri], "confidential_client": True}

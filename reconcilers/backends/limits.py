@@ -6,7 +6,6 @@ when the call is about to leave, `after` when its answer is here, whatever it is
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -16,6 +15,7 @@ from typing import Protocol
 
 from aiolimiter import AsyncLimiter
 
+from reconcilers.backends.haste import Places
 from reconcilers.clock import Clock
 from reconcilers.errors import Throttled
 
@@ -52,10 +52,7 @@ Counted = Callable[[Call, str, timedelta], None]
 
 
 _ALONE: AbstractAsyncContextManager[None] = nullcontext()
-"""The place of a limit that is shared with nobody, and of a line that one need not stand in."""
-
-GOES_FIRST: ContextVar[bool] = ContextVar("goes_first", default=False)
-"""Whether the calls of this task go before all others that wait at a gate: a change was asked for, and has no part in a storm."""
+"""The place of a limit that is shared with nobody."""
 
 Question = Callable[[], Awaitable[None]]
 _before_writing: ContextVar[list[Question]] = ContextVar("before_writing")
@@ -106,21 +103,21 @@ class Gate:
     counted: Counted | None = None
     shared: Shared | None = None
     _among: int = field(default=1, init=False, repr=False)
-    _slots: asyncio.Semaphore = field(init=False, repr=False)
-    _line: asyncio.Semaphore = field(init=False, repr=False)  # before the slots, for those who do not go first
+    _slots: Places = field(init=False, repr=False)
+    _next: Places = field(init=False, repr=False)  # to leave: of those with a slot one at a time waits for the rate
     _rate: AsyncLimiter = field(init=False, repr=False)
     _resting: tuple[datetime, timedelta] | None = field(
         default=None, init=False, repr=False
     )  # since when, and how long
 
     def __post_init__(self) -> None:
-        self._slots, self._line = asyncio.Semaphore(self.in_flight), asyncio.Semaphore(self.in_flight)
+        self._slots, self._next = Places(self.in_flight), Places(1)
         self._rate = _rate(self.per_second)
 
     @asynccontextmanager
     async def passing(self, call: Call) -> AsyncIterator[Passage]:
         """Hold a place while a call is under way. Raises Throttled, before anything is sent, during a longer rest."""
-        async with _ALONE if GOES_FIRST.get() else self._line, self._slots:
+        async with self._slots:
             await self._rest()  # not in a place that others want
             async with _ALONE if self.shared is None else self.shared.place():
                 await self._let_through(call)
@@ -140,7 +137,8 @@ class Gate:
 
     async def _let_through(self, call: Call) -> None:
         await self._rest()
-        await self._pace()
+        async with self._next:
+            await self._pace()
         if call.writing:
             await ask_before_writing()
         for hook in self.hooks:

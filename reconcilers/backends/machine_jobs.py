@@ -134,7 +134,8 @@ def _text(dialect: MachineDialect, job: JobScript) -> str:
 
 
 def supervisor(dialect: MachineDialect, lab_url: str, version: str | None) -> JobScript:
-    """Base packages, lab, hero_proc installed and answering: each only if it is missing."""
+    """Base packages, lab, hero_proc installed and answering: each only if it is missing. One that ran before another version was
+    brought is stopped, if need be by a later try."""
     wanted = version or ""
     packages = line((*dialect.packages_install, *dialect.base_packages))
     build = _build(dialect, dialect.supervisor, version)
@@ -158,7 +159,12 @@ def supervisor(dialect: MachineDialect, lab_url: str, version: str | None) -> Jo
   want={shlex.quote(wanted)}
   if ! [ -x "$B"/{name} ] || {{ [ -n "$want" ] && [ "${{have#v}}" != "${{want#v}}" ]; }}; then
     {build} || return
-    if {answers}; then call {line(dialect.lab_stop, service=dialect.supervisor)}; fi
+    : >"$J/brought" || return
+  fi
+  if [ -e "$J/brought" ]; then
+    RESULT=$(version_of {name})
+    if {answers}; then call {line(dialect.lab_stop, service=dialect.supervisor)} || return; fi
+    rm -f "$J/brought"
   fi
   if ! {answers}; then
     call {line(dialect.lab_start, service=dialect.supervisor)} || return
@@ -187,26 +193,26 @@ def install(
     place is given back, so that it can be had by that. `first` is written before services of another version are started.
 
     What was written before the first start is read by it: a fresh service is no longer stale. A service that another
-    version may have left running is restarted, which is the same.
+    version may have left running is restarted, which is the same; also by a later try than the one that brought the version.
     """
     name = shlex.quote(component)
     known = catalogue().get(component)
     needs = [need for need in (known.needs if known else ()) if need != dialect.supervisor]
     waits = [f"  after {shlex.quote(need)} {shlex.quote(file_name(install_job(need)))}" for need in needs]
     steps = "\n".join((*waits, *_written_first(dialect, first), *(_start_after_install(dialect, s) for s in services)))
-    # Kept until it is written: when this try ends in between, the next one finds the new version there already.
-    noted = '[ -e "$J/before" ] || printf \'%s\\n\' "$before" >"$J/before"' if first else ":"
+    # "before" is kept to the end: when this try breaks off, the next one finds the new version there, and the old one running.
     work = f"""\
   take_place {places} || return
   : >"$D"/components/{shlex.quote(file_name(component))}
   fresh=yes
   if [ -x "$B"/{name} ]; then fresh=; fi
-  before=$(version_of {name})
-  {noted}
+  [ -e "$J/before" ] || printf '%s\\n' "$(version_of {name})" >"$J/before" || return
+  before=$(cat "$J/before")
   {_build(dialect, component, version)} || return
   RESULT=$(version_of {name})
   exec 7>&-
 {steps}
+  rm -f "$J/before"
   return 0"""
     return JobScript(install_job(component), version or "", work)
 
@@ -219,8 +225,7 @@ def _written_first(dialect: MachineDialect, first: Mapping[SettingKey, Secret]) 
         f"    call {line(dialect.secret_set, context=context, key=key, value=value.text())} || return"
         for (context, key), value in first.items()
     ]
-    differs = '[ -z "$RESULT" ] || [ "$(cat "$J/before" 2>/dev/null)" != "$RESULT" ]'
-    return [f"  if {differs}; then", *writes, "  fi", '  rm -f "$J/before"']
+    return ['  if [ -z "$RESULT" ] || [ "$before" != "$RESULT" ]; then', *writes, "  fi"]
 
 
 def _start_after_install(dialect: MachineDialect, service: str) -> str:

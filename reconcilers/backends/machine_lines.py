@@ -31,13 +31,13 @@ class Line:
     leads_to: tuple[str, int, str]
     opening: asyncio.Task[Connection] | None = None
     users: int = 0
-    used_at: float = 0.0  # when a script ended last, by the loop's clock
+    used_at: float = 0.0  # when a connection was asked for or a script ended last, by the loop's clock
     kept: list[Kept] = field(default_factory=list)  # shells that nobody uses just now; the one used last comes last
     places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SCRIPTS_PER_MACHINE))
 
     @property
     def idle(self) -> float:
-        """Seconds since a script ended on it."""
+        """Seconds since a script ended on it, or it was connected anew."""
         return asyncio.get_running_loop().time() - self.used_at if self.used_at else 0.0
 
     @property

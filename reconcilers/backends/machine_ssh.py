@@ -195,6 +195,7 @@ class SshShell:
         if not line.is_alive:
             line.close()
         if line.opening is None:
+            line.used_at = asyncio.get_running_loop().time()  # a new one is not suspected of what the old one was
             line.opening = asyncio.create_task(self._connect(address))
             # Looked at here, so that a failure for which nobody waits any more does not warn.
             line.opening.add_done_callback(lambda task: None if task.cancelled() else task.exception())

@@ -68,9 +68,13 @@ class NoticeHook:
     def _address(self) -> str:
         if self.problem is not None:
             raise Blocked(self.problem.message, system=self.problem.system, reason=self.problem.reason)
-        url = self.url.text().strip() if self.url is not None else ""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            url = self.url.text().strip() if self.url is not None else ""
+            parts = httpx.URL(url)
+            usable = parts.scheme in ("http", "https") and bool(urlsplit(url).hostname)
+        except (ValueError, httpx.InvalidURL):
+            usable = False
+        if not usable:
             message = f"the secret of spec.notify.hooks.{self.name}.url is no address of a webhook: an admin mends it"
             raise Blocked(message, system=self.gate.system, reason="AddressUnusable")
         return url

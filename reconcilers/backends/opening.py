@@ -66,7 +66,7 @@ def open_backends(
 ) -> Backends:
     """Clients for everything that the Fleet names; no connection is made yet.
 
-    `secrets` by reference. Raises Blocked SecretMissing, CertificateUnreadable, KeyUnreadable.
+    `secrets` by reference. Raises Blocked SecretMissing, SecretUnusable, CertificateUnreadable, KeyUnreadable.
     """
     given = options or Options()
     trust = _trust(fleet, given)
@@ -122,9 +122,9 @@ def _forge(
     fleet: Fleet, secrets: Mapping[str, Secret], gate: Gate, options: Options, trust: ssl.SSLContext
 ) -> ForgeClient:
     url = str(fleet.spec.forge.url).rstrip("/")
-    token = _secret(secrets, fleet.spec.forge.token, "spec.forge.token")
+    token = _word(secrets, fleet.spec.forge.token, "spec.forge.token")
     inner = options.transports.get("forge") or httpx.AsyncHTTPTransport(verify=trust)
-    return ForgeClient(Wire(url, inner, gate, {"Authorization": f"token {token.text().strip()}"}), url)
+    return ForgeClient(Wire(url, inner, gate, {"Authorization": f"token {token}"}), url)
 
 
 def _compute(
@@ -148,7 +148,7 @@ def _compute(
         name=DaemonName(daemon.name),
         wire=wire(gate),
         lanes={lane: wire(_gate(gate.system, fleet.spec.limits.compute, gate.clock, options, lane)) for lane in LANES},
-        secret=_secret(secrets, daemon.secret, f"spec.compute.{daemon.name}.secret"),
+        secret=_text(secrets, daemon.secret, f"spec.compute.{daemon.name}.secret"),
         dialect=options.compute_dialect,
         slow_limit=max(timing.deploy_limit, timing.gateway_limit).total_seconds() + MARGIN,
     )
@@ -195,11 +195,11 @@ def _mail(
     try:
         if mail.smtp:
             return SmtpMailer(_smtp(mail.smtp, secrets), mail.sender, gate, trust, mail.reply_to)
-        key = _secret(secrets, mail.resend_key or "", "spec.mail.resendKey")
+        key = _word(secrets, mail.resend_key or "", "spec.mail.resendKey")
     except Blocked as error:
         return UnusableMailer("smtp" if mail.smtp else "resend", error)
     inner = options.transports.get(gate.system) or httpx.AsyncHTTPTransport(verify=trust)
-    wire = Wire(str(mail.resend_url), inner, gate, {"Authorization": f"Bearer {key.text().strip()}"})
+    wire = Wire(str(mail.resend_url), inner, gate, {"Authorization": f"Bearer {key}"})
     return ResendMailer(wire, mail.sender, mail.reply_to)
 
 
@@ -220,7 +220,7 @@ def _hook(hook: Hook, secrets: Mapping[str, Secret], gate: Gate, options: Option
 
 
 def _smtp(smtp: Smtp, secrets: Mapping[str, Secret]) -> SmtpServer:
-    password = _secret(secrets, smtp.password, "spec.mail.smtp.password") if smtp.password else None
+    password = _text(secrets, smtp.password, "spec.mail.smtp.password") if smtp.password else None
     return SmtpServer(smtp.host, smtp.port, smtp.start_tls, smtp.user, password)
 
 
@@ -242,6 +242,29 @@ def _secret(secrets: Mapping[str, Secret], reference: str, where: str) -> Secret
             f"the secret {str(reference)!r} of {where} is not there: set it", system="secrets", reason="SecretMissing"
         )
     return value
+
+
+def _text(secrets: Mapping[str, Secret], reference: str, where: str) -> Secret:
+    """One that is sent as text. Raises Blocked SecretMissing, SecretUnusable."""
+    value = _secret(secrets, reference, where)
+    try:
+        value.text()
+    except ValueError:
+        raise _unusable(reference, where, "is not UTF-8 text") from None
+    return value
+
+
+def _word(secrets: Mapping[str, Secret], reference: str, where: str) -> str:
+    """What a header carries of one. Raises Blocked SecretMissing, SecretUnusable."""
+    word = _text(secrets, reference, where).text().strip()
+    if not (word and word.isascii() and word.isprintable()):
+        raise _unusable(reference, where, "is not one line of plain letters, as an editor may have saved it")
+    return word
+
+
+def _unusable(reference: str, where: str, what: str) -> Blocked:
+    message = f"the secret {str(reference)!r} of {where} {what}: set it anew"
+    return Blocked(message, system="secrets", reason="SecretUnusable")
 
 
 def _trust(fleet: Fleet, options: Options) -> ssl.SSLContext:

@@ -294,11 +294,20 @@ async def test_who_takes_too_long_is_hung_up_on(served: int, beginning: bytes, m
 
 
 async def test_who_is_answered_is_not_hung_up_on(served: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "HEAD_LIMIT", 0.05)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{served}", trust_env=False) as client:
-        for _ in range(5):
+    made: list[patience.PatientProtocol] = []
+    original = patience.PatientProtocol.connection_made
+
+    def noted(self: patience.PatientProtocol, transport: asyncio.Transport) -> None:
+        original(self, transport)
+        assert self._hanging_up is not None
+        made.append(self)
+
+    monkeypatch.setattr(patience.PatientProtocol, "connection_made", noted)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{served}", trust_env=False, timeout=30) as client:
+        for _ in range(2):
             assert (await client.get("/healthz")).status_code == 200
-            await asyncio.sleep(0.03)
+            (connection,) = made
+            assert connection._hanging_up is None
 
 
 async def test_a_store_that_cannot_be_read_lets_nobody_in(rig: Rig, controller: Controller) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -66,7 +67,7 @@ async def test_three_testers_come_to_life_also_when_it_is_killed_half_way(state:
     killed = await begun(state, "--speed", "120")
     assert killed.stdout is not None
     async with asyncio.timeout(LIMIT):
-        while b"50%" not in (line := await killed.stdout.readline()):
+        while not re.search(rb" (?:[5-9]\d|100)%", line := await killed.stdout.readline()):
             assert line, "it ended by itself"
     killed.kill()
     await killed.communicate()
@@ -91,9 +92,9 @@ async def test_three_testers_come_to_life_also_when_it_is_killed_half_way(state:
 
 
 async def test_who_is_not_ready_in_time_is_told_with_reasons(state: Path) -> None:
-    code, told = await demo(state, "--exit", "--keep", "--timeout", "1", "--speed", "1")
+    code, told = await demo(state, "--exit", "--keep", "--timeout", "5", "--speed", "1")
     assert code == 1
-    assert "Not everybody was ready within 1 s" in told
+    assert "Not everybody was ready within 5 s" in told
     assert "alice: " in told
     assert "Traceback" not in told
     assert await alive(state / "world"), "with --keep the world stays"

@@ -156,7 +156,7 @@ async def test_nobody_works_on_when_the_parent_was_killed() -> None:
         Life(theirs, None).ends_with_parent(stop)
         assert not stop.is_set()
         ours.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await stop.wait()
 
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from api.pages import boards
-from controller.boards.ground import GroundKeeper
+from controller.boards.ground import Ground, GroundKeeper
 from controller.passes.outcomes import in_sync
 from controller.records import (
     Condition,
@@ -104,6 +104,24 @@ async def test_a_hostile_answer_of_a_query_stays_where_it_is(browser: httpx.Asyn
         text, page = await read(browser, path + "%22%3E%3Cscript%3Ealert(1)%3C/script%3E%0d%0aX: 1")
         assert "<script>alert" not in text
         assert sum(tag == "script" for tag, _ in page.tags) == 1
+
+
+async def test_a_page_tells_from_where_the_stream_has_what_changed_since(
+    browser: httpx.AsyncClient, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while it was read."""
+    ground = boards.Boards.ground
+
+    async def changed_meanwhile(sight: boards.Boards) -> Ground:
+        found = await ground(sight)
+        await controller.store.write(SetStatus("alice", Phase.READY, 100, "", 1, None))
+        return found
+
+    monkeypatch.setattr(boards.Boards, "ground", changed_meanwhile)
+    _, page = await read(browser, "/")
+    (position,) = page.attributes("data-position")
+    since = browser._transport.app.state.window.news.since(position)  # type: ignore[attr-defined]
+    assert [piece.topic.name for piece in since] == ["alice"]
 
 
 async def test_the_policy_needs_no_exception(browser: httpx.AsyncClient) -> None:

@@ -46,7 +46,7 @@ async def test_it_answers_until_it_is_stopped_and_leaves_the_loop_clean(controll
     sock, where = bound(place("127.0.0.1:0"))
     stop = asyncio.Event()
     serving = asyncio.ensure_future(serve(make_app(Window(controller)), sock, stop))
-    async with httpx.AsyncClient(base_url=where.url, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=where.url, trust_env=False, timeout=30) as client:
         assert (await client.get("/healthz")).json()["alive"] is True
     with pytest.raises(Complaint, match="cannot be listened at"):
         bound(where)
@@ -60,7 +60,7 @@ async def test_cancelling_ends_it_too_without_leaving_its_socket_with_the_loop(c
     sock, where = bound(place("127.0.0.1:0"))
     stop = asyncio.Event()
     serving = asyncio.ensure_future(serve(make_app(Window(controller)), sock, stop))
-    async with httpx.AsyncClient(base_url=where.url, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=where.url, trust_env=False, timeout=30) as client:
         assert (await client.get("/healthz")).status_code == 200
     stop.set()
     await asyncio.sleep(0)

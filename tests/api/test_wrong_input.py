@@ -49,7 +49,7 @@ def test_looking_makes_no_file_where_a_variable_points(
 def test_books_that_are_none_are_told_with_a_remedy(testerctl: Terminal, tmp_path: Path) -> None:
     (tmp_path / "controller.db").write_bytes(b"garbage" * 100)
     assert testerctl("get", "--state", tmp_path) == 1
-    assert "controller.db is not a database; check the path (file is not a database)." in testerctl.err
+    assert "controller.db is not a database; check the path, or restore it from a backup (file is not" in testerctl.err
 
 
 @pytest.mark.parametrize("command", ["run", "doctor"])

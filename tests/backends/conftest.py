@@ -228,7 +228,7 @@ def machines(home: Home) -> ShellMachines:
     return ShellMachines(home)
 
 
-async def _until(condition: Callable[[], Awaitable[bool]], limit: float = 20.0) -> None:
+async def _until(condition: Callable[[], Awaitable[bool]], limit: float = 60.0) -> None:
     async with asyncio.timeout(limit):
         while not await condition():  # noqa: ASYNC110 - what we wait for happens in another process
             await asyncio.sleep(0.1)  # a look costs more than a moment

@@ -119,8 +119,11 @@ async def _pumped(source: Any, sink: Any) -> None:
 
 @pytest.fixture
 async def server(furnished: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
+    """However busy this machine is: what hangs does so until the test lets it go, and a shell is warm until the test says no."""
     monkeypatch.setattr("reconcilers.backends.machine_alike._template", _template.__wrapped__)
-    monkeypatch.setattr("reconcilers.backends.machine_look.COMMAND_TIME", 1)  # what hangs here hangs on purpose
+    monkeypatch.setattr("reconcilers.backends.machine_look.COMMAND_TIME", 600)
+    monkeypatch.setattr("reconcilers.backends.machine_lines.WARM", 600.0)
+    monkeypatch.setattr("reconcilers.backends.machine_channels.COMPLAINT_LIMIT", 600.0)
     here = Server(furnished)
     await here.start()
     yield here

@@ -92,6 +92,18 @@ async def test_as_many_pages_are_read_as_may_be(monkeypatch: pytest.MonkeyPatch,
         await Forge(*pages(at_most + 1)).client.accounts()
 
 
+async def test_an_app_is_absent_only_when_forge_says_so() -> None:
+    told = {"id": 7, "name": "a", "client_id": "c", "redirect_uris": ["https://a.test/"], "confidential_client": True}
+    forge = Forge(httpx.Response(200, json=told), httpx.Response(404, json={"message": "no"}), httpx.Response(500))
+    found = await forge.client.oauth_app(7)
+    assert found is not None
+    assert (found.id, found.client_id, found.confidential) == (7, "c", True)
+    assert await forge.client.oauth_app(7) is None
+    with pytest.raises(Transient):
+        await forge.client.oauth_app(7)
+    assert [each[:2] for each in forge.asked] == [("GET", "/api/v1/user/applications/oauth2/7")] * 3
+
+
 async def test_apps_that_are_not_all_there_are_no_answer() -> None:
     forge = Forge(httpx.Response(200, json=[], headers={"X-Total-Count": "3"}))
     with pytest.raises(Transient):

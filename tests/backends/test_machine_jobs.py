@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
-import subprocess
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from examples.simulator.processes import of_home
 from reconcilers.backends.machine import Job, JobState, MachineAddress, MachineQuery
 from reconcilers.backends.machine_client import ShellMachines
 from reconcilers.errors import Transient
@@ -63,6 +64,24 @@ async def test_a_bare_machine_gets_its_supervisor(
         "lab service hero_proc stop",
         "lab service hero_proc start",
     ]
+
+
+async def test_a_supervisor_of_before_that_could_not_be_stopped_is_stopped_by_the_next_try(
+    home: Any, machines: ShellMachines, address: MachineAddress, until: Until
+) -> None:
+    await machines.start_supervisor_job(address, LAB_URL, None)
+    assert (await ended(machines, address, "supervisor", until)).state is JobState.SUCCEEDED
+    lab = home.read("hero/bin/lab")
+    home.place("hero/bin/lab", lab.replace("service)", 'service) [ "$3" = start ] || [ ! -e "$HOME/busy" ] || exit 5;'))
+    home.touch("busy")
+    for _ in range(2):
+        await machines.start_supervisor_job(address, LAB_URL, "v1.1.0")
+        found = await ended(machines, address, "supervisor", until)
+        assert (found.state, found.result) == (JobState.FAILED, "v1.1.0")
+    (home.path / "busy").unlink()
+    await machines.start_supervisor_job(address, LAB_URL, "v1.1.0")
+    assert (await ended(machines, address, "supervisor", until)).state is JobState.SUCCEEDED
+    assert home.read("calls").splitlines()[-2:] == ["lab service hero_proc stop", "lab service hero_proc start"]
 
 
 async def test_a_web_page_is_not_taken_for_lab(
@@ -127,6 +146,24 @@ async def test_what_is_written_first_is_there_when_another_version_starts_and_no
     await machines.start_install(address, "hero_proxy", "v0.5.0", ("hero_proxy",), shut)
     assert (await ended(machines, address, "component-hero_proxy", until)).state is JobState.SUCCEEDED
     assert (await machines.look(address, MachineQuery(secrets=(listener,)))).secrets == {listener: Secret("0")}
+
+
+async def test_what_another_version_left_running_is_restarted_by_the_try_after_one_that_broke_off(
+    furnished: Any, machines: ShellMachines, address: MachineAddress, until: Until
+) -> None:
+    lab = furnished.read("hero/bin/lab")
+    furnished.place("hero/bin/lab", lab.replace("service)", 'service) [ -e "$HOME/up" ] || exit 5;'))
+    await machines.start_install(address, "hero_books", "v1", ("hero_books",))
+    assert (await ended(machines, address, "component-hero_books", until)).state is JobState.SUCCEEDED
+    (furnished.path / "up").unlink()  # the supervisor is away for a moment
+    await machines.start_install(address, "hero_books", "v2", ("hero_books",))
+    found = await ended(machines, address, "component-hero_books", until)
+    assert (found.state, found.result) == (JobState.FAILED, "v2")
+    furnished.touch("up")
+    for _ in range(2):
+        await machines.start_install(address, "hero_books", "v2", ("hero_books",))
+        assert (await ended(machines, address, "component-hero_books", until)).state is JobState.SUCCEEDED
+    assert furnished.read("calls").splitlines().count("restart hero_books") == 1
 
 
 async def test_a_second_start_of_a_running_job_changes_nothing(
@@ -339,11 +376,16 @@ async def test_the_log_keeps_the_end_and_is_bounded(
 
 
 def _kill_all_of(home: str) -> None:
-    """Kill every process whose HOME is that one, and nobody else."""
-    for line in subprocess.run(["ps", "-eo", "pid="], capture_output=True, text=True, check=True).stdout.split():
-        try:
-            with open(f"/proc/{line}/environ", "rb") as environment:
-                if f"HOME={home}".encode() in environment.read().split(b"\0"):
-                    os.kill(int(line), signal.SIGKILL)
-        except OSError:
-            continue
+    """Kill every process whose HOME is that one, and nobody else. All are stopped first: none sees another one die, which it
+    would tell as a failure, and none begins another one meanwhile."""
+    stopped: set[int] = set()
+    while more := set(of_home(home)) - stopped:
+        stopped |= more
+        _signalled(more, signal.SIGSTOP)
+    _signalled(stopped, signal.SIGKILL)
+
+
+def _signalled(pids: set[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)

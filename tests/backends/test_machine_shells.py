@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from itertools import product
+from typing import Any
 
 import asyncssh
 import pytest
@@ -15,6 +16,7 @@ from reconcilers.backends.machine import MachineQuery
 from reconcilers.backends.machine_channels import KeptShell
 from reconcilers.backends.machine_client import ShellMachines
 from reconcilers.backends.machine_shell import Ran
+from reconcilers.backends.machine_ssh import KEEPALIVE, SUSPECT
 from reconcilers.errors import OutcomeUnknown, Transient
 from tests.backends.ssh_server import Server, Until, at, over_ssh, server, shell_of
 
@@ -157,17 +159,31 @@ async def test_a_shell_that_has_gone_meanwhile_is_replaced(
     assert (server.logins, len(server.running)) == (1, 2)
 
 
+def died_while_idle(server: Server, over_ssh: ShellMachines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network went away, and nobody said so. What is suspected of it has not long to show itself alive."""
+    monkeypatch.setattr("reconcilers.backends.machine_ssh.SHORT_LIMIT", 0.1)
+    (line,) = shell_of(over_ssh)._lines.values()
+    line.used_at -= 2 * SUSPECT
+    server.links[0]._transport.pause_reading()  # type: ignore[union-attr]
+
+
 async def test_a_look_whose_answer_never_began_is_begun_once_more(
     server: Server, over_ssh: ShellMachines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The network went away while the connection was idle, and nobody said so."""
     await over_ssh.look(at(server), MachineQuery())
-    monkeypatch.setattr("reconcilers.backends.machine_ssh.SOON", 0.05)
-    monkeypatch.setattr("reconcilers.backends.machine_ssh.SUSPECT", -1.0)
-    monkeypatch.setattr("reconcilers.backends.machine_ssh.SHORT_LIMIT", 0.2)
-    server.links[0]._transport.pause_reading()  # type: ignore[union-attr]
+    monkeypatch.setattr("reconcilers.backends.machine_ssh.SOON", 0.0)
+    died_while_idle(server, over_ssh, monkeypatch)
+    given: list[tuple[float, ...]] = []
+    set_keepalive = asyncssh.SSHClientConnection.set_keepalive
+
+    def noted(link: asyncssh.SSHClientConnection, *limits: Any) -> None:
+        given.append(limits)
+        set_keepalive(link, *limits)
+
+    monkeypatch.setattr(asyncssh.SSHClientConnection, "set_keepalive", noted)
     assert (await over_ssh.look(at(server), MachineQuery())).supervisor_up
     assert (server.logins, len(server.running)) == (2, 2)
+    assert [limits for limits in given if limits != (0,)] == [(0.05, 1), (KEEPALIVE, 3)], "the new one has its time"
 
 
 async def test_an_answer_without_an_end_is_cut_off(
@@ -184,9 +200,11 @@ async def test_an_answer_without_an_end_is_cut_off(
 async def test_what_goes_on_printing_is_heard_by_no_later_script(
     server: Server, over_ssh: ShellMachines, until: Until
 ) -> None:
-    await said(over_ssh, server, "(sleep 0.2; echo late) & exit 0\n")
+    server.home.touch("hang")
+    await said(over_ssh, server, f"({WHILE_IT_HANGS.strip()}; echo late) & exit 0\n")
     (line,) = shell_of(over_ssh)._lines.values()
     ((_, shell),) = line.kept
+    (server.home.path / "hang").unlink()
 
     async def is_closed() -> bool:
         return not shell.is_open
@@ -303,7 +321,6 @@ async def test_a_connection_that_died_unnoticed_is_replaced_also_for_what_writes
 ) -> None:
     """No shell of it was kept, so that nothing has left when it shows."""
     assert (await said(over_ssh, server, "exit 3\n")).rc == 3
-    monkeypatch.setattr("reconcilers.backends.machine_ssh.CHANNEL_LIMIT", 0.5)
-    server.links[0]._transport.pause_reading()  # type: ignore[union-attr]
+    died_while_idle(server, over_ssh, monkeypatch)
     assert (await said(over_ssh, server, "echo two\n", writing=True)).out == b"two\n"
     assert server.logins == 2

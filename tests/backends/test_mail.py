@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import smtplib
 import ssl
 from base64 import b64encode
 from collections.abc import AsyncIterator
@@ -19,7 +20,7 @@ import pytest
 from reconcilers.backends.hiding import without
 from reconcilers.backends.limits import Call, Gate
 from reconcilers.backends.mail import NOT_SENT, Letter, NoMailer, ResendMailer
-from reconcilers.backends.mail_smtp import SmtpMailer
+from reconcilers.backends.mail_smtp import ANSWER_LIMIT, SmtpMailer
 from reconcilers.backends.mail_smtp import SmtpServer as Where
 from reconcilers.backends.transport import Wire
 from reconcilers.clock import SystemClock
@@ -301,7 +302,17 @@ async def test_nobody_there(server: SmtpServer) -> None:
 async def test_a_server_that_falls_silent_is_left(
     stage: str, server: SmtpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconcilers.backends.mail_smtp.ANSWER_LIMIT", 0.2)
+    """A hundredth of the time that it is given is waited for, at that stage alone."""
+    command = {"RCPT": "rcpt", ".": "data"}[stage]
+    told = getattr(smtplib.SMTP, command)
+
+    def impatient(smtp: smtplib.SMTP, *words: Any) -> Any:
+        assert smtp.sock is not None
+        assert smtp.sock.gettimeout() == ANSWER_LIMIT
+        smtp.sock.settimeout(ANSWER_LIMIT / 100)
+        return told(smtp, *words)
+
+    monkeypatch.setattr(smtplib.SMTP, command, impatient)
     server.answers[stage] = SILENCE
     with pytest.raises(Transient if stage == "RCPT" else OutcomeUnknown):
         await mailer_at(server).send(LETTER)
@@ -312,6 +323,7 @@ async def test_a_letter_that_takes_too_long_is_broken_off(server: SmtpServer, mo
     server.answers["RCPT"] = SILENCE
     with pytest.raises(OutcomeUnknown):
         await mailer_at(server).send(LETTER)
+    monkeypatch.undo()
     server.answers.clear()
     await mailer_at(server).send(LETTER)
     assert len(server.mails) == 1

@@ -61,6 +61,15 @@ def test_a_missing_secret_is_named(missing: str) -> None:
     assert caught.value.reason == "SecretMissing"
 
 
+@pytest.mark.parametrize(
+    "odd", [b"\xef\xbb\xbftoken", "tok\u2019n".encode(), b"\xff\xfet\x00", b"one\ntwo", b"to\x00k", b" "]
+)
+def test_a_token_that_no_header_can_carry_is_named_and_not_shown(odd: bytes) -> None:
+    with pytest.raises(Blocked, match="env:FORGE_TOKEN") as caught:
+        open_backends(fleet(), {**SECRETS, "env:FORGE_TOKEN": Secret(odd)}, SystemClock())
+    assert (caught.value.reason, "tok" in str(caught.value).replace("forge.token", "")) == ("SecretUnusable", False)
+
+
 async def test_calls_go_out_with_the_secrets_and_fakes_can_stand_in() -> None:
     asked: list[httpx.Request] = []
 
@@ -209,6 +218,22 @@ async def test_a_missing_key_for_mail_stops_mail_and_nothing_else(
     with pytest.raises(Blocked, match=missing) as caught:
         await backends.mail.send(Letter("a@example.org", "s", "t", "h", "k"))
     assert caught.value.reason == "SecretMissing"
+    await backends.aclose()
+
+
+@pytest.mark.parametrize(
+    "mail",
+    [
+        {"resendKey": "env:RESEND"},
+        {"smtp": {"host": "m.example.org", "user": "hero", "password": "env:RESEND"}},
+    ],
+)
+async def test_a_key_for_mail_that_is_no_text_stops_mail_and_nothing_else(mail: dict[str, Any]) -> None:
+    named = fleet(more={"mail": {"from": "hero@example.org", **mail}})
+    backends = open_backends(named, {**SECRETS, "env:RESEND": Secret(b"\xff\xfek\x00")}, SystemClock())
+    with pytest.raises(Blocked, match="env:RESEND") as caught:
+        await backends.mail.send(Letter("a@example.org", "s", "t", "h", "k"))
+    assert caught.value.reason == "SecretUnusable"
     await backends.aclose()
 
 

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from reconcilers.backends.limits import GOES_FIRST, Call, Gate, asked_before_writing
+from reconcilers.backends.haste import HASTE, Haste
+from reconcilers.backends.limits import Call, Gate, asked_before_writing
 from reconcilers.backends.transport import BODY_LIMIT, Wire, retry_after
 from reconcilers.errors import OutcomeUnknown, OutsideError, Throttled, Transient, Unreachable
 
@@ -148,7 +149,7 @@ async def test_calls_that_a_change_asked_for_go_before_all_that_wait() -> None:
     gate = Gate("Forge", StillClock(), in_flight=2, per_second=1000)
 
     async def call(name: str, *, first: bool = False) -> None:
-        GOES_FIRST.set(first)
+        HASTE.set(Haste(first))
         async with gate.passing(Call("Forge", name, writing=False)):
             told.append(name)
             for _ in range(10):

@@ -44,6 +44,8 @@ TICK = 0.005
 Tell = Callable[[], Awaitable[None]]
 Edit = Callable[[str, str], Awaitable[Tell]]
 """Prepares that a tester's file says something new, given its name and its new text, and gives what tells us of it."""
+Before = Callable[[str], Awaitable[None]]
+"""Ends when it is time to edit, given whom."""
 
 
 @dataclass(frozen=True)
@@ -111,21 +113,21 @@ async def one_edit(fleet: Fleet, number: int, tell: Tell) -> float:
         looks.machine, store.books = machine, books  # type: ignore[method-assign]
 
 
-async def several(fleet: Fleet, times: int, first: int, edit: Edit, before: Callable[[], Awaitable[None]]) -> Found:
+async def several(fleet: Fleet, times: int, first: int, edit: Edit, before: Before) -> Found:
     """So many edits of different testers."""
     edits, stood, copies = [], Stood(), fleet.outside.copies
     for each in range(times):
         one = copies[(first + each * 37) % len(copies)]
         text = spec_of(one, expires=(LAST_DAYS + timedelta(days=first + each)).isoformat())
         tell = await edit(one.name, text)
-        await before()
+        await before(one.name)
         async with stood.watched():
             edits.append(await one_edit(fleet, one.number, tell))
         await asyncio.sleep(BETWEEN)
     return Found(edits, stood.longest)
 
 
-async def lived(sample: Sample, number: int, times: int, root: Path) -> dict[str, Found]:
+async def lived(sample: Sample, number: int, times: int, root: Path, waits: bool) -> dict[str, Found]:
     sources: list[Switched] = []
 
     def source_of(folder: Path, clock: Clock, known: Known) -> Switched:
@@ -136,26 +138,36 @@ async def lived(sample: Sample, number: int, times: int, root: Path) -> dict[str
         (source,) = sources
         running = asyncio.ensure_future(fleet.controller.run())
         await fleet.span(fleet.all_known)
-        found = await _all_ways(fleet, source, times, root)
+        found = await _all_ways(fleet, source, times, root, waits)
         fleet.controller.stop.set()
         await running
         return found
 
 
-async def _all_ways(fleet: Fleet, source: Switched, times: int, root: Path) -> dict[str, Found]:
+async def _all_ways(fleet: Fleet, source: Switched, times: int, root: Path, waits: bool) -> dict[str, Found]:
+    """`waits`: so many are looked at in a resync that a line forms."""
     queue, chance = fleet.controller.engine.queue, random.Random(1)
 
-    async def quiet() -> None:
+    async def quiet(name: str) -> None:
         while queue.working or queue.depth():  # noqa: ASYNC110 - nothing tells when it is quiet
             await asyncio.sleep(0.05)
         await asyncio.sleep(0.1 * chance.random())
 
-    async def all_at_once() -> None:
-        """Where few are left of a resync, the next one begins."""
+    def resync() -> None:
+        """Where few are left of one, the next one begins."""
         if queue.depth() < len(fleet.outside.copies) / 4:
             for one in fleet.outside.copies:
                 queue.add(one.name, timedelta(0), Urgency.RESYNC)
+
+    async def all_at_once(name: str) -> None:
+        resync()
         await asyncio.sleep(BEGUN * (1 + chance.random()))
+
+    async def in_line(name: str) -> None:
+        """The last one of as many as may be looked at at once."""
+        while name not in queue.working or len(queue.working) < queue.others_at_once:
+            resync()
+            await asyncio.sleep(TICK)
 
     async def written(name: str, text: str) -> Tell:
         async def write() -> None:
@@ -167,6 +179,8 @@ async def _all_ways(fleet: Fleet, source: Switched, times: int, root: Path) -> d
         "written, at rest": await several(fleet, times, 0, written, quiet),
         "written, in a full resync": await several(fleet, times, 11, written, all_at_once),
     }
+    if waits:
+        found["written, of who waits in it"] = await several(fleet, times, 23, written, in_line)
     pushed = Pushed(root / "git", fleet.places.folder)
     async with rung(fleet, source, pushed) as bell:
 
@@ -174,11 +188,9 @@ async def _all_ways(fleet: Fleet, source: Switched, times: int, root: Path) -> d
             await asyncio.to_thread(pushed.push, name, text)
             return bell.ring
 
-        return {
-            **found,
-            "webhook, at rest": await several(fleet, times, 17, push, quiet),
-            "webhook, in a full resync": await several(fleet, times, 29, push, all_at_once),
-        }
+        found["webhook, at rest"] = await several(fleet, times, 17, push, quiet)
+        found["webhook, in a full resync"] = await several(fleet, times, 29, push, all_at_once)
+        return found
 
 
 def share(found: list[float], part: float) -> float:
@@ -197,7 +209,8 @@ def main() -> None:
     for number in options.testers:
         with tempfile.TemporaryDirectory(prefix="bench-edit-") as root:
             sample = run(sampled(Path(root) / "sample", USUAL if options.usual_limits else FLEET))
-            told(report, number, asyncio.run(lived(sample, number, options.times, Path(root) / "fleet")))
+            found = asyncio.run(lived(sample, number, options.times, Path(root) / "fleet", options.usual_limits))
+            told(report, number, found)
     report.told(options.json)
 
 

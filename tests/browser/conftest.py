@@ -19,7 +19,7 @@ def chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
-expect.set_options(timeout=20_000)  # milliseconds: generous, since only a failure waits so long
+expect.set_options(timeout=90_000)  # milliseconds: a whole life may have to pass on a machine that is busy
 
 
 @dataclass

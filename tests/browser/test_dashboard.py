@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from controller.records import Phase
 from tests.browser.conftest import Complaints, serious
@@ -18,7 +18,6 @@ from tests.browser.stage import Stage, dead_forge, fleet_trouble, revisions, sta
 
 pytestmark = pytest.mark.long
 
-PATIENCE = 20_000  # milliseconds
 PAGES = (
     "/",
     "/testers/dora",
@@ -53,37 +52,49 @@ async def test_the_list_follows_a_tester_without_a_reload(tmp_path: Path, page: 
         await page.evaluate("window.mark = 'the same page'")
         row = page.locator("tbody tr")
         await expect(row).to_contain_text("Progressing")
-        await expect(page.locator("#live")).to_contain_text("Live", timeout=PATIENCE)
+        await expect(page.locator("#live")).to_contain_text("Live")
         await stage.show(replace(DORA, name="emil"))
-        await expect(row).to_contain_text("Waiting", timeout=PATIENCE)
+        await expect(row).to_contain_text("Waiting")
         await expect(row).to_contain_text("83%")
         await stage.show(Person("emil", age=timedelta(minutes=5)))
-        await expect(row).to_contain_text("Ready", timeout=PATIENCE)
+        await expect(row).to_contain_text("Ready")
         await expect(row.get_by_role("link", name="Open")).to_have_attribute("href", re.compile("^https://emil"))
-        await expect(page.locator("#counts")).to_contain_text("Ready", timeout=PATIENCE)
+        await expect(page.locator("#counts")).to_contain_text("Ready")
         assert await page.evaluate("window.mark") == "the same page"
     assert complaints.of_pages() == []
+
+
+async def test_what_changes_before_the_stream_is_there_is_not_missed(tmp_path: Path, page: Page) -> None:
+    async with staged(tmp_path, DORA) as stage:
+
+        async def late(route: Route) -> None:
+            await stage.show(Person("dora", age=timedelta(minutes=6)))
+            await route.continue_()
+
+        await page.route("**/api/v1/stream?*", late)
+        await page.goto(stage.url)
+        await expect(page.locator("tbody tr")).to_contain_text("Ready")
 
 
 async def test_who_comes_appears_and_who_goes_disappears(tmp_path: Path, page: Page) -> None:
     async with staged(tmp_path) as stage:
         await page.goto(stage.url)
         await expect(page.get_by_text("Nobody is here yet")).to_be_visible()
-        await expect(page.locator("#live")).to_contain_text("Live", timeout=PATIENCE)
+        await expect(page.locator("#live")).to_contain_text("Live")
         await stage.show(Person("alice"))
-        await expect(page.get_by_role("link", name="alice", exact=True)).to_be_visible(timeout=PATIENCE)
+        await expect(page.get_by_role("link", name="alice", exact=True)).to_be_visible()
 
 
 async def test_a_testers_page_follows_its_steps_and_its_log(tmp_path: Path, page: Page, complaints: Complaints) -> None:
     async with staged(tmp_path, DORA) as stage:
         await page.goto(f"{stage.url}/testers/dora")
         log = page.locator("pre.log")
-        await expect(log).to_contain_text("unpacking part", timeout=PATIENCE)
+        await expect(log).to_contain_text("unpacking part")
         await expect(page.locator(".graph .step.running")).to_contain_text("components")
-        await expect(log).to_contain_text("unpacking part 20 of 40", timeout=PATIENCE)
+        await expect(log).to_contain_text("unpacking part 20 of 40")
         await stage.show(Person("dora", age=timedelta(minutes=6)))
-        await expect(page.locator(".graph .step.running")).to_have_count(0, timeout=PATIENCE)
-        await expect(page.locator("h1")).to_contain_text("Ready", timeout=PATIENCE)
+        await expect(page.locator(".graph .step.running")).to_have_count(0)
+        await expect(page.locator("h1")).to_contain_text("Ready")
         await expect(page.locator("#timeline")).to_contain_text("ready after")
     assert complaints.of_pages() == []
 
@@ -95,17 +106,17 @@ async def test_what_somebody_does_survives_what_comes_in(tmp_path: Path, page: P
         await page.get_by_text("Writes, newest first").click()
         await expect(page.locator("#outside details[open]")).to_have_count(1)
         await stage.show(Person("dora", age=timedelta(minutes=6)))
-        await expect(page.locator("h1")).to_contain_text("Ready", timeout=PATIENCE)
-        await expect(page.locator("#outside")).to_contain_text("welcome dora", timeout=PATIENCE)
+        await expect(page.locator("h1")).to_contain_text("Ready")
+        await expect(page.locator("#outside")).to_contain_text("welcome dora")
         await expect(page.locator("#outside details[open]")).to_have_count(1)
 
         await page.goto(stage.url)
-        await expect(page.locator("#live")).to_contain_text("Live", timeout=PATIENCE)
+        await expect(page.locator("#live")).to_contain_text("Live")
         await page.locator("#q").fill("al")
         link = page.get_by_role("link", name="alice", exact=True)
         await link.focus()
         await stage.show(replace(DORA, phase=Phase.PROGRESSING), Person("alice"))
-        await expect(page.locator("tbody")).to_contain_text("Progressing", timeout=PATIENCE)
+        await expect(page.locator("tbody")).to_contain_text("Progressing")
         await expect(link).to_be_focused()
         await expect(page.locator("#q")).to_have_value("al")
 
@@ -147,7 +158,7 @@ async def test_no_page_has_a_serious_issue_or_complains(
     for path in PAGES:
         await page.goto(stage.url + path)
         if await page.locator("[data-late]").count():
-            await expect(page.locator("#log").locator("pre, .banner, .tabs").first).to_be_visible(timeout=PATIENCE)
+            await expect(page.locator("#log").locator("pre, .banner, .tabs").first).to_be_visible()
         assert await serious(page) == [], path
     await context.close()
     assert complaints.of_pages() == []
@@ -175,8 +186,10 @@ async def test_a_phone_shows_every_page_without_scrolling_sideways(stage: Stage,
     page = await context.new_page()
     for path in PAGES:
         await page.goto(stage.url + path)
-        wider = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert wider <= 0, (path, wider)
+        wider = await page.evaluate(
+            "[document.documentElement, ...document.querySelectorAll('.bar-head')].map(it => it.scrollWidth - it.clientWidth)"
+        )
+        assert max(wider) <= 0, (path, wider)
     await page.goto(stage.url)
     await expect(page.get_by_role("link", name="dora", exact=True).first).to_be_visible()
     assert await serious(page) == []
@@ -236,7 +249,7 @@ async def test_a_walk_with_tab_and_enter_alone(stage: Stage, page: Page) -> None
     await page.keyboard.press("Enter")
     await expect(page.locator("th[aria-sort]")).to_contain_text("Changed")
     await tab_to(page, "State")
-    await page.keyboard.type("Stalled")
+    await page.keyboard.press("S")  # Stalled; another letter might come when the list has forgotten this one
     await page.wait_for_url("**state=Stalled**")
     await expect(rows).to_have_count(1)
     await tab_to(page, "Find testers")
@@ -287,8 +300,8 @@ async def test_it_works_without_a_script(stage: Stage, browser: Browser) -> None
 
 async def test_it_goes_on_by_reading_where_there_is_no_stream(tmp_path: Path, page: Page) -> None:
     async with staged(tmp_path, DORA) as stage:
-        await page.route("**/api/v1/stream", lambda route: route.fulfill(status=503, body=""))
+        await page.route("**/api/v1/stream?*", lambda route: route.fulfill(status=503, body=""))
         await page.goto(stage.url)
-        await expect(page.locator("#live")).to_contain_text("Read every 5 s", timeout=PATIENCE)
+        await expect(page.locator("#live")).to_contain_text("Read every 5 s")
         await stage.show(Person("dora", age=timedelta(minutes=6)))
-        await expect(page.locator("tbody tr")).to_contain_text("Ready", timeout=PATIENCE)
+        await expect(page.locator("tbody tr")).to_contain_text("Ready")

@@ -200,6 +200,12 @@ async def test_versions_are_counted_by_tester(store: Store) -> None:
     assert found["hero_proc"].versions[0].testers == ("alice", "ben", "dora", "lea")
 
 
+async def test_an_install_that_failed_is_trouble_until_it_ends_well(store: Store) -> None:
+    world = await show(store, BY_NAME["alice"], BY_NAME["hanna"])
+    found = {each.name: each for each in component_boards((await store.briefs(STEPS)).values(), world)}
+    assert {name: board.unwell for name, board in found.items() if board.unwell} == {"hero_indexer": ("hanna",)}
+
+
 # ------------------------------------------------------------------ one tester
 
 

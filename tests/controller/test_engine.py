@@ -19,7 +19,8 @@ from controller.records import Change, Outcome, PutCondition, PutFleet, PutJourn
 from controller.running import Controller
 from controller.store import Store, StoreError
 from reconcilers.actions import Action
-from reconcilers.backends.limits import GOES_FIRST
+from reconcilers.backends.haste import HASTE
+from reconcilers.backends.limits import Call, Gate
 from reconcilers.clock import SystemClock
 from reconcilers.errors import Blocked
 from reconcilers.secret import Secret
@@ -176,19 +177,29 @@ async def test_a_crash_between_intent_and_answer_is_recovered_as_unknown(
     assert one.outside.calls == ["create machine-alice-1-1"]
 
 
-async def test_a_fleet_that_cannot_be_used_is_said_and_the_one_before_stays(one: Rig) -> None:
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (Blocked("no token", system="secrets"), "no token"),
+        (ValueError("hunter2 is no header"), "internal error (ValueError); the log has it"),
+    ],
+)
+async def test_a_fleet_that_cannot_be_used_is_said_and_the_one_before_stays(
+    one: Rig, caplog: pytest.LogCaptureFixture, error: Exception, said: str
+) -> None:
     await one.engine.adopt(FLEET)
     world = one.engine.world
 
     def refuse(fleet: Fleet, secrets: dict[str, Secret]) -> Any:
-        raise Blocked("no token", system="secrets")
+        raise error
 
     one.engine._open_world = refuse
     await one.engine.adopt(OTHER_FLEET)
     await one.engine.adopt(OTHER_FLEET)
     assert one.engine.world is world
     assert [event.reason for event in await one.store.events("")] == ["FleetUnusable"]
-    assert "no token" in one.engine.world_error
+    assert said in one.engine.world_error
+    assert "hunter2" not in caplog.text + one.engine.world_error
 
 
 async def test_the_old_clients_are_closed_when_the_last_pass_has_left_them(one: Rig) -> None:
@@ -346,7 +357,7 @@ async def test_what_a_change_asks_for_goes_first_at_the_gates_and_has_places_of_
     go_on = asyncio.Event()
 
     async def noted(name: str) -> timedelta | None:
-        first[name] = GOES_FIRST.get()
+        first[name] = HASTE.get().first
         await go_on.wait()
         return None
 
@@ -362,6 +373,35 @@ async def test_what_a_change_asks_for_goes_first_at_the_gates_and_has_places_of_
         go_on.set()
         await until(lambda: len(first) == 4)
     assert {name for name, goes in first.items() if goes} == {"changed"}
+
+
+async def test_who_is_changed_while_its_look_waits_at_a_gate_goes_first_there_and_is_looked_at_again_at_once(
+    one: Rig, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await one.engine.adopt(FLEET)
+    gate, called = Gate("machines", clock, in_flight=1, per_second=1000), list[str]()
+    answers = asyncio.Semaphore(0)
+    names = [f"r{number}" for number in range(6)]
+
+    async def look(name: str) -> timedelta:
+        async with gate.passing(Call("machines", "look", writing=False)):
+            called.append(name)
+            await answers.acquire()
+        return timedelta(hours=1)
+
+    monkeypatch.setattr(one.engine, "look", look)
+    monkeypatch.setattr(one.engine, "look_at_first", _nobody)
+    async with running(one), asyncio.timeout(20):
+        for name in names:
+            one.engine.queue.add(name, urgency=Urgency.RESYNC)
+        await until(lambda: one.engine.queue.working == set(names))
+        assert called == ["r0"]
+        one.engine.queue.add("r4")
+        for number in range(7):
+            await until(lambda: len(called) == number + 1)  # noqa: B023 - until is awaited here
+            answers.release()
+        await until(lambda: one.engine.passes == 7)
+    assert called == ["r0", "r4", "r1", "r4", "r2", "r3", "r5"], "r1 had the place as r4's pass had ended"
 
 
 async def _nobody(*_: object) -> None:

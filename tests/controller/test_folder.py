@@ -128,6 +128,7 @@ async def test_the_day_and_who_is_known_are_asked_each_time(
 ) -> None:
     """What was thought before holds for the day and the testers that it was thought for."""
     today = SystemClock().now()
+    monkeypatch.setattr(clock, "now", lambda: today)
     put_tester(folder, "carol", f"  expires: {today.date()}\n")
     assert "carol" in names(await source.read())
     monkeypatch.setattr(clock, "now", lambda: today + timedelta(days=1))

@@ -12,6 +12,7 @@ from weakref import WeakSet
 import pytest
 
 from reconcilers.backends.compute import Vm
+from reconcilers.backends.haste import HASTE, Haste
 from reconcilers.backends.machine import MachineAddress, MachineAnswer, MachineLook, MachineQuery, Question, question_of
 from reconcilers.errors import Transient
 from reconcilers.looks import NOTHING, Looks, TesterLooks
@@ -130,6 +131,27 @@ async def test_a_reader_that_gives_up_spoils_nothing_for_the_others(looks: Looks
     asked.answer(1)
     assert (await patient).value == 1
     assert impatient.cancelled()
+
+
+async def test_a_look_goes_first_as_soon_as_somebody_who_waits_for_it_does(looks: Looks) -> None:
+    asked, its, hastes = Asked(), list[Haste](), {"alice": Haste(), "bob": Haste()}
+
+    async def ask() -> int:
+        its.append(HASTE.get())
+        return await asked.ask()
+
+    async def read(name: str) -> None:
+        HASTE.set(hastes[name])
+        await looks.read("vms", None, ask)
+
+    readers = [asyncio.ensure_future(read(name)) for name in hastes]
+    await asked.begun(1)
+    before = its[0].first
+    hastes["bob"].comes()
+    assert (before, its[0].first) == (False, True), "though alice was the first to ask"
+    assert not hastes["alice"].first
+    asked.answer(1)
+    await asyncio.gather(*readers)
 
 
 async def test_a_failure_is_told_to_all_who_wait_and_not_kept(looks: Looks) -> None:

@@ -111,6 +111,19 @@ async def test_what_is_being_worked_on_waits_for_its_end(queue: Queue) -> None:
     assert await drain(queue) == ["alice"]
 
 
+async def test_what_is_changed_while_it_is_worked_on_is_in_haste_from_then_on(queue: Queue) -> None:
+    for name in ("alice", "bob"):
+        queue.add(name, urgency=Urgency.RESYNC)
+        assert await queue.get() == name
+    queue.add("alice", urgency=Urgency.FAILING)
+    assert not queue.haste_of("alice").first
+    queue.add("alice")
+    assert [queue.haste_of(name).first for name in ("alice", "bob")] == [True, False]
+    queue.done("alice")
+    assert await queue.get() == "alice"
+    assert queue.haste_of("alice").first
+
+
 async def test_get_waits_for_the_next_name(queue: Queue) -> None:
     getting = asyncio.ensure_future(queue.get())
     await asyncio.sleep(0)

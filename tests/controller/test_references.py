@@ -44,7 +44,7 @@ async def test_what_nobody_holds_is_left_out(references: References, store: Stor
 async def test_a_pipe_is_not_waited_for(references: References, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     reading = asyncio.ensure_future(asyncio.to_thread(asyncio.run, references.resolve(["file:pipe"])))
-    done, _ = await asyncio.wait([reading], timeout=10)
+    done, _ = await asyncio.wait([reading], timeout=30)
     if not done:  # let the thread go, so that the failure is told and the run ends
         (tmp_path / "pipe").write_bytes(b"late")
     assert done

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from controller.records import Phase
 from examples.simulator.invariants import accepting
 from tests.lessons.conftest import LEAN, WITH_ENGINES, asked, fault, told
 from tests.worlds.loop import in_virtual_time
@@ -37,13 +38,14 @@ def orders(w: Rig) -> list[str]:
 
 async def waits_because(w: Rig, name: str, reason: str) -> Any:
     """Until the tester's machine waits for this reason; the condition."""
+    seen: list[Any] = []
 
     async def holds() -> bool:
-        found = (await w.conditions(name)).get("Machine")
-        return found is not None and found.reason == reason
+        seen.append((await w.conditions(name)).get("Machine"))
+        return seen[-1] is not None and bool(seen[-1].reason == reason)
 
     await w.until(holds, f"{name} waits: {reason}", within=HOUR)
-    return (await w.conditions(name))["Machine"]
+    return seen[-1]
 
 
 async def nothing_half_built(w: Rig, name: str, reason: str) -> None:
@@ -89,13 +91,21 @@ async def test_lesson_41_what_is_promised_is_not_promised_twice(tmp_path: Path) 
         use_memory(w, "compute1", ONE_MACHINE + 1_024, ONE_NODE)
         w.write("alice")
         w.write("carol")
-        await w.ready("alice")
-        condition = await waits_because(w, "carol", "NoCapacity")
+        ready: list[str] = []
+
+        async def one_is_ready() -> bool:
+            ready.extend(each.name for each in await w.store.testers() if each.phase is Phase.READY)
+            return bool(ready)
+
+        await w.until(one_is_ready, "whoever was first is Ready")
+        (has,) = ready
+        (other,) = {"alice", "carol"} - {has}
+        condition = await waits_because(w, other, "NoCapacity")
         assert "compute1/0001, lacks 7 GiB of memory" in condition.message
         assert orders(w).count("deploy_vm") == 1
-        await nothing_half_built(w, "carol", "NoCapacity")
-        w.remove("alice")
-        await w.ready("carol", within=HOUR)
+        await nothing_half_built(w, other, "NoCapacity")
+        w.remove(has)
+        await w.ready(other, within=HOUR)
         assert orders(w).count("deploy_vm") == 2
 
 

@@ -11,6 +11,7 @@ import pytest
 from reconcilers.actions import Disruption, Effect
 from reconcilers.backends import Backends
 from reconcilers.backends.compute import Gateway, GatewayOrder
+from reconcilers.backends.outside import ProbeAnswer
 from reconcilers.contract import TesterView
 from reconcilers.errors import Blocked, NameTaken, Transient
 from reconcilers.facts import (
@@ -24,10 +25,11 @@ from reconcilers.facts import (
 )
 from reconcilers.gateway import GatewayReconciler, SeenGateway
 from reconcilers.looks import TesterLooks
-from tests.reconcilers.data import ADDRESS, FQDN, NOW, a_fleet, a_row, a_tester, actions, brief, some_facts
+from tests.reconcilers.data import ADDRESS, CLIENT_ID, FQDN, NOW, a_fleet, a_row, a_tester, actions, brief, some_facts
 
 NAME = "alicex7k2p9"
 OURS = f"http://[{ADDRESS}]:9988"
+AUTHORIZE = "https://forge.example.org/login/oauth/authorize"
 CREATE, DELETE = [f"create gateway {NAME}"], [f"delete gateway {NAME}"]
 
 
@@ -39,6 +41,10 @@ class FakeDaemon:
         self.ordered: list[GatewayOrder] = []
         self.did: list[object] = []
         self.taken: NameTaken | None = None
+        self.public = ProbeAnswer(None)
+
+    def authorize_url(self) -> str:
+        return AUTHORIZE
 
     async def gateways(self, daemon: str) -> tuple[Gateway, ...]:
         if daemon == "gent":
@@ -57,14 +63,20 @@ class FakeDaemon:
     async def place(self, identity: dict[str, str]) -> None:
         self.did.append(identity)
 
+    def unshared(self) -> None: ...
+
+    async def outside(self, fqdn: str, paths: tuple[str, ...]) -> dict[str, ProbeAnswer]:
+        self.did.append(fqdn)
+        return dict.fromkeys(paths, self.public)
+
 
 def step(daemon: FakeDaemon | None = None) -> GatewayReconciler:
-    return GatewayReconciler(Backends(None, {"gent": daemon}, None, None))  # type: ignore[arg-type, dict-item]
+    return GatewayReconciler(Backends(daemon, {"gent": daemon}, None, None))  # type: ignore[arg-type, dict-item]
 
 
 async def seen(daemon: FakeDaemon, facts: Facts) -> SeenGateway | None:
     looks: TesterLooks = daemon  # type: ignore[assignment]
-    return await step().observe(TesterView(a_tester(), facts), looks)
+    return await step(daemon).observe(TesterView(a_tester(), facts), looks)
 
 
 def there(*backends: str, fqdn: str = FQDN, state: str = "ok") -> SeenGateway:
@@ -137,6 +149,79 @@ async def test_by_id_where_it_is_known_else_by_name() -> None:
     assert by_name is not None
     assert by_name.gateway.gateway_id == "9"
     assert await seen(listed, facts(identity={"daemon": "york", "gateway_id": "3"})) is None
+
+
+HELD: dict[str, Any] = {"identity": {"daemon": "gent", "gateway_id": "3", "machine": "gent/12"}}
+KNOWN = GatewayFacts(daemon="gent", gateway_id="3", gateway_name=NAME, fqdn=FQDN, backend=OURS)
+ASKS = ProbeAnswer(302, f"{AUTHORIZE}?client_id={CLIENT_ID}")
+ANSWERS: dict[str, tuple[ProbeAnswer, bool]] = {
+    "it asks for sign-in with this tester's app": (ASKS, True),
+    "with another one's": (ProbeAnswer(302, f"{AUTHORIZE}?client_id=other"), False),
+    "nobody answers": (ProbeAnswer(None, error="no connection"), False),
+    "the grid knows no such name": (ProbeAnswer(404), False),
+    "the grid reaches no machine": (ProbeAnswer(502), False),
+    "somebody refuses": (ProbeAnswer(403), False),
+    "somebody answers": (ProbeAnswer(200), False),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_one_that_the_listing_omits_stands_as_long_as_its_name_leads_to_the_testers_machine(name: str) -> None:
+    answer, stands = ANSWERS[name]
+    daemon = FakeDaemon(Gateway("9", "another"))
+    daemon.public = answer
+    known = facts(KNOWN, **HELD)
+    found = await seen(daemon, known)
+    assert daemon.did == [FQDN]
+    assert (found is not None) is stands
+    if found is not None:
+        assert step().plan(a_tester(), found, known) == ()
+        assert step().learn(found, known) == KNOWN
+        assert step().identity(found) == HELD["identity"]
+        told = {each.type: each for each in step().findings(a_tester(), found, known)}["GatewayListed"]
+        assert (told.status, told.reason) == (False, "ListingIncomplete")
+        assert FQDN in told.message
+
+
+def computed_address() -> GatewayFacts:
+    return KNOWN.model_copy(update={"fqdn": f"{NAME}.gent.example.org", "computed": True})
+
+
+async def test_an_address_that_was_computed_stays_so() -> None:
+    daemon, known = FakeDaemon(), facts(computed_address(), **HELD)
+    daemon.public = ASKS
+    found = await seen(daemon, known)
+    assert found is not None
+    assert step().learn(found, known) == computed_address()
+
+
+NOT_ASKED: dict[str, Facts] = {
+    "it goes": facts(KNOWN, state=ObjectState.RETIRING, **HELD),
+    "it was lost": facts(KNOWN, state=ObjectState.LOST, **HELD),
+    "its tester leaves": replace(facts(KNOWN, **HELD), leaving=True),
+    "its door was cut off": facts(KNOWN, SignInGateFacts(cut=True, cut_at=NOW), **HELD),
+    "another one is in use": facts(KNOWN.model_copy(update={"gateway_id": "8"}), **HELD),
+    "another daemon's is": facts(KNOWN.model_copy(update={"daemon": "york"}), **HELD),
+    "it has no app": replace(facts(KNOWN, **HELD), steps={"gateway": KNOWN, "machine": facts().steps["machine"]}),
+}
+
+
+@pytest.mark.parametrize("name", NOT_ASKED)
+async def test_a_name_that_is_not_in_use_is_not_asked(name: str) -> None:
+    daemon = FakeDaemon()
+    daemon.public = ASKS
+    assert await seen(daemon, NOT_ASKED[name]) is None
+    assert daemon.did == []
+
+
+def test_one_that_is_not_seen_is_told_to_go_by_what_its_row_tells() -> None:
+    delete = step().delete_unseen(facts(state=ObjectState.RETIRING, **HELD))
+    assert delete is not None
+    assert (delete.verb, delete.target, delete.args) == ("delete", f"gateway {NAME}", ("gent", "3"))
+    assert (delete.effect, delete.limit) == (Effect.DELETE, a_fleet().spec.timing.gateway_limit)
+    for row in ({}, {"daemon": "gent"}, {"gateway_id": "3"}):
+        assert step().delete_unseen(facts(identity=row)) is None
+    assert step().delete_unseen(some_facts()) is None
 
 
 async def test_without_a_machine_there_is_nothing_to_look_for() -> None:

@@ -63,6 +63,21 @@ CASES: Mapping[str, tuple[DesiredComponent, MachineLook, Standing]] = {
     "pinned and there": (PINNED, look(version="v2.0.0", job=job(wanted="v2.0.0", result="v2.0.0")), Standing.WELL),
     "pinned and there, whoever put it": (PINNED, look(version="v2.0.0", job="absent"), Standing.WELL),
     "pinned and there, though a job failed": (PINNED, look(version="v2.0.0", job=job(FAILED)), Standing.WELL),
+    "pinned and there, and not seen to run": (
+        PINNED,
+        look(version="v2.0.0", job=job(FAILED, wanted="v2.0.0", result="v2.0.0")),
+        Standing.FAILED,
+    ),
+    "pinned and there, whether it runs is not known": (
+        PINNED,
+        look(version="v2.0.0", job=job(DIED, wanted="v2.0.0", result="")),
+        Standing.FAILED,
+    ),
+    "pinned and there, though it could not be loaded again": (
+        PINNED,
+        look(version="v2.0.0", job=job(FAILED, wanted="v2.0.0", result="")),
+        Standing.WELL,
+    ),
     "pinned elsewhere": (PINNED, look(), Standing.OTHER_VERSION),
     "pinned, changed afterwards": (PINNED, look(job=job(wanted="v2.0.0", result="v2.0.0")), Standing.OTHER_VERSION),
     "pinned, something else came": (PINNED, look(job=job(wanted="v2.0.0", result="v1.0.0")), Standing.FAILED),

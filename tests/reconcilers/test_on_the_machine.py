@@ -68,6 +68,11 @@ SUPERVISORS: Mapping[str, tuple[MachineLook, dict[str, str], list[str]]] = {
     "no lab": (a_look(tools=frozenset({"curl", "hero_proc"})), {}, [f"install {BASE}"]),
     "pinned to another": (a_look(), {"hero_proc": "v9.9.9"}, [f"install {BASE}"]),
     "pinned to this one": (a_look(), {"hero_proc": "1.0.0"}, []),
+    "pinned to this one, and not seen to be restarted": (
+        a_look(jobs=base_job(JobState.FAILED, wanted="v1.0.0", result="v1.0.0")),
+        {"hero_proc": "1.0.0"},
+        [f"retry {BASE}"],
+    ),
     "pinned, tells no version": (a_look(versions={"hero_proc": None}), {"hero_proc": "v9.9.9"}, []),
     "pinned to another, in the middle of an install": (
         a_look(jobs={"component-hero_db": Job("component-hero_db", JobState.RUNNING)}),

@@ -62,6 +62,7 @@ def told(*doubles: OAuthApp, **fields: Any) -> Facts:
 class FakeForge:
     def __init__(self, *apps: OAuthApp, owner: str = "controller") -> None:
         self.apps, self.owner = apps, owner
+        self.hidden: tuple[OAuthApp, ...] = ()  # which no listing shows
         self.calls: list[tuple[Any, ...]] = []
 
     async def forge_owner(self) -> str:
@@ -69,6 +70,12 @@ class FakeForge:
 
     async def oauth_apps(self) -> tuple[OAuthApp, ...]:
         return (OAuthApp(99, "another app", "x", (), True), *self.apps)
+
+    async def oauth_app(self, app_id: int) -> OAuthApp | None:
+        self.calls.append(("ask", app_id))
+        return next((each for each in (*self.apps, *self.hidden) if each.id == app_id), None)
+
+    def unshared(self) -> None: ...
 
     async def create_oauth_app(self, name: str, redirect_uri: str) -> NewOAuthApp:
         self.calls.append(("create", name, redirect_uri))
@@ -97,7 +104,7 @@ def step(forge: FakeForge | None = None) -> SignInAppReconciler:
 
 async def seen(forge: FakeForge, given: Facts) -> SeenApps | None:
     looks: TesterLooks = forge  # type: ignore[assignment]
-    return await step().observe(TesterView(a_tester(), given), looks)
+    return await step(forge).observe(TesterView(a_tester(), given), looks)
 
 
 LATER = BEGAN + GRACE
@@ -217,6 +224,35 @@ async def test_the_known_app_is_kept_else_the_newest() -> None:
     assert unknown is not None
     assert unknown.kept.id == 9
     assert await seen(FakeForge(), facts()) is None
+
+
+def identified(state: ObjectState = ObjectState.EXISTING) -> Facts:
+    return facts(object=a_row("sign_in_app", state, name=NAME, identity={"app_id": "5", "client_id": CLIENT_ID}))
+
+
+@pytest.mark.parametrize("leaving", [False, True])
+@pytest.mark.parametrize("listed", [(), (TWIN,)])
+async def test_a_listing_that_omits_an_app_does_not_make_it_absent(leaving: bool, listed: tuple[OAuthApp, ...]) -> None:
+    """Forge itself is asked, also where it lists another one of the name."""
+    forge = FakeForge(*listed)
+    forge.hidden = (app(),)
+    found = await seen(forge, replace(identified(), leaving=leaving))
+    assert found is not None
+    assert [each.id for each in found.apps] == [5, *(each.id for each in listed)]
+    assert forge.calls == [("ask", 5)]
+
+
+async def test_only_forges_own_word_makes_an_app_absent() -> None:
+    assert await seen(FakeForge(), identified()) is None
+    for forge, given in (
+        (FakeForge(app()), identified()),
+        (FakeForge(replace(app(), name="called otherwise")), identified()),
+        (FakeForge(), identified(ObjectState.GONE)),
+        (FakeForge(), facts()),
+    ):
+        found = await seen(forge, given)
+        assert (found is not None) is bool(forge.apps)
+        assert forge.calls == [], "its listing tells"
 
 
 @pytest.mark.parametrize("leaving", [False, True])

@@ -156,6 +156,11 @@ class Crowd(Replicas):
                 del self.living[number]
                 await self.begin()
 
+    async def holders(self) -> dict[str, int]:
+        """Whoever waits for some to share everything would wait for ever for one that has ended while it began."""
+        await self.bury_who_could_not_begin()
+        return await super().holders()
+
     async def _ends(self, one: Replica, how: signal.Signals) -> None:
         one.send(how)
         del self.living[one.number]
@@ -308,7 +313,6 @@ async def all_befalls_them(
             crowd.people_change()
         told = await crowd.something_befalls_somebody()
         say(f"{told}; {await crowd.stands()}")
-    await crowd.bury_who_could_not_begin()
     await crowd.shared_by(replicas, limit)
     say(f"all of it is over; {await crowd.stands()}")
     await asyncio.sleep(2 * crowd.rhythm.lease.total_seconds())

@@ -105,7 +105,13 @@ async def shared_by(fleet: Replicas, *wanted: str) -> None:
 
 async def add_for(fleet: Replicas, program: str) -> str:
     """A new tester, in a share of this program's."""
-    shares = {shard for one in (await working(fleet))[program] for shard in one.shards}
+    shares: set[int] = set()
+
+    async def known_to_work() -> bool:
+        shares.update(shard for one in (await working(fleet)).get(program, []) for shard in one.shards)
+        return bool(shares)
+
+    await fleet.until(known_to_work, f"shares of {program}")
     known = {file.stem for file in fleet.places.folder.iterdir()}
     free = (name for name in (f"t{number}" for number in count()) if name not in known)
     name = next(name for name in free if shard_of(name) in shares)

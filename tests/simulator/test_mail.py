@@ -140,7 +140,7 @@ async def test_smtp(tmp_path: "Path") -> None:
     async with serving(world, tmp_path) as addresses:
 
         def posted(login: str | None = None) -> None:
-            with smtplib.SMTP(addresses.smtp_host, addresses.smtp_port, timeout=10) as smtp:
+            with smtplib.SMTP(addresses.smtp_host, addresses.smtp_port, timeout=30) as smtp:
                 if login is not None:
                     smtp.login(addresses.smtp_user, login)
                 smtp.send_message(letter())
@@ -165,7 +165,7 @@ async def test_smtp(tmp_path: "Path") -> None:
         assert (mail.text, mail.html, mail.reply_to) == ("Zeile\n.Punkt\n", "<p>Zeile</p>\n", ["mik@example.org"])
         await asyncio.to_thread(posted, addresses.smtp_password)
         assert [one.kind for one in world.violations] == ["SecondMail"]
-        async with httpx.AsyncClient(base_url=addresses.resend_url) as resend:
+        async with httpx.AsyncClient(base_url=addresses.resend_url, timeout=30) as resend:
             headers = {"Authorization": f"Bearer {addresses.resend_key}", "Idempotency-Key": "k"}
             assert (await resend.post("/emails", json=MAIL, headers=headers)).json() == {"id": world.mailbox[-1].id}
             assert (await resend.get("/emails")).status_code == 405

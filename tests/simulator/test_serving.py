@@ -39,7 +39,7 @@ done
 """
 
 
-async def until(condition: Callable[[], bool], limit: float = 20) -> None:
+async def until(condition: Callable[[], bool], limit: float = 60) -> None:
     """Polls; the limit only bounds a failure."""
     async with asyncio.timeout(limit):
         while not condition():  # noqa: ASYNC110  (what is waited for happens in other processes)
@@ -106,7 +106,7 @@ async def test_a_machine_from_bare_to_gated(loopback: "Loopback") -> None:
     await until(lambda: machine.healthy("hero_cockpit"))
     assert [(await sign_in(addresses, HOST, user))[0] for user in ("Newcomer", "mik", "bob")] == [200, 200, 403]
     inner = f"http://[{machine.state.mycelium_ip}]:9988/status"
-    async with httpx.AsyncClient(proxy=addresses.socks) as overlay:
+    async with httpx.AsyncClient(proxy=addresses.socks, timeout=30) as overlay:
         answer = await overlay.get(inner, headers={"host": HOST})
         assert answer.status_code == 302
         assert answer.headers["location"].startswith(addresses.forge_url)
@@ -207,13 +207,13 @@ async def test_what_is_not_there_cannot_be_reached(loopback: "Loopback") -> None
 
 async def test_faults_really_cut_and_hang(loopback: "Loopback") -> None:
     world, forge = loopback.town.world, loopback.addresses.forge_url
-    async with httpx.AsyncClient(base_url=forge) as client:
+    async with httpx.AsyncClient(base_url=forge, timeout=30) as client:
         world.faults.add(Fault(system="forge", method="GET *", kind="cut_mid_answer"))
         with pytest.raises(httpx.RemoteProtocolError):
             await client.get("/api/v1/users/bob")
         world.faults.add(Fault(system="forge", method="GET *", kind="timeout_after_effect"))
         with pytest.raises(httpx.ReadTimeout):
-            await client.get("/api/v1/users/bob", timeout=0.2)
+            await client.get("/api/v1/users/bob", timeout=httpx.Timeout(30, read=0.2))
         assert (await client.get("/api/v1/users/bob")).status_code == 200
 
 
@@ -224,7 +224,7 @@ async def test_the_daemon_answers_on_its_unix_socket_and_the_control_address_act
         call = {"jsonrpc": "2.0", "id": 1, "method": "rpc.discover", "params": {}}
         methods = (await client.post("http://localhost/rpc", json=call)).json()["result"]["methods"]
         assert "ComputeService.deploy_vm" in {method["name"] for method in methods}
-    async with httpx.AsyncClient(base_url=control) as client:
+    async with httpx.AsyncClient(base_url=control, timeout=30) as client:
         done = await client.post("/_sim/do", json={"action": "disable_account", "account": "bob"})
         assert done.status_code == 200
         assert (await client.get("/_sim/books")).json()["disabled_accounts"] == ["bob"]
@@ -236,11 +236,18 @@ async def test_the_daemon_answers_on_its_unix_socket_and_the_control_address_act
 async def started(state: Path) -> tuple[asyncio.subprocess.Process, dict[str, Any]]:
     """The simulator as a process of its own, once its addresses are written."""
     (state / "addresses.json").unlink(missing_ok=True)
-    words = [sys.executable, "-m", "examples.simulator", "--state", str(state), "--speed", "20"]
+    words = [sys.executable, "-m", "examples.simulator", "--state", str(state), "--speed", "1"]
     process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.DEVNULL)
-    await until((state / "addresses.json").exists, 60)
+    await until((state / "addresses.json").exists)
     addresses: dict[str, Any] = json.loads((state / "addresses.json").read_text())
     return process, addresses
+
+
+async def made(addresses: dict[str, Any], vm: str) -> bool:
+    """Whether a machine is being made, by the world's own books."""
+    async with httpx.AsyncClient(base_url=addresses["control_url"], timeout=30) as client:
+        books = (await client.get("/_sim/books")).json()
+    return vm in [row["name"] for row in books["daemons"]["compute1"]["vms"]]
 
 
 async def test_a_kill_loses_nothing_that_was_answered(tmp_path: Path) -> None:
@@ -258,16 +265,19 @@ async def test_a_kill_loses_nothing_that_was_answered(tmp_path: Path) -> None:
     }
     call = {"jsonrpc": "2.0", "id": 1, "method": "ComputeService.deploy_vm"}
     call["params"] = {**vm, "ssh_keys": [], "secret": daemon["secret"]}
-    async with httpx.AsyncClient(base_url=addresses["forge_url"], headers=headers) as client:
+    async with httpx.AsyncClient(base_url=addresses["forge_url"], headers=headers, timeout=30) as client:
         body = {"name": "t", "redirect_uris": ["https://a.test/"], "confidential_client": True}
         assert (await client.post("/api/v1/user/applications/oauth2", json=body)).status_code == 201
         with pytest.raises(httpx.ReadTimeout):
-            await client.post(f"{daemon['url']}/rpc", json=call, timeout=0.3)
+            await client.post(f"{daemon['url']}/rpc", json=call, timeout=httpx.Timeout(30, read=0.3))
+        async with asyncio.timeout(60):
+            while not await made(addresses, "a_1"):  # noqa: ASYNC110 - it happens in another process
+                await asyncio.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     await process.wait()
     process, again = await started(tmp_path)
     assert {**again, "pid": 0} == {**addresses, "pid": 0}
-    async with httpx.AsyncClient(base_url=again["control_url"]) as client:
+    async with httpx.AsyncClient(base_url=again["control_url"], timeout=30) as client:
         books = (await client.get("/_sim/books")).json()
         log = (await client.get("/_sim/log")).json()
     assert [app["name"] for app in books["apps"]] == ["t"]
@@ -296,14 +306,14 @@ async def test_the_admin_machine_and_its_engines_are_behind_the_overlay(loopback
     await run(connection, store, json.dumps(registry).encode())
     await run(connection, f"hero_proc service restart {engine.service}")
     await until(lambda: world.engines.listens(world.engines.named("embedder")))
-    async with httpx.AsyncClient(proxy=addresses.socks) as overlay:
+    async with httpx.AsyncClient(proxy=addresses.socks, timeout=30) as overlay:
         assert (await overlay.get(f"{engine.url}/health")).status_code == 200
         headers = {"Authorization": "Bearer a-token", "X-Hero-Context": "alice"}
         answers = [await overlay.get(f"{one.url}/v1/ping", headers=headers) for one in addresses.engines]
         assert [answer.status_code for answer in answers] == [200, 401]
         assert answers[0].json() == {"tenant": "alice"}
     world.drift.kill_service("admin", engine.service)
-    async with httpx.AsyncClient(proxy=addresses.socks) as overlay:
+    async with httpx.AsyncClient(proxy=addresses.socks, timeout=30) as overlay:
         with pytest.raises(httpx.ProxyError):
             await overlay.get(f"{engine.url}/health", timeout=5)
         with pytest.raises(httpx.ProxyError):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -73,6 +74,8 @@ class Desk:
         self.present = set(testers)
         self.broken: set[str] = set()
         self.lost: dict[str, bytes] = {}  # files that are gone or broken for a while, as they were
+        self.files: dict[str, str] = {}  # of those whose file has another name than they have
+        self.engines = {each["name"]: each for each in self._fleets()["engines"]}  # as they were at first
 
     @property
     def absent(self) -> set[str]:
@@ -84,8 +87,10 @@ class Desk:
         DOING[edit.kind](self, edit)
 
     def mend_all(self) -> None:
-        """Nothing is gone or broken any more that should not be."""
+        """Nothing is gone or broken any more that should not be, and whoever was taken out may go."""
         self.reappear()
+        if len(self.absent) > self._fleets()["safety"]["maxRemovals"]:
+            self.rig.write_fleet(safety={"maxRemovals": len(self.absent)})
         for name in sorted(self.broken):
             self._save(name)
 
@@ -119,8 +124,10 @@ class Desk:
         if edit.tester in self.present:
             self.present.discard(edit.tester)
             self.broken.discard(edit.tester)
-            self.lost.pop(f"{edit.tester}.yaml", None)
-            (self.rig.places.folder / f"{edit.tester}.yaml").unlink(missing_ok=True)
+            for file in (self.file_of(edit.tester), self._copy_of(edit.tester)):
+                self.lost.pop(file.name, None)
+                file.unlink(missing_ok=True)
+            self.files.pop(edit.tester, None)
             self.rig.rescan()
 
     def put_back(self, edit: Edit) -> None:
@@ -132,12 +139,28 @@ class Desk:
         if edit.tester in self.present:
             self.broken.add(edit.tester)
             how = SPOILING[edit.spec.get("how", "half")]
-            (self.rig.places.folder / f"{edit.tester}.yaml").write_bytes(how(self._text(edit.tester)))
+            self.file_of(edit.tester).write_bytes(how(self._text(edit.tester)))
+            self.rig.rescan()
+
+    def copy(self, edit: Edit) -> None:
+        """Two files name one tester, as when a new one is begun from a copy."""
+        if edit.tester in self.present:
+            self.broken.add(edit.tester)
+            self._copy_of(edit.tester).write_bytes(self._text(edit.tester))
             self.rig.rescan()
 
     def mend(self, edit: Edit) -> None:
         if edit.tester in self.broken:
             self._save(edit.tester)
+
+    def move(self, edit: Edit) -> None:
+        """The file is called otherwise, the tester is not."""
+        file, to = self.file_of(edit.tester), self.rig.places.folder / edit.spec["to"]
+        if edit.tester in self.present and file.exists() and not to.exists():
+            self.files[edit.tester] = to.name
+            self.lost.pop(file.name, None)
+            file.rename(to)
+            self.rig.rescan()
 
     def fleet(self, edit: Edit) -> None:
         self._bring_back(FLEET)
@@ -149,6 +172,26 @@ class Desk:
         self.lost[FLEET] = file.read_bytes()
         file.write_bytes(SPOILING[edit.spec["how"]](self.lost[FLEET]))
         self.rig.rescan()
+
+    def engine(self, edit: Edit) -> None:
+        """A shared engine comes (back), is retired, leaves once it was; or is torn out of the Fleet, which is broken then."""
+        self._bring_back(FLEET)
+        name, does = edit.spec["name"], edit.spec["does"]
+        there = {each["name"]: each for each in self._fleets()["engines"]}
+        if does == "come" and name in self.engines:
+            there[name] = self.engines[name]
+        elif does == "retire" and name in there:
+            there[name] = {**there[name], "retired": True}
+        elif does == "tear" and name in there:
+            self.lost[FLEET] = (self.rig.places.folder / FLEET).read_bytes()
+            del there[name]
+        elif does == "leave" and there.get(name, {}).get("retired"):
+            del there[name]
+        self.rig.write_fleet(engines=list(there.values()))
+
+    def _fleets(self) -> dict[str, Any]:
+        found: dict[str, Any] = yaml.safe_load((self.rig.places.folder / FLEET).read_text())["spec"]
+        return found
 
     def vanish(self, edit: Edit) -> None:
         """Many files are gone at once, as when a disk is not there or a checkout went wrong: all, or all `but` the Fleet's."""
@@ -176,8 +219,16 @@ class Desk:
     def _save(self, name: str) -> None:
         self.present.add(name)
         self.broken.discard(name)
-        (self.rig.places.folder / f"{name}.yaml").write_bytes(self._text(name))
+        self.lost.pop(self._copy_of(name).name, None)
+        self._copy_of(name).unlink(missing_ok=True)
+        self.file_of(name).write_bytes(self._text(name))
         self.rig.rescan()
+
+    def file_of(self, name: str) -> Path:
+        return self.rig.places.folder / self.files.get(name, f"{name}.yaml")
+
+    def _copy_of(self, name: str) -> Path:
+        return self.rig.places.folder / f"{name}-copy.yaml"
 
     def _text(self, name: str) -> bytes:
         return yaml.safe_dump(tester_document(name, **self.specs[name]), sort_keys=False).encode()
@@ -199,10 +250,13 @@ DOING: Mapping[str, Callable[[Desk, Edit], None]] = {
     "remove": Desk.remove,
     "put_back": Desk.put_back,
     "break": Desk.spoil,
+    "copy": Desk.copy,
     "mend": Desk.mend,
+    "move": Desk.move,
     "fleet": Desk.fleet,
     "break_fleet": Desk.break_fleet,
     "mend_fleet": Desk.reappear,
+    "engine": Desk.engine,
     "vanish": Desk.vanish,
     "reappear": Desk.reappear,
     "release": Desk.release,

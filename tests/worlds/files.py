@@ -53,8 +53,6 @@ class Disk:
         self._file = places.state / "controller.db"
         self._holder: sqlite3.Connection | None = None
         self._full = False
-        self._fine = asyncio.Event()
-        self._fine.set()
         self._connections: list[sqlite3.Connection] = []
 
     def opened(self, connection: sqlite3.Connection) -> None:
@@ -76,7 +74,6 @@ class Disk:
                 await asyncio.sleep(A_MOMENT)
             else:
                 self._holder = holder
-        self._fine.clear()
         self._tell("PRAGMA busy_timeout = 0")
 
     def unlock(self) -> None:
@@ -85,12 +82,10 @@ class Disk:
             self._holder.close()
             self._holder = None
             self._tell(f"PRAGMA busy_timeout = {BUSY_MS}")
-            self._all_well()
 
     def fill(self) -> None:
         """No file grows any more: a write that needs another page fails."""
         self._full = True
-        self._fine.clear()
         for connection in self._connections:
             if _is_open(connection):
                 _no_larger(connection)
@@ -98,15 +93,6 @@ class Disk:
     def free(self) -> None:
         self._full = False
         self._tell(f"PRAGMA max_page_count = {MOST_PAGES}")
-        self._all_well()
-
-    async def usable(self) -> None:
-        """Until a process that starts finds it as it should be: whoever looks after it starts it again and again."""
-        await self._fine.wait()
-
-    def _all_well(self) -> None:
-        if self._holder is None and not self._full:
-            self._fine.set()
 
     def _tell(self, pragma: str) -> None:
         for connection in self._connections:

@@ -62,7 +62,7 @@ class Ground:
     stale: dict[str, str] = field(default_factory=dict)
     settings: dict[SettingKey, None] = field(default_factory=dict)
     components: dict[str, None] = field(default_factory=dict)
-    before: dict[str, str] = field(default_factory=dict)  # versions, until what must come first is written
+    before: dict[str, str] = field(default_factory=dict)  # versions, until an install has come to its end
     jobs: dict[str, JobRecord] = field(default_factory=dict)
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     runs: int = 0

@@ -8,13 +8,15 @@ When the last mishap has ended every broken file is mended. Within `BOUND` each 
 say which person must act. Then it must be quiet: two rounds, in which everybody is looked at, without a commit or a writing
 call; and what stands is what the folder asks for (`ending.py`). What may never be is watched all the time (`watch.py`).
 
-The same story gives the same outcome and the same trace, byte for byte.
+The same story gives the same outcome and the same trace, byte for byte. A story can be made up while it is lived, too, event by
+event (`staged`, `happens`, `ends`; by `any_order.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,7 +25,7 @@ from controller.queue import Urgency
 from controller.records import Change, Phase, TesterRecord
 from controller.store import KeySource, Store, StoreError
 from examples.simulator.invariants import doubles
-from reconcilers.facts import ObjectState
+from reconcilers.facts import ObjectState, OutsideObject
 from tests.worlds.canaries import Canaries, asked_at, canaries
 from tests.worlds.edits import Asked, Desk, Edit
 from tests.worlds.ending import wrong_at_the_end
@@ -81,13 +83,25 @@ class Failed(Exception):
         self.failure = Failure(kind, text)
 
 
+@dataclass(frozen=True)
+class Stage:
+    """Where a story happens: the world, who edits, what befalls them, and who looks on."""
+
+    rig: Rig
+    desk: Desk
+    fate: Fate
+    watch: Watch
+    canaries: Canaries
+
+
 @dataclass
-class _Living:
+class Living:
     """A story while it is lived, and what is left of it when its loop has broken down."""
 
     story: Story
     rig: Rig | None = None
     fate: Fate | None = None
+    happened: list[Event] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     failure: Failure | None = None
     trace: str = ""
@@ -103,7 +117,7 @@ class _Living:
 def live(root: Path, story: Story) -> Outcome:
     """Live the story on a virtual loop of its own, with its files below `root`. What goes wrong is in the outcome."""
     begun = START + timedelta(hours=story.hour)
-    living = _Living(story)
+    living = Living(story)
     try:
         run(_lived(root, living), begun)
     except Exception as error:  # of the loop, or in its winding up
@@ -116,45 +130,58 @@ def live(root: Path, story: Story) -> Outcome:
     return Outcome(story, living.failure, trace, living.seconds * SECOND, lives, calls, living.standing, bit)
 
 
-async def _lived(root: Path, living: _Living) -> None:
+async def _lived(root: Path, living: Living) -> None:
+    async with staged(root, living) as stage:
+        try:
+            for event in living.story.events:
+                await happens(living, stage, event)
+            await ends(living, stage)
+        except Exception as error:
+            living.failure = _failure_of(error)
+            living.told.append(f"+{asyncio.get_running_loop().time():.3f} -----  {living.failure.kind}\n")
+        living.trace = living.trace or await stage.rig.trace()
+
+
+@asynccontextmanager
+async def staged(root: Path, living: Living) -> AsyncIterator[Stage]:
+    """The story's world, in which nothing has happened yet."""
     story, names = living.story, names_of(living.story.testers)
     async with world(root, names, seed=story.seed, fleet=story.fleet, daemons=story.daemons) as rig:
-        living.rig = rig
-        watch = Watch(rig)
-        async with canaries(rig, story.seed, asked_at(story.seed, story.events)) as seen:
-            try:
-                await _whole(living, rig, watch)
-                living.trace = await rig.trace()
-                await _secret(seen, living.trace)
-            except Exception as error:
-                living.failure = _failure_of(error)
-                living.told.append(f"+{asyncio.get_running_loop().time():.3f} -----  {living.failure.kind}\n")
-            living.trace = living.trace or await rig.trace()
+        living.rig, watch, desk = rig, Watch(rig), Desk(rig, {name: {} for name in names})
+        async with canaries(rig, story.seed, asked_at(story.seed, story.events)) as seen, fate(rig) as living.fate:
+            yield Stage(rig, desk, living.fate, watch, seen)
 
 
-async def _secret(seen: Canaries, trace: str) -> None:
-    await seen.ask()
-    if leaked := seen.leaks(trace):
+async def happens(living: Living, stage: Stage, event: Event) -> None:
+    """The next event, when it is due. Raises Failed for what has gone wrong until then, or just by it."""
+    await _until(living, stage.rig, event.at)
+    living.tell(line_of(event))
+    living.happened.append(event)
+    if isinstance(event, Edit):
+        stage.desk.do(event)
+    elif isinstance(event, Kill):
+        await _end(living, stage.rig, event)
+    else:
+        stage.fate.add(event)
+    _check(stage.watch)
+
+
+async def ends(living: Living, stage: Stage) -> None:
+    """What has happened was all. Raises Failed unless all is well then."""
+    ended = (each.ended for each in living.happened if isinstance(each, Mishap))
+    await _until(living, stage.rig, max(ended, default=timedelta(0)))
+    stage.desk.mend_all()
+    await _well_and_quiet(living, stage.rig, stage.desk, stage.watch)
+    living.trace = await stage.rig.trace()
+    await stage.canaries.ask()
+    if leaked := stage.canaries.leaks(living.trace):
         raise Failed("leak", "\n".join(leaked))
 
 
-async def _whole(living: _Living, rig: Rig, watch: Watch) -> None:
-    desk = Desk(rig, {name: {} for name in names_of(living.story.testers)})
-    mishaps = [event for event in living.story.events if isinstance(event, Mishap)]
-    async with fate(rig, mishaps) as living.fate:
-        for event in living.story.events:
-            await _until(living, rig, event.at)
-            living.tell(line_of(event))
-            if isinstance(event, Edit):
-                desk.do(event)
-            elif isinstance(event, Kill):
-                await _end(living, rig, event)
-            _check(watch)
-        await _until(living, rig, max((each.until or each.at for each in mishaps), default=timedelta(0)))
-    desk.mend_all()
+async def _well_and_quiet(living: Living, rig: Rig, desk: Desk, watch: Watch) -> None:
     await _up(living, rig)
     living.tell("it is calm from now on")
-    living.standing = await all_well(rig, desk, living.story.events)
+    living.standing = await all_well(rig, desk, living.happened)
     _check(watch)
     await _quiet(rig)
     living.tell("it is quiet")
@@ -167,7 +194,7 @@ async def _whole(living: _Living, rig: Rig, watch: Watch) -> None:
         raise Failed("end", "\n".join(wrong))
 
 
-async def _until(living: _Living, rig: Rig, moment: timedelta) -> None:
+async def _until(living: Living, rig: Rig, moment: timedelta) -> None:
     """Until so much time of the world has passed. Whoever is down begins again when that is due."""
     loop, end = asyncio.get_running_loop(), moment / SECOND
     if living.up_at is not None and living.up_at <= end:
@@ -178,7 +205,7 @@ async def _until(living: _Living, rig: Rig, moment: timedelta) -> None:
             await _alive(rig)
 
 
-async def _up(living: _Living, rig: Rig) -> None:
+async def _up(living: Living, rig: Rig) -> None:
     """The next life, if there is none at present, when it is due."""
     if living.up_at is not None:
         await asyncio.sleep(max(0.0, living.up_at - asyncio.get_running_loop().time()))
@@ -186,7 +213,7 @@ async def _up(living: _Living, rig: Rig) -> None:
         await _begin(rig)
 
 
-async def _end(living: _Living, rig: Rig, kill: Kill) -> None:
+async def _end(living: Living, rig: Rig, kill: Kill) -> None:
     """The second of two while it is down only makes it longer."""
     if living.up_at is None and kill.graceful:
         await rig.stop()
@@ -248,8 +275,14 @@ async def _missing(rig: Rig, desk: Desk) -> Mapping[str, Asked]:
     if not rig._all_taken_in():
         return asked
     records = {record.name: record for record in await rig.store.testers()}
-    under_way = {row.tester for row in await rig.store.objects(states=UNDER_WAY)}
+    rows = await rig.store.objects(states=UNDER_WAY)
+    under_way = {row.tester for row in rows if not _waits_for_its_tester(row, asked)}
     return {name: wanted for name, wanted in asked.items() if name in under_way or not _is(records.get(name), wanted)}
+
+
+def _waits_for_its_tester(row: OutsideObject, asked: Mapping[str, Asked]) -> bool:
+    """What was on its way out when somebody paused the tester is seen to when that is over."""
+    return row.state is ObjectState.RETIRING and asked.get(row.tester) is Asked.PAUSED
 
 
 def _is(record: TesterRecord | None, wanted: Asked) -> bool:

@@ -20,7 +20,7 @@ import gc
 import selectors
 import sys
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Executor
 from datetime import UTC, datetime, timedelta
 from heapq import heapify, heappop
@@ -303,11 +303,18 @@ def run(main: Coroutine[Any, Any, T], start: datetime = START) -> T:
 
     Raises Deadlock and Livelock, and what `main` raises.
     """
+    with virtual_loop(start) as loop:
+        return loop.run_until_complete(main)
+
+
+@contextlib.contextmanager
+def virtual_loop(start: datetime) -> Iterator[VirtualLoop]:
+    """Where a life is lived, all at once or step by step; wound up at the end."""
     _spare_what_was_there()
     loop = VirtualLoop(start)
     try:
         with mock.patch.object(anyio.to_thread, "run_sync", _in_line):
-            return loop.run_until_complete(main)
+            yield loop
     finally:
         loop.wind_up()
         loop.close()

@@ -101,8 +101,12 @@ async def start_supervisor(ground: Ground, dialect: MachineDialect, lab_url: str
         have, want = await job.version_of(name), version or ""
         if not ground.has(name) or (want and have.removeprefix("v") != want.removeprefix("v")):
             await job.build(name, version)
+            ground.before[name] = have
+        if name in ground.before:
+            job.record.result = await job.version_of(name)
             if await job.answers():
-                await job.tried(filled(dialect.lab_stop, service=name))
+                await job.call(filled(dialect.lab_stop, service=name))
+            del ground.before[name]
         if not await job.answers():
             await job.call(filled(dialect.lab_start, service=name))
             await _answering(job)
@@ -160,16 +164,16 @@ async def start_install(ground: Ground, dialect: MachineDialect, install: Instal
             await placed(job)
 
     async def placed(job: Job) -> None:
-        fresh, before = not ground.has(component), await job.version_of(component)
-        noted = ground.before.setdefault(component, before) if install.first else before
+        fresh = not ground.has(component)
+        before = ground.before.setdefault(component, await job.version_of(component))
         await job.build(component, version)
         job.record.result = await job.version_of(component)
-        if not job.record.result or noted != job.record.result:
+        if not job.record.result or before != job.record.result:
             for (context, key), value in install.first.items():
                 await job.call(filled(dialect.secret_set, context=context, key=key, value=value.text()))
-        ground.before.pop(component, None)
         for service in install.services:
             await _started(job, service, fresh, before)
+        del ground.before[component]
 
     await start(ground, dialect, install_job(component), version or "", work)
 

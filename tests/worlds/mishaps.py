@@ -158,8 +158,13 @@ class Fate:
         self._befallen: list[tuple[str, Ending | None]] = []
 
     async def __aenter__(self) -> Fate:
-        self._tasks = [outliving(self._one(mishap)) for mishap in self._schedule]
+        for mishap in self._schedule:
+            self.add(mishap)
         return self
+
+    def add(self, mishap: Mishap) -> None:
+        """One more."""
+        self._tasks.append(outliving(self._one(mishap)))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
@@ -196,7 +201,7 @@ async def _ended(ending: Ending | None) -> None:
         await done
 
 
-def fate(rig: Rig, schedule: Iterable[Mishap]) -> Fate:
+def fate(rig: Rig, schedule: Iterable[Mishap] = ()) -> Fate:
     """`async with fate(rig, schedule):` — see the module."""
     return Fate(rig, schedule)
 

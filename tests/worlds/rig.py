@@ -145,7 +145,6 @@ class Rig:
     async def start(self) -> None:
         """A new life of the controller on the same state."""
         self.lives += 1
-        await self.disk.usable()
         life = self._life = Life()
         self.store = await life.run(self._opened())
         self.controller = Controller(

@@ -68,7 +68,7 @@ async def test_a_machine_out_of_reach_is_tried_for_as_long_as_it_is_kept_and_hol
         for name in vms:
             w.remove(name)
         await w.until(lambda: w.books()["disabled_accounts"] == ["alice", "carol"], "their accounts", within=2 * SOON)
-        assert readers(w) == set()
+        await w.until(lambda: readers(w) == set(), "what they could read", within=SOON)
         await w.run_for(timedelta(minutes=10))
         assert keys(w, vms["alice"]) == {*SETTLED, "alice"}
         assert (await w.conditions("alice"))["MachineAccess"].reason == "KeysMayBeLeft"

@@ -67,20 +67,20 @@ async def test_what_is_missing_in_the_listing_is_made_anew_in_its_usual_time(tmp
 
 @in_virtual_time
 async def test_what_must_go_and_is_not_seen_any_more_is_let_go_of_in_its_usual_time(tmp_path: Path) -> None:
-    """Its delete was never confirmed: a listing has to omit it for as long as the grace."""
+    """Its delete was never confirmed: it has to be missing for as long as the grace."""
     async with world(tmp_path, ["alice"], fleet=LEAN) as w:
         await w.ready("alice")
-        w.world.drift.add_fault(**fault("compute", "delete_webgateway", "timeout_after_effect"))
+        w.world.drift.add_fault(**fault("compute", "delete_vm", "timeout_after_effect"))
         w.edit("alice", machine={"rebuild": 1})
 
         async def noticed() -> bool:
-            row = await row_of(w, "gateway", ObjectState.RETIRING)
+            row = await row_of(w, "machine", ObjectState.RETIRING)
             return row is not None and row.missing_since is not None
 
         await w.until(noticed, "it is not seen any more", within=A_WHILE)
         set_back(w)
         await w.run_for(timedelta(minutes=10))
-        assert await row_of(w, "gateway", ObjectState.RETIRING) is None
+        assert await row_of(w, "machine", ObjectState.RETIRING) is None
 
 
 @in_virtual_time

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from controller.orphans import FOUND
 from tests.lessons.conftest import WITH_ENGINES
 from tests.worlds import mishaps_wire
 from tests.worlds.loop import in_virtual_time
@@ -135,8 +134,7 @@ TO_DO_WITH_LEAVING = (
 @pytest.mark.parametrize("case", cases(TO_DO_WITH_LEAVING, GOING))
 @in_virtual_time
 async def test_who_leaves_meanwhile_is_gone_soon_after_and_nothing_is_left(tmp_path: Path, case: str) -> None:
-    about = ["alice", "carol"] if case.startswith("listing_") else ["alice"]  # nobody looks when nobody is left
-    async with world(tmp_path, about, fleet=WITH_ENGINES, seed=SEED) as w:
+    async with world(tmp_path, ["alice"], fleet=WITH_ENGINES, seed=SEED) as w:
         await w.ready("alice")
         removed = w.elapsed + timedelta(minutes=2)
         one = drawn(case, GOING, Occasion(removed, "alice", goes=True))
@@ -147,17 +145,8 @@ async def test_who_leaves_meanwhile_is_gone_soon_after_and_nothing_is_left(tmp_p
             await w.run_for(mishap.ended - w.elapsed)
         assert it.bit() == (mishap.kind,), mishap.line()
         await w.gone("alice", within=UNTIL_NOTHING_IS_LEFT)
-
-        async def told_of_orphans() -> bool:
-            return FOUND in {condition.reason for condition in (await w.conditions("")).values()}
-
         left = {what: count for what, count in of(w, "alice").items() if what != "accounts"}
-        if case.startswith("listing_") and left != NOTHING_BUT_THE_ACCOUNT:
-            await w.until(
-                told_of_orphans, "what no listing has shown for longer than the grace is told", timedelta(hours=3)
-            )
-        else:
-            assert left == NOTHING_BUT_THE_ACCOUNT, mishap.line()
+        assert left == NOTHING_BUT_THE_ACCOUNT, mishap.line()
 
 
 SAID = {

@@ -54,6 +54,25 @@ STORIES = {
         edit +6427.696 remove carol
         edit +6441.148 put_back carol
     """,
+    "put back with another address for mail, when nobody had heard that its account was made": f"""
+        seed 2
+        testers 1
+        span 10800
+        hour 22
+        {FLEET % "30s"}, "engines": []}}
+        kill +0.500 kill 1.000
+        edit +0.501 remove alice
+        edit +1200.000 put_back alice {{"identity": {{"email": "alice@elsewhere.org"}}}}
+    """,
+    "other admins, and others again in the same moment": f"""
+        seed 2
+        testers 1
+        span 10800
+        hour 9
+        {FLEET % "30s"}}}
+        edit +3600.434 fleet - {{"admins": [{{"account": "sara"}}]}}
+        edit +3600.495 fleet - {{"admins": [{{"account": "mik"}}]}}
+    """,
     "put back when its gateway had been cut off": f"""
         seed 7081
         testers 2

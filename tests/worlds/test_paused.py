@@ -41,3 +41,23 @@ async def test_nothing_is_done_but_an_open_door_is_shut_and_a_removal_goes_on(tm
         await w.gone("alice")
         assert (w.books()["vms"], w.books()["gateways"], w.books()["apps"]) == (0, 0, [])
         assert w.books()["disabled_accounts"] == ["alice"]
+
+
+@in_virtual_time
+async def test_who_is_paused_while_her_machine_goes_is_not_looked_for_at_its_old_address(tmp_path: Path) -> None:
+    """Put back and paused while the removal waits for the grid: no other machine is made until the pause is over."""
+    async with world(tmp_path, ["alice"], fleet=LEAN) as w:
+        await w.ready("alice")
+        w.remove("alice")
+        deleted = "/rpc delete_webgateway"
+        await w.until(lambda: [one for one in w.world.log if one.what == deleted], "what she has is being deleted")
+        w.write("alice", paused={"reason": "demo on Friday", "by": "mik"})
+        await w.until(lambda: is_paused(w), "the pause")
+        await w.run_for(2 * SOON)
+        said = await w.conditions("alice")
+        assert (said["MachineAccess"].reason, said["Stalled"].status) == ("WaitsForStep", "False")
+        since, commits = len(w.world.log), w.store.commits
+        await w.run_for(2 * SOON)
+        assert (w.writes(since), w.store.commits) == ([], commits)
+        w.write("alice")
+        await w.ready("alice")

@@ -257,6 +257,7 @@ class Watch:
 
         async def looked(name: str) -> timedelta | None:
             began, writes = self.now(), self.quiet.begun_of(name)
+            self.doors.begins(name)
             wait = await look(name)
             self._passed(name, began, writes)
             return wait

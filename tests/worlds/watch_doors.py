@@ -12,7 +12,8 @@ within a time begins anew where the machine or the daemon lied since, and with e
 for while the gateway is in no row (then it is `Unknown`).
 
 **AdminShutOut.** Whenever a script of ours writes the list of who may sign in, every admin is on it whom the folder named when
-its tester's desired state was made, and whom it names now. Allowance: an admin who is new since (the next pass writes anew).
+its tester's desired state was made, when the pass began, and whom it names now. Allowance: an admin who is new since (the next
+pass writes anew).
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class Doors:
         self._open: dict[str, _Open] = {}  # by public name
         self._written: dict[str, datetime] = {}  # by machine: our last write to its door, but for the listener
         self._asked: dict[str, datetime] = {}  # by machine: when the last look began that asked its loopback
+        self._admins: dict[str, set[str]] = {}  # by tester: who was named when its last pass began
 
     def looked(self, machine: Machine, look: MachineLook, began: datetime) -> None:
         """A look of ours was answered."""
@@ -103,6 +105,10 @@ class Doors:
             if door.tried is not None and now - max(door.tried, self._watch.life_began) > SHUT_WITHIN:
                 self._left_open(name, door, f"was not shut within {SHUT_WITHIN}, and its gateway not taken away")
         self._open = {name: self._open.get(name) or _Open(now, now) for name in sorted(names)}
+
+    def begins(self, tester: str) -> None:
+        """A pass over a tester."""
+        self._admins[tester] = self._named(tester)
 
     def passed(self, tester: str, began: datetime) -> None:
         if not self._open:
@@ -158,19 +164,24 @@ class Doors:
 
     def _check_list(self, machine: Machine) -> None:
         watch = self._watch
-        whose = watch.books.whose("machine", machine.name)
-        record = watch.books.testers.get(whose or "")
-        if record is None or watch.fleet is None:
-            return
+        whose = watch.books.whose("machine", machine.name) or ""
         listed = {name.strip().casefold() for name in _secret(machine, ALLOWED).split(",")}
+        told = self._named(whose)
+        if missing := sorted((told & self._admins.get(whose, told)) - listed):
+            text = f"{', '.join(missing)} is written off the allowlist of {machine.name}"
+            watch.violated("AdminShutOut", f"{machine.name} {watch.now()}", text)
+
+    def _named(self, tester: str) -> set[str]:
+        """The admins, as this tester's desired state may have them."""
+        watch, record = self._watch, self._watch.books.testers.get(tester)
+        if record is None or watch.fleet is None:
+            return set()
         told = {admin.account.casefold() for admin in watch.fleet.spec.admins}
         if watch.books.fleet is not None and not record.source_error:
             told &= {admin.account.casefold() for admin in watch.books.fleet.spec.admins}
         else:
             told &= {admin.casefold() for admin in record.desired.admins}
-        if missing := sorted(told - listed):
-            text = f"{', '.join(missing)} is written off the allowlist of {machine.name}"
-            watch.violated("AdminShutOut", f"{machine.name} {watch.now()}", text)
+        return told
 
 
 def _secret(machine: Machine, key: str) -> str:

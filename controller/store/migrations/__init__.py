@@ -116,6 +116,7 @@ def contract(op: Any, revision: str) -> None:
 
 def _migrate(connection: Connection, place: str) -> None:
     if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SET LOCAL lock_timeout = {sqlite.BUSY_MS}"))  # of this lock, and of those on tables
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
     if _at_head(connection, place):
         return

@@ -199,6 +199,9 @@ def test_it_ends_with_the_row_that_tells_the_same_or_with_its_time(clock: Manual
     assert [each.tester for each in all_promises([other], {"alice": room}, now, LIMIT)] == ["bob", "alice"]
     assert [each.foreseen for each in all_promises([row], {"alice": room}, now, LIMIT)] == [False]
     assert all_promises([], {"alice": room}, now + LIMIT, LIMIT) == ()
+    assert all_promises([], {"alice": room}, now - timedelta(seconds=10), LIMIT) == (ROOM,), (
+        "a replica's clock is behind"
+    )
     ahead = room.model_copy(update={"until": now + timedelta(days=1)})
     assert all_promises([], {"alice": ahead}, now, LIMIT) == (), "of before the clock was set back"
 

@@ -18,11 +18,12 @@ from controller.store import Store, StoreError
 from controller.store.store import BEFORE_COMMIT, Hook
 from reconcilers.actions import Action
 from reconcilers.contract import Ports, TesterView
-from reconcilers.facts import ObjectState, OutsideObject
+from reconcilers.facts import Facts, ObjectState, OutsideObject, StepFacts, WelcomeFacts
 from reconcilers.secret import Secret
 from tests.controller.fakes import (
     FLEET,
     FakeStep,
+    Fault,
     ManualClock,
     Outside,
     Rig,
@@ -44,6 +45,18 @@ class SealingStep(FakeStep):
     async def apply(self, action: Action, tester: TesterView, ports: Ports) -> Seen | None:
         await ports.seal("password", Secret("hush"))
         return await super().apply(action, tester, ports)
+
+
+class TellingStep(FakeStep):
+    """Writes down that a letter is on its way, and the letter, before it hands it over, as the welcome's does."""
+
+    async def apply(self, action: Action, tester: TesterView, ports: Ports) -> Seen | None:
+        await ports.seal("letter", Secret("another" if action.verb == "change" else "first"))
+        await ports.record(WelcomeFacts(state="sending", kind=action.verb))
+        return await super().apply(action, tester, ports)
+
+    def learn(self, observed: Seen, facts: Facts) -> StepFacts | None:
+        return WelcomeFacts(state="sent")
 
 
 class Held:
@@ -221,6 +234,33 @@ async def test_a_store_that_fails_after_the_call_is_told_and_what_was_answered_i
     mine = [call.partition(" ")[0] for call in outside.calls if "sign_in_app" in call]
     assert mine == ["create", "rotate"]
     assert await store.sealed("alice/client_secret") is not None
+
+
+async def cut_off(one: Rig, faults: list[Fault]) -> tuple[str, Secret | None]:
+    """A pass that is ended while its call hangs: what the books say of the letter then, and what is sealed."""
+    held = Held()
+    faults.append(held)
+    looked = asyncio.create_task(one.engine.look("alice"))
+    await held.begun.wait()
+    looked.cancel()
+    await asyncio.gather(looked, return_exceptions=True)
+    books = await one.store.books("alice")
+    assert books is not None
+    known = books.facts.get("welcome")
+    return (known.state if isinstance(known, WelcomeFacts) else ""), books.sealed.get("alice/letter")
+
+
+async def test_what_was_written_down_for_a_call_that_was_not_sent_is_not_so(store: Store, clock: ManualClock) -> None:
+    """A letter that waited for others is not one of which nobody can tell whether it went out; nor is a password that no
+    account has the one to be told."""
+    step = TellingStep("welcome", Outside())
+    one = await with_steps(store, clock, step)
+    assert await cut_off(one, one.outside.queued) == ("", None)
+    await one.until_quiet()
+    step.wanted = lambda facts: "another"
+    assert await cut_off(one, one.outside.queued) == ("sent", Secret("first"))
+    assert await cut_off(one, one.outside.before) == ("sending", Secret("another"))
+    assert one.outside.calls == ["create welcome-alice-1-1"]
 
 
 def test_what_else_was_under_way_in_the_step_is_unknown_all_the_same() -> None:

@@ -16,6 +16,7 @@ from controller.passes.outcomes import Kind, StepOutcome, in_sync
 from controller.records import Change, Outcome, PutCondition, PutTester, SetStatus, Severity
 from controller.store import Store, StoreError
 from reconcilers.actions import Action, Step, Wait
+from reconcilers.backends.haste import HASTE, Haste
 from reconcilers.errors import Blocked, OutcomeUnknown, Rejected, Transient
 from reconcilers.facts import Facts
 from tests.controller.fakes import (
@@ -264,7 +265,10 @@ async def test_drift_is_told_with_what_was_found_and_what_was_done(one: Rig) -> 
     assert event.message == "drift: change gateway-alice-1-1 (value: wrong → right)"
 
 
-async def test_what_could_not_wait_is_a_warning_that_says_why(one: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_could_not_wait_goes_first_and_is_a_warning_that_says_why(
+    one: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    HASTE.set(haste := Haste())
     await one.until_quiet()
     gateway = one.steps["gateway"]
     plan = gateway.plan
@@ -275,8 +279,10 @@ async def test_what_could_not_wait_is_a_warning_that_says_why(one: Rig, monkeypa
         )
 
     monkeypatch.setattr(gateway, "plan", at_once)
+    before = haste.first
     one.outside.things["gateway-alice-1-1"]["value"] = "wrong"
     await one.run_pass()
+    assert (before, haste.first) == (False, True)
     (event,) = [e for e in await one.store.events("alice") if e.reason == "DriftRepaired"]
     assert event.message == "drift: change gateway-alice-1-1 (value: wrong → right): seen open"
     assert event.severity is Severity.WARNING

@@ -122,14 +122,38 @@ def test_a_refused_call_is_left_alone_for_the_time_that_it_asks_for() -> None:
     assert later.next_look <= MINUTE * 2
 
 
+def test_what_a_step_found_stays_while_it_is_left_alone_and_is_unknown_when_it_could_not_look() -> None:
+    """Else it would come and go between the tries of what keeps failing, with an event each time."""
+    broken = Finding("ComponentsHealthy", False, "ComponentFailing", "hero_books: its install failed")
+    first = conditions(judged(replace(failing(), findings=(broken,))))
+    alone = judged(replace(failing(), left_alone=True), old=first)
+    assert not [change for change in alone.changes if not isinstance(change, SetStatus)]
+    for outcomes in ((failing(),), (replace(failing(), left_alone=True), held("gateway", "WaitsForStep", "waits"))):
+        unknown = conditions(judged(*outcomes, old=first))["ComponentsHealthy"]
+        assert (unknown.status, unknown.reason) == (Status.UNKNOWN, "NotLookedAt")
+
+
 def test_a_wait_beyond_its_limit_stalls_and_does_not_write_with_every_look() -> None:
     wait = StepOutcome("machine", Kind.WAITING, "Starting", "it starts", "the grid", limit=MINUTE * 5)
     first = conditions(judged(wait))
     late = judged(wait, old=first, after=MINUTE * 7)
     assert conditions(late)["Stalled"].status is Status.TRUE
+    assert late.phase is Phase.STALLED, "a person is told: it may go on by itself, and should have by now"
     assert "longer than the 5 min" in conditions(late)["Machine"].message
     known = first | conditions(late)
     assert conditions(judged(wait, old=known, after=MINUTE * 20)) == {}
+
+
+def test_a_wait_beyond_its_limit_beside_what_is_tried_again_stalls_nobody() -> None:
+    """The letter waits for the components, whose install fails: that is what is told, also while it is under way again."""
+    waits = StepOutcome("welcome", Kind.WAITING, "WaitingForReady", "waits for the components", limit=MINUTE * 5)
+    first = conditions(judged(failing(), waits))
+    again = StepOutcome("machine", Kind.WAITING, "Installing", "being installed", "the machine", limit=MINUTE * 60)
+    for outcome, phase in ((failing(), Phase.FAILING), (again, Phase.WAITING)):
+        late = judged(outcome, waits, old=first, after=MINUTE * 7)
+        assert "longer than the 5 min" in conditions(late)["Welcome"].message
+        assert "Stalled" not in conditions(late), "it stays as it was"
+        assert late.phase is phase
 
 
 @pytest.mark.parametrize(

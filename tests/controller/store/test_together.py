@@ -30,7 +30,9 @@ def url(any_database_url: str) -> URL:
 
 
 @pytest.fixture
-async def database(url: URL) -> AsyncIterator[Grouping]:
+async def database(url: URL, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Grouping]:
+    """Where nobody goes another way because this machine was busy for a moment."""
+    monkeypatch.setattr("controller.store.together.HELD_UP", 600.0)
     opened = open_(url)
     await opened.write(lambda connection: connection.execute(text("create table kept (n integer primary key)")), None)
     yield opened

@@ -72,9 +72,9 @@ class Office:
     def __post_init__(self) -> None:
         self.restart()
 
-    def restart(self) -> None:
+    def restart(self, address: Secret = ADDRESS) -> None:
         gate = Gate("webhook chat", self.clock, in_flight=2, per_second=100)
-        hook = NoticeHook("chat", gate, lambda: httpx.MockTransport(self.post.answer), ADDRESS, KEY)
+        hook = NoticeHook("chat", gate, lambda: httpx.MockTransport(self.post.answer), address, KEY)
 
         async def leave() -> None:
             """Nobody closes it."""
@@ -358,6 +358,24 @@ async def test_a_refused_recipient_is_given_up_and_one_that_never_comes_back_too
     await office.look(GIVEN_UP)
     assert (post.letters, post.posts) == ([], [])
     assert [e.reason for e in await office.store.events("alice") if e.step == "notices"] == ["ToldFailing"]
+
+
+@pytest.mark.parametrize(
+    "odd", [b"\xff\xfeh\x00t\x00", b"https://[chat.test/x", b"https://chat.test/a\x00b", b"chat.test/x"]
+)
+async def test_a_webhook_without_an_address_that_can_be_called_keeps_no_letter_from_others(
+    office: Office, post: Post, caplog: pytest.LogCaptureFixture, odd: bytes
+) -> None:
+    office.restart(Secret(odd))
+    await office.look()
+    await office.add("alice")
+    for name in ("bob", "carol"):
+        await office.add(name)
+        await office.look()
+        await office.comes_to(Phase.READY, name)
+        await office.look()
+    assert post.told() == ["bob is ready", "carol is ready"]
+    assert "is no address of a webhook" in caplog.text
 
 
 async def test_many_at_once_are_one_letter(office: Office, post: Post) -> None:
