@@ -95,9 +95,12 @@ def current(snapshot: Snapshot, step: str) -> OutsideObject | None:
     return wanted[-1] if wanted else None
 
 
-def leftovers(snapshot: Snapshot, step: str, kept: OutsideObject | None) -> list[OutsideObject]:
+def leftovers(
+    snapshot: Snapshot, step: str, kept: OutsideObject | None, *, only_told_to_go: bool = False
+) -> list[OutsideObject]:
     """Rows that are not closed and not the current one: dying incarnations, lost attempts, all but one of a double."""
-    return [row for row in ours(snapshot, step) if row != kept]
+    left = [row for row in ours(snapshot, step) if row != kept]
+    return [row for row in left if DELETED in row.identity] if only_told_to_go else left
 
 
 def ours(snapshot: Snapshot, step: str) -> list[OutsideObject]:

@@ -130,7 +130,7 @@ class Turn:
             return self.told(failed)
         if not self.only_urgent:
             current = await rows.retire_renamed(self.step, self.snapshot, self.hands.clock)
-        leftovers = rows.leftovers(self.snapshot, self.step.name, current)
+        leftovers = rows.leftovers(self.snapshot, self.step.name, current, only_told_to_go=self.only_urgent)
         asked = [await self._settled(row) for row in leftovers]
         await rows.forget_gone(self.step, self.snapshot)
         if current is None and (operation := self._predecessor_goes(leftovers)) is not None:
