@@ -172,8 +172,9 @@ async def retire_renamed(step: Step, snapshot: Snapshot, clock: Clock) -> Outsid
 async def forget_gone(step: Step, snapshot: Snapshot) -> None:
     """A machine that is seen to be gone, and in whose place nothing has come yet, as somebody was put back while leaving:
     nobody goes on looking for it at its old address."""
-    known = any(facts.step == step.name for facts in snapshot.known())
-    if step.name == MachineFacts.step and known and not snapshot.rows(step.name):
+    if step.name != MachineFacts.step or snapshot.rows(step.name):
+        return
+    if any(facts.step == step.name for facts in snapshot.known()):
         await snapshot.commit(step.name, DropFacts(snapshot.name, step.name))
 
 

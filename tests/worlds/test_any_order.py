@@ -26,7 +26,7 @@ def test_in_whatever_order_specs_are_edited_all_is_well_in_the_end(number: int) 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("number", range(7, 39))
+@pytest.mark.parametrize("number", range(7, 19))
 def test_in_more_orders(number: int) -> None:
     told = tell(number)
     assert not told, told
