@@ -143,6 +143,7 @@ async def test_a_door_that_nobody_can_shut_is_cut_off_though_no_listing_shows_it
         assert calls(w, "delete_webgateway") == 1
 
 
+@pytest.mark.on_a_file  # each death is a process of its own, with a copy of it
 def test_wherever_it_dies_while_no_listing_shows_the_gateway_the_end_is_the_same() -> None:
     usual = SCENARIOS["removal"]
 
