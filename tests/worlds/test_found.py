@@ -64,6 +64,15 @@ STORIES = {
         edit +0.501 remove alice
         edit +1200.000 put_back alice {{"identity": {{"email": "alice@elsewhere.org"}}}}
     """,
+    "a create of an account that is served two minutes later": f"""
+        seed 71042
+        testers 2
+        span 10800
+        hour 13
+        {FLEET % "20s"}}}
+        fate +0:00:00..+0:09:39 timeout_after_effect - {{"method": "POST /api/v1/admin/users", "seconds": 121, "system": "forge", "times": null}}
+        edit +6224.929 remove alice
+    """,
     "other admins, and others again in the same moment": f"""
         seed 2
         testers 1

@@ -120,23 +120,28 @@ class People:
     def _made(self, entry: Entry) -> None:
         """What is new while a create of ours was under way, of a name that we are making, is ours, unless it was refused."""
         if 400 <= entry.status < 500:
+            self._ids |= {account.id for account in self._watch.rig.world.state.forge.accounts.values()}
             return
-        books = self._watch.books
         for account in self._watch.rig.world.state.forge.accounts.values():
-            if account.id not in self._ids:
-                rows = books.rows_named("account", account.name)
-                if any(row.state in (ObjectState.INTENDED, ObjectState.EXISTING) for row in rows):
-                    self._ours.add(account.id)
+            if account.id not in self._ids and self._may_be_ours(account.name):
+                self._ours.add(account.id)
+
+    def _may_be_ours(self, name: str) -> bool:
+        """Whether a create of an account with this name was begun, and was not refused."""
+        rows = self._watch.books.rows_named("account", name)
+        return any(row.state in (ObjectState.INTENDED, ObjectState.EXISTING) for row in rows)
 
     def _look_at_accounts(self) -> None:
+        """One that is new and may be ours is not known before its create has been served: that may take minutes."""
         accounts = self._watch.rig.world.state.forge.accounts
-        self._ids |= {account.id for account in accounts.values()}
+        new = [account for account in accounts.values() if account.id not in self._ids]
+        self._ids |= {account.id for account in new if account.id in self._ours or not self._may_be_ours(account.name)}
         self._logins = {account.name.casefold(): account.id for account in accounts.values()}
 
     def _check_account(self, entry: Entry) -> None:
         login = unquote(entry.what.removeprefix(f"{ACCOUNTS}/").partition("/")[0])
         known = self._logins.get(login.casefold())
-        if known is not None and known not in self._ours:
+        if known in self._ids and known not in self._ours:
             text = f"{entry.method} of {login}, whose account is not of our making"
             self._watch.violated("AdoptedTouched", f"{login} {entry.number}", text)
 
