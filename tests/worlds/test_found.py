@@ -15,6 +15,8 @@ from tests.worlds.story import Story
 TIMING = '"timing": {"poll": "%s", "resync": "30m", "outsideProofEvery": "2h", "releasesEvery": "3h"}'
 FLEET = 'fleet {"componentSets": {"demo": ["hero_books"]}, ' + TIMING
 
+LATE = '{"method": "POST /api/v1/admin/users", "seconds": 121, "system": "forge", "times": null}'
+
 STORIES = {
     "a letter while the door is shut again": f"""
         seed 60530
@@ -70,7 +72,7 @@ STORIES = {
         span 10800
         hour 13
         {FLEET % "20s"}}}
-        fate +0:00:00..+0:09:39 timeout_after_effect - {{"method": "POST /api/v1/admin/users", "seconds": 121, "system": "forge", "times": null}}
+        fate +0:00:00..+0:09:39 timeout_after_effect - {LATE}
         edit +6224.929 remove alice
     """,
     "other admins, and others again in the same moment": f"""
